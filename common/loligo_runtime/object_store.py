@@ -1,0 +1,148 @@
+"""The port to the place where file data lives: a flat store of small objects.
+
+A file's bytes are striped over objects. An object is named by two numbers, the file's inode number
+and the index of the stripe, and is a string of at most a few MiB. Two adapters stand behind this
+port: ``local_objects`` (a folder of files) and ``rados_objects`` (a RADOS pool); ``object_url``
+opens either from a URL. One suite, ``tests/contracts/test_object_store.py``, holds both to the
+rules below.
+
+Rules
+1. Every call may come from any thread. Calls that return a future return at once; the future is
+   completed on the calling thread (the answer was at hand) or on a thread of the store. Its
+   callbacks run there: they must be short and must not block.
+2. A write, truncate, zero or remove is done when it survives the death of this process. Only
+   ``sync`` and ``sync_all`` promise that it survives a power loss.
+3. Nothing is promised about the order of calls in flight on one object: the caller waits for one
+   change of an object before it starts the next. It also bounds the bytes in flight.
+4. The data given to ``write`` must not change until the future is done.
+5. Bytes never written read as zeros; a read behind the end of an object is short. An object that
+   was never written, or was removed, is MISSING: the caller reads that as zeros too, but may want
+   to know.
+6. Futures fail with `OSError` and its errno: ENOSPC (full), ETIMEDOUT (the cluster does not
+   answer), EIO and so on. After a failed write the range holds old bytes, new bytes, or some of
+   each.
+
+What it does not do: it knows no files, sizes or leases, does not cache, and does not try again.
+"""
+
+import enum
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
+
+
+class Missing(enum.Enum):
+    """The type of `MISSING`; an enum, so that ``is MISSING`` narrows types."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+
+ObjectKey: TypeAlias = tuple[int, int]
+"""(inode number, stripe index)"""
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+
+
+class ObjectStoreError(Exception):
+    """A store cannot be opened. The text says what to do.
+
+    ObjectStoreError
+    ├── UrlError               the URL is malformed; do not retry
+    ├── StoreMissingError      no such folder, pool or configuration; make it first, do not retry
+    └── StoreUnreachableError  the cluster does not answer or refuses us; retrying may help
+    """
+
+
+class UrlError(ObjectStoreError, ValueError):
+    pass
+
+
+class StoreMissingError(ObjectStoreError):
+    pass
+
+
+class StoreUnreachableError(ObjectStoreError):
+    pass
+
+
+def object_name(ino: int, index: int) -> str:
+    """``<ino:016x>.<index:08x>``, the name of an object in every store."""
+    return f"{ino:016x}.{index:08x}"
+
+
+def parse_object_name(name: str) -> ObjectKey | None:
+    """The key of an object's name; None if it is not the name of an object."""
+    ino, dot, index = name.partition(".")
+    if dot and len(ino) == 16 and len(index) == 8:
+        try:
+            key = int(ino, 16), int(index, 16)
+        except ValueError:
+            return None
+        if object_name(*key) == name:
+            return key
+    return None
+
+
+T = TypeVar("T")
+
+
+def completed(result: T) -> Future[T]:
+    """A future that is done already."""
+    future: Future[T] = Future()
+    future.set_result(result)
+    return future
+
+
+def failed(error: OSError) -> Future[Any]:
+    """A future that has failed already."""
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
+
+
+DONE: Final[Future[None]] = completed(None)
+"""The one future for changes done on the spot: making another costs more than a small write."""
+
+
+class ObjectStore(Protocol):
+    def read_now(self, ino: int, index: int, offset: int, length: int) -> bytes | Missing | None:
+        """As `read`, if that needs no waiting; None if it would have to wait. Raises OSError."""
+
+    def read(self, ino: int, index: int, offset: int, length: int) -> Future[bytes | Missing]:
+        """Up to `length` bytes from `offset`; fewer only where the object ends."""
+
+    def write(self, ino: int, index: int, offset: int, data: BytesLike) -> Future[None]:
+        """Write all of `data`; make or extend the object as needed."""
+
+    def truncate(self, ino: int, index: int, length: int) -> Future[None]:
+        """Set the object's length; a missing object stays missing."""
+
+    def zero(self, ino: int, index: int, offset: int, length: int) -> Future[None]:
+        """Make a range read as zeros and give its space back.
+
+        Never extends or makes an object. A range that reaches the end may shorten the object
+        instead.
+        """
+
+    def remove(self, ino: int, index: int) -> Future[None]:
+        """Remove the object; a missing one is fine."""
+
+    def size(self, ino: int, index: int) -> Future[int | None]:
+        """The length in bytes; None if the object is missing."""
+
+    def sync(self, objects: Iterable[ObjectKey]) -> Future[None]:
+        """Make all done changes of these objects, removals included, survive a power loss."""
+
+    def sync_all(self) -> Future[None]:
+        """`sync` of every object."""
+
+    def list(self) -> Iterator[tuple[int, int, int]]:
+        """(ino, index, size) of every object, in no order. Blocks: for checks only."""
+
+    def usage(self) -> tuple[int, int]:
+        """(total, free) bytes that data can occupy here. May block: ask now and then."""
+
+    def close(self) -> None:
+        """Wait for what is in flight and let go of everything. No call may follow."""
