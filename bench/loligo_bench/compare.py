@@ -1,0 +1,225 @@
+"""The side-by-side comparison: the same work on several directories, each on another file system.
+
+    python -m loligo_bench.compare --ours loligo=/mnt/l --peer ext4=/tmp/e --peer juicefs=/mnt/j
+
+Owns: the loop, the progress lines, the files it writes. Rules: within a round every step is done on
+one file system after the other, and each step begins with another one, so that drift of the
+machine hits all alike; before each step the machine is given time to finish what the last one left
+behind; a step that goes wrong on one file system is reported for that one, and the rest goes on.
+Labels with a meaning: `ext4` is the column that ratios refer to; `loligo` (embedded, native
+transport), `ceph-fuse` and `juicefs` are the names in the targets. Others are free.
+
+What the last step left behind (write-back, a purge) is not in its time, but it is in the CPU
+seconds of the processes named by --pid.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+from loligo_bench.chart import svg
+from loligo_bench.figures import BASELINE, Figure, judge
+from loligo_bench.process import Server
+from loligo_bench.report import Comparison, Cost, as_json, markdown
+from loligo_bench.rows import ROWS, STEPS, Place, Step, Watch, WorkWentWrong, can_drop_caches
+from loligo_bench.tree import Source, make_source
+
+QUIET_SHARE = 0.3
+QUIET_WINDOW_S = 0.1
+QUIET_LIMIT_S = 3.0
+
+
+class Comparing:
+    """One run: the file systems by label, and the figures as they come in."""
+
+    def __init__(self, directories: dict[str, str], servers: dict[str, Server]) -> None:
+        self.directories = directories
+        self.servers = servers
+        self.labels = list(directories)
+        self.figures = {row.key: {label: Figure() for label in self.labels} for row in ROWS}
+
+    def run(self, source: Source, rounds: int) -> None:
+        drops = can_drop_caches()
+        for number in range(rounds):
+            places = self._begin_round(number, source)
+            try:
+                for index, step in enumerate(STEPS):
+                    first = (index + number) % len(self.labels)
+                    turn = self.labels[first:] + self.labels[:first]
+                    for label in turn:
+                        self._run_step(step, label, places[label], drops)
+                    _progress(f"round {number + 1}/{rounds}", step, self.figures, self.labels)
+            finally:
+                for place in places.values():
+                    shutil.rmtree(place.directory, ignore_errors=True)
+        for server in self.servers.values():
+            server.look()
+
+    def _begin_round(self, number: int, source: Source) -> dict[str, Place]:
+        return {
+            label: Place(tempfile.mkdtemp(prefix=f"loligo-bench-{number}-", dir=directory), source)
+            for label, directory in self.directories.items()
+        }
+
+    def _run_step(self, step: Step, label: str, place: Place, drops: bool) -> None:
+        if step.drops and not drops:
+            for key in step.rows:
+                self.figures[key][label].not_available = True
+            return
+        _wait_until_quiet()
+        watch = Watch()
+        try:
+            step.run(place, watch)
+        except (OSError, WorkWentWrong, subprocess.TimeoutExpired) as problem:
+            # Checks run after the watch has stopped: a time that it showed already proves nothing.
+            for key in step.rows:
+                self.figures[key][label].error = self.figures[key][label].error or str(problem)
+        else:
+            for key, seconds in watch.seconds.items():
+                self.figures[key][label].samples_s.append(seconds)
+        if label in self.servers:
+            self.servers[label].look()
+
+
+def _wait_until_quiet() -> None:
+    """Wait until the processors are mostly idle, but not for ever: the machine may be shared."""
+    os.sync()
+    give_up_s = time.monotonic() + QUIET_LIMIT_S
+    busy, total = _processor_ticks()
+    while time.monotonic() < give_up_s:
+        time.sleep(QUIET_WINDOW_S)
+        busy_now, total_now = _processor_ticks()
+        if busy_now - busy <= QUIET_SHARE * (total_now - total):
+            return
+        busy, total = busy_now, total_now
+
+
+def _processor_ticks() -> tuple[int, int]:
+    with open("/proc/stat", "rb") as stat_file:
+        ticks = [int(field) for field in stat_file.readline().split()[1:9]]
+    idle = ticks[3] + ticks[4]
+    return sum(ticks) - idle, sum(ticks)
+
+
+def _progress(
+    round_text: str, step: Step, figures: dict[str, dict[str, Figure]], labels: Sequence[str]
+) -> None:
+    for key in step.rows:
+        newest = ", ".join(f"{label} {_newest(figures[key][label])}" for label in labels)
+        print(f"{round_text}  {key:<19} {newest}", file=sys.stderr, flush=True)
+
+
+def _newest(figure: Figure) -> str:
+    if figure.error is not None or not figure.samples_s:
+        return figure.text
+    return Figure([figure.samples_s[-1]]).text
+
+
+def _machine() -> dict[str, str]:
+    memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "Linux": platform.release(),
+        "Python": platform.python_version(),
+        "processors": str(os.cpu_count()),
+        "memory GiB": f"{memory_gib:.0f}",
+    }
+
+
+def _pairs(parser: argparse.ArgumentParser, option: str, values: list[str]) -> list[list[str]]:
+    pairs = [value.split("=", 1) for value in values]
+    for pair in pairs:
+        if len(pair) != 2 or not all(pair):
+            parser.error(f"{option} wants LABEL=VALUE, not {'='.join(pair)!r}")
+    return pairs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m loligo_bench.compare",
+        description="Time the same work on several mounted file systems, side by side.",
+    )
+    parser.add_argument(
+        "--ours", action="append", default=[], metavar="LABEL=DIR", help="a mount of Loligo"
+    )
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="LABEL=DIR",
+        help="another file system; the label ext4 is the one that ratios refer to",
+    )
+    parser.add_argument(
+        "--pid",
+        action="append",
+        default=[],
+        metavar="LABEL=PID",
+        help="a process that serves this file system: report its CPU time and memory (repeatable)",
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", default="bench/results", help="directory for the results")
+    options = parser.parse_args(arguments)
+
+    ours = _pairs(parser, "--ours", options.ours)
+    peers = _pairs(parser, "--peer", options.peer)
+    # The baseline is the leftmost column, ours the rightmost.
+    columns = sorted(peers, key=lambda pair: pair[0] != BASELINE) + ours
+    directories = dict(columns)
+    if not directories:
+        parser.error("name at least one directory with --ours or --peer")
+    if len(directories) != len(columns):
+        parser.error("a label is used twice")
+    for label, directory in columns:
+        if not os.path.isdir(directory):
+            parser.error(f"{label}: {directory} is not a directory")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    pids: dict[str, list[int]] = {}
+    for label, pid in _pairs(parser, "--pid", options.pid):
+        if label not in directories:
+            parser.error(f"--pid {label}={pid}: no directory has this label")
+        if not pid.isdigit() or not os.path.isdir(f"/proc/{pid}"):
+            parser.error(f"--pid {label}={pid}: there is no such process")
+        pids.setdefault(label, []).append(int(pid))
+
+    servers = {label: Server(pids[label]) for label in directories if label in pids}
+    comparing = Comparing(directories, servers)
+    with tempfile.TemporaryDirectory(prefix="loligo-bench-") as scratch:
+        print("making the tree", file=sys.stderr, flush=True)
+        comparing.run(make_source(f"{scratch}/tree.tar"), options.rounds)
+
+    comparison = Comparison(
+        labels=list(directories),
+        ours=[label for label, _ in ours],
+        figures=comparing.figures,
+        rounds=options.rounds,
+        machine=_machine(),
+        costs={
+            label: Cost(server.cpu_s, server.peak_rss_mib, server.peak_anonymous_mib)
+            for label, server in servers.items()
+        },
+        verdicts=judge(comparing.figures),
+    )
+    text = markdown(comparison)
+    os.makedirs(options.out, exist_ok=True)
+    _write(f"{options.out}/compare.json", json.dumps(as_json(comparison), indent=1) + "\n")
+    _write(f"{options.out}/compare.md", text)
+    _write(f"{options.out}/compare.svg", svg(comparison))
+    print(text)
+    return 0
+
+
+def _write(path: str, content: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(content)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The arithmetic of the comparison: medians, ratios, targets. Pure: no clock, no files.
+
+A `Figure` is what one file system did in one row over all rounds. It is a time, or it says why
+there is none: `failed` (the work went wrong there) or `n/a` (this machine cannot do the row).
+A row that went wrong in one round counts as failed: a median over the lucky rounds would lie.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from loligo_bench.rows import ROWS
+
+BASELINE = "ext4"
+TARGET_OF = "loligo"
+TARGET_AGAINST = ("ceph-fuse", "juicefs")
+
+
+@dataclass(slots=True)
+class Figure:
+    """All samples of one file system in one row, in seconds, and the first error, if any."""
+
+    samples_s: list[float] = field(default_factory=list)
+    error: str | None = None
+    not_available: bool = False
+
+    @property
+    def median_s(self) -> float | None:
+        if self.error is not None or self.not_available or not self.samples_s:
+            return None
+        return statistics.median(self.samples_s)
+
+    @property
+    def text(self) -> str:
+        if self.error is not None:
+            return "failed"
+        return "n/a" if self.median_s is None else significant(self.median_s)
+
+
+# Row key -> label -> figure.
+Figures = Mapping[str, Mapping[str, Figure]]
+
+
+def significant(value: float) -> str:
+    """Three significant digits from 1 ms upwards, never an exponent."""
+    if value >= 100:
+        return f"{value:.0f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    if value >= 1:
+        return f"{value:.2f}"
+    return f"{value:.3f}" if value >= 0.1 else f"{value:.4f}"
+
+
+def ratio(numerator_s: float | None, denominator_s: float | None) -> float | None:
+    if numerator_s is None or not denominator_s:
+        return None
+    return numerator_s / denominator_s
+
+
+def fastest(figures: Mapping[str, Figure], labels: Sequence[str]) -> float | None:
+    """The best median among `labels`, leaving out those that have none."""
+    medians = [
+        median
+        for label in labels
+        if label in figures and (median := figures[label].median_s) is not None
+    ]
+    return min(medians, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """In each of `rows` we must be at least `speedup` times as fast as the fastest of `against`.
+
+    Being three times as fast as the faster one is being three times as fast as both. A speed-up
+    below one is a limit on how much slower we may be.
+    """
+
+    name: str
+    rows: tuple[str, ...]
+    against: tuple[str, ...]
+    speedup: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How one row stands to one target; `speedup` is None if we or all peers have no figure."""
+
+    target: Target
+    row: str
+    speedup: float | None
+    passed: bool
+
+
+TARGETS = (
+    Target(
+        "at least 3 x as fast as both ceph-fuse and juicefs",
+        ("untar", "git-add", "create", "unlink", "rm"),
+        TARGET_AGAINST,
+        3.0,
+    ),
+    Target("at least 2 x as fast as juicefs", ("cp",), ("juicefs",), 2.0),
+    Target(
+        "no slower than 1.2 x the faster of ceph-fuse and juicefs",
+        tuple(row.key for row in ROWS),
+        TARGET_AGAINST,
+        1 / 1.2,
+    ),
+)
+
+
+def judge(figures: Figures, targets: Sequence[Target] = TARGETS) -> list[Verdict]:
+    """Verdicts for every row of every target whose file systems all took part.
+
+    A row that no peer could finish is not judged; a row that we could not finish is missed, unless
+    the machine cannot do it at all.
+    """
+    verdicts = []
+    for target in targets:
+        for row in target.rows:
+            by_label = figures.get(row, {})
+            if not {TARGET_OF, *target.against} <= by_label.keys():
+                continue
+            ours = by_label[TARGET_OF]
+            peer_s = fastest(by_label, target.against)
+            if peer_s is None or ours.not_available:
+                continue
+            speedup = ratio(peer_s, ours.median_s)
+            passed = speedup is not None and speedup >= target.speedup
+            verdicts.append(Verdict(target, row, speedup, passed))
+    return verdicts

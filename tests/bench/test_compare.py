@@ -1,0 +1,121 @@
+"""The comparison itself, run for real on local directories with a small tree."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from loligo_bench import compare, rows, tree
+from loligo_bench.process import Server
+
+
+@pytest.fixture(autouse=True)
+def small_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rows with little work in each, and without touching the machine's caches."""
+    monkeypatch.setattr(tree, "FILES", 30)
+    monkeypatch.setattr(tree, "DIRECTORIES", 5)
+    monkeypatch.setattr(tree, "TOTAL_BYTES", 100_000)
+    monkeypatch.setattr(tree, "_POOL_BYTES", 20_000)
+    monkeypatch.setattr(rows, "SMALL_FILES", 10)
+    monkeypatch.setattr(rows, "SYNCED_FILES", 2)
+    monkeypatch.setattr(rows, "LARGE_BYTES", 2 << 20)
+    monkeypatch.setattr(compare, "QUIET_LIMIT_S", 0.0)
+    monkeypatch.setattr(compare, "can_drop_caches", lambda: False)
+
+
+def run(tmp_path: Path, *arguments: str) -> dict[str, dict[str, dict[str, object]]]:
+    assert compare.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    data = json.loads((tmp_path / "out" / "compare.json").read_text())
+    return {row["key"]: row["figures"] for row in data["rows"]}
+
+
+def test_every_row_gets_a_sample_a_round_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    figures = run(
+        tmp_path, "--peer", f"ext4={tmp_path}/a", "--ours", f"loligo={tmp_path}/b",
+        "--pid", f"loligo={os.getpid()}", "--rounds", "2",
+    )  # fmt: skip
+    for row in rows.ROWS:
+        for label in ("ext4", "loligo"):
+            figure = figures[row.key][label]
+            assert figure["error"] is None
+            samples = figure["samples_s"]
+            assert isinstance(samples, list)
+            assert len(samples) == (0 if figure["not_available"] else 2)
+    assert figures["read-random"]["ext4"]["not_available"] is True
+    assert figures["untar"]["ext4"]["not_available"] is False
+    assert os.listdir(tmp_path / "a") == os.listdir(tmp_path / "b") == []
+    assert (tmp_path / "out" / "compare.svg").exists()
+    assert "| untar " in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_a_failure_stays_with_the_file_system_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+    real_rm = next(step.run for step in rows.STEPS if step.rows == ("rm",))
+
+    def rm_fails_on_bad(place: rows.Place, watch: rows.Watch) -> None:
+        real_rm(place, watch)
+        if "/bad/" in place.directory:
+            raise OSError(5, "Input/output error")
+
+    steps = [
+        rows.Step(step.rows, rm_fails_on_bad) if step.rows == ("rm",) else step
+        for step in rows.STEPS
+    ]
+    monkeypatch.setattr(compare, "STEPS", steps)
+    figures = run(
+        tmp_path, "--peer", f"good={tmp_path}/good", "--peer", f"bad={tmp_path}/bad",
+        "--rounds", "1",
+    )  # fmt: skip
+    assert "Input/output error" in str(figures["rm"]["bad"]["error"])
+    assert figures["rm"]["bad"]["median_s"] is None
+    assert figures["rm"]["good"]["error"] is None
+    assert figures["create"]["bad"]["error"] is None
+
+
+def test_lost_files_are_noticed(tmp_path: Path) -> None:
+    source = tree.make_source(str(tmp_path / "tree.tar"))
+    place = rows.Place(str(tmp_path), source)
+    rows._untar(place, rows.Watch())
+    rows._walk(place, rows.Watch())
+    os.unlink(tmp_path / "tree" / source.files[0][0])
+    with pytest.raises(rows.WorkWentWrong, match="files found: 29 instead of 30"):
+        rows._walk(place, rows.Watch())
+
+
+def test_the_tree_is_the_same_every_time(tmp_path: Path) -> None:
+    first = tree.make_source(str(tmp_path / "1.tar"))
+    second = tree.make_source(str(tmp_path / "2.tar"))
+    assert first.files == second.files
+    assert (tmp_path / "1.tar").read_bytes() == (tmp_path / "2.tar").read_bytes()
+    assert len(first.files) == 30
+    assert first.total_bytes == pytest.approx(100_000, rel=0.01)
+
+
+def test_a_mistake_on_the_command_line_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, words in (
+        (["--peer", "ext4"], "LABEL=VALUE"),
+        (["--peer", f"ext4={tmp_path}/none"], "not a directory"),
+        (["--peer", f"a={tmp_path}", "--ours", f"a={tmp_path}"], "used twice"),
+        (["--peer", f"a={tmp_path}", "--pid", "b=1"], "no directory has this label"),
+        ([], "at least one directory"),
+    ):
+        with pytest.raises(SystemExit):
+            compare.main(arguments)
+        assert words in capsys.readouterr().err
+
+
+def test_the_cost_of_a_process_is_its_own_cpu_time() -> None:
+    server = Server([os.getpid()])
+    begin = server.cpu_s
+    while server.cpu_s < begin + 0.05:  # burns what it waits for
+        sum(range(100_000))
+        server.look()
+    assert server.peak_rss_mib >= server.peak_anonymous_mib > 1
