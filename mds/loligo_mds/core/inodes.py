@@ -1,0 +1,129 @@
+"""Attributes: reading, changing, making and forgetting an inode."""
+
+from errno import EFBIG, EINVAL, EISDIR
+from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
+
+from loligo_mds.core import content, xattrs
+from loligo_mds.core.limits import FILE_MAX_BYTES, INLINE_MAX_BYTES
+from loligo_mds.core.requests import GetAttributes, RecordAccess, SetAttributes
+from loligo_mds.core.state import Refused, ShardState, ino_key
+from loligo_mds.core.tables import Table
+from loligo_wire.attributes import (
+    FLAG_ACCESS_ACL,
+    FLAG_DEFAULT_ACL,
+    FLAG_INLINE,
+    FLAG_XATTR,
+    Attributes,
+    clamp_ns,
+)
+
+
+def get_attributes(state: ShardState, request: GetAttributes, now_ns: int) -> Attributes:
+    return state.inode(request.ino)
+
+
+def set_attributes(state: ShardState, request: SetAttributes, now_ns: int) -> Attributes:
+    changed = state.inode(request.ino).copy()
+    size = request.size
+    if size is not None:
+        if changed.is_directory:
+            raise Refused(EISDIR)
+        if not changed.is_file or size < 0:
+            raise Refused(EINVAL)
+        if size > FILE_MAX_BYTES:
+            raise Refused(EFBIG)
+        if changed.flags & FLAG_INLINE and size > INLINE_MAX_BYTES:
+            raise Refused(EINVAL)  # whoever asks moves the content into objects first
+    if request.mode is not None:
+        changed.mode = S_IFMT(changed.mode) | request.mode & 0o7777
+        if changed.flags & FLAG_ACCESS_ACL:
+            xattrs.follow_chmod(state, changed)
+    if request.uid is not None:
+        changed.uid = request.uid
+    if request.gid is not None:
+        changed.gid = request.gid
+    if request.drop_privileges:
+        drop_privileges(changed)
+    if size is not None:
+        content.resize(state, changed, size)
+        changed.mtime_ns = now_ns
+    if request.atime_ns is not None:
+        changed.atime_ns = clamp_ns(request.atime_ns)
+    if request.mtime_ns is not None:
+        changed.mtime_ns = clamp_ns(request.mtime_ns)
+    changed.ctime_ns = now_ns
+    state.put_inode(changed)
+    return changed
+
+
+def record_access(state: ShardState, request: RecordAccess, now_ns: int) -> Attributes:
+    changed = state.inode(request.ino).copy()
+    changed.atime_ns = clamp_ns(request.atime_ns)
+    state.put_inode(changed)
+    return changed
+
+
+def drop_privileges(attributes: Attributes) -> None:
+    """What writing, truncating or giving away a file takes off its mode (POSIX chown, write)."""
+    if attributes.is_directory:
+        return
+    if attributes.mode & S_ISUID:
+        attributes.mode &= ~S_ISUID
+    if attributes.mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
+        attributes.mode &= ~S_ISGID
+
+
+def make_inode(
+    state: ShardState,
+    parent: Attributes,
+    mode: int,
+    uid: int,
+    gid: int,
+    umask: int,
+    now_ns: int,
+) -> Attributes:
+    """A new inode as a child of `parent` gets it: group and set-group-id of a set-group-id directory, its default ACL
+    or else the umask. Not stored yet: the caller finishes it and calls `state.put_inode`.
+    """
+    kind = S_IFMT(mode)
+    if parent.mode & S_ISGID:
+        gid = parent.gid
+        if kind == S_IFDIR:
+            mode |= S_ISGID
+    made = Attributes(
+        state.allocate_ino(),
+        mode,
+        uid,
+        gid,
+        block_bytes=state.block_bytes if kind == S_IFREG else 0,
+        atime_ns=now_ns,
+        mtime_ns=now_ns,
+        ctime_ns=now_ns,
+        btime_ns=now_ns,
+    )
+    if parent.flags & FLAG_DEFAULT_ACL:
+        xattrs.inherit_default_acl(state, parent, made)
+    else:
+        made.mode &= ~umask
+    state.count(1, 0)
+    return made
+
+
+def unlinked(state: ShardState, attributes: Attributes) -> None:
+    """`attributes` (a copy, nlink already 0) has lost its last name: gone, or kept for those who hold it open."""
+    if attributes.ino in state.holds:
+        state.put(Table.ORPHAN, ino_key(attributes.ino), b"")
+        state.put_inode(attributes)
+    else:
+        remove_inode(state, attributes)
+
+
+def remove_inode(state: ShardState, attributes: Attributes) -> None:
+    """Delete every row of the inode but the record of the objects it leaves behind."""
+    key = ino_key(attributes.ino)
+    if attributes.flags & FLAG_XATTR:
+        xattrs.remove_all(state, attributes.ino)
+    if attributes.flags & FLAG_INLINE:
+        state.delete(Table.INLINE, key)
+    content.abandon(state, attributes)
+    state.delete_inode(attributes)

@@ -1,0 +1,17 @@
+"""Every bound of the metadata, with its unit in the name."""
+
+NAME_MAX_BYTES = 255
+SYMLINK_MAX_BYTES = 4095
+XATTR_NAME_MAX_BYTES = 255
+XATTR_VALUE_MAX_BYTES = 65536
+XATTR_LIST_MAX_BYTES = 65536
+LINK_MAX = 0xFFFF_FFFF - 1
+#: One more object index than a removal should ever have to walk: 16 TiB is 4 Mi objects of 4 MiB.
+FILE_MAX_BYTES = 1 << 44
+INLINE_MAX_BYTES = 65536
+#: Inodes kept decoded. Each costs about half a KiB.
+INODE_CACHE_MAX = 8192
+#: Entries of one listing page.
+LISTING_PAGE_MAX = 1024
+#: Replies kept for a session that does not acknowledge them.
+UNACKNOWLEDGED_REPLIES_MAX = 65536

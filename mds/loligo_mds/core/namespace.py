@@ -1,0 +1,399 @@
+"""Names: looking up, listing, making, removing, moving.
+
+A directory entry is the row  directory (8) ‖ cookie (8) ‖ name  ->  ino (8) ‖ type (1)  of table DENTRY. The cookie is a
+63-bit hash of the name, so a listing runs in cookie order, and a position in it is the cookie of the last name seen:
+it needs no state on either side, stays true whatever is added or removed meanwhile, and fits the 64 bits that the kernel
+keeps for a position. Two names of one directory with one cookie (once in 10^5 directories of 10^7 names) come in one piece
+unless a reader stops just between them.
+
+Invariants: a directory's `size` is the number of its entries and its `nlink` is 2 + the number of its subdirectories; an
+inode that is no directory has `nlink` entries; a directory has one entry, which its `parent` and `name` mirror.
+"""
+
+from errno import (
+    EEXIST,
+    EINVAL,
+    EISDIR,
+    EMLINK,
+    ENAMETOOLONG,
+    ENOENT,
+    ENOTDIR,
+    ENOTEMPTY,
+    EPERM,
+)
+from hashlib import blake2b
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
+from struct import Struct
+
+from loligo_mds.core import inodes
+from loligo_mds.core.limits import (
+    LINK_MAX,
+    LISTING_PAGE_MAX,
+    NAME_MAX_BYTES,
+    SYMLINK_MAX_BYTES,
+)
+from loligo_mds.core.requests import (
+    Create,
+    CreateUnnamed,
+    Link,
+    Lookup,
+    ReadDirectory,
+    ReadLink,
+    RemoveDirectory,
+    Rename,
+    Unlink,
+)
+from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key
+from loligo_mds.core.tables import Table
+from loligo_wire.attributes import FLAG_INLINE, Attributes
+from loligo_wire.ids import ROOT_INO
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+
+#: Cookies below are for "." and "..", which are not stored.
+FIRST_COOKIE = 4
+
+_DENTRY = int(Table.DENTRY)
+_INLINE = int(Table.INLINE)
+_ENTRY = Struct(">QB")
+_CURSOR = Struct(">QQ")
+_KINDS = frozenset({S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK})
+
+#: name, cookie, ino, file type bits, attributes if asked for
+ListingEntry = tuple[bytes, int, int, int, Attributes | None]
+
+
+def cookie_of(name: bytes) -> int:
+    """Where `name` stands in a listing: 63 bits, FIRST_COOKIE or more."""
+    return int.from_bytes(blake2b(name, digest_size=8).digest()) >> 1 | FIRST_COOKIE
+
+
+def entry_key(directory: int, name: bytes) -> bytes:
+    if len(name) > NAME_MAX_BYTES:
+        raise Refused(ENAMETOOLONG)
+    return _CURSOR.pack(directory, cookie_of(name)) + name
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+def lookup(state: ShardState, request: Lookup, now_ns: int) -> Attributes | None:
+    parent, name = request.parent, request.name
+    row = state.tables.get(_DENTRY, entry_key(parent, name))
+    if row is not None:
+        return _inode_of(state, _ENTRY.unpack(row)[0])
+    directory = _directory(state, parent)
+    if name == b".":
+        return directory
+    if name == b"..":
+        return state.inode(directory.parent or ROOT_INO)
+    return None
+
+
+def read_directory(state: ShardState, request: ReadDirectory, now_ns: int) -> list[ListingEntry]:
+    directory = request.ino
+    prefix = ino_key(directory)
+    count = min(request.count, LISTING_PAGE_MAX)
+    page: list[ListingEntry] = []
+    if request.after_cookie < FIRST_COOKIE:
+        _directory(state, directory)
+    first = _CURSOR.pack(directory, min(request.after_cookie + 1, (1 << 64) - 1))
+    for key, value in state.tables.scan(_DENTRY, first):
+        if not key.startswith(prefix):
+            break
+        cookie = int.from_bytes(key[8:16])
+        if len(page) >= count and page[-1][1] != cookie:
+            break
+        ino, kind = _ENTRY.unpack(value)
+        page.append((key[16:], cookie, ino, kind << 12, None))
+    if request.with_attributes:
+        return [(name, cookie, ino, kind, _inode_of(state, ino)) for name, cookie, ino, kind, _ in page]
+    return page
+
+
+def read_link(state: ShardState, request: ReadLink, now_ns: int) -> bytes:
+    if S_IFMT(state.inode(request.ino).mode) != S_IFLNK:
+        raise Refused(EINVAL)
+    target = state.tables.get(_INLINE, ino_key(request.ino))
+    if target is None:
+        raise InvariantBroken(f"symbolic link {request.ino} has no target")
+    return target
+
+
+# -- making ---------------------------------------------------------------------------------------------------------
+
+
+def create(state: ShardState, request: Create, now_ns: int) -> Attributes:
+    mode, target = request.mode, request.target
+    kind = S_IFMT(mode)
+    if kind not in _KINDS:
+        raise Refused(EINVAL)
+    parent = _directory(state, request.parent)
+    name = request.name
+    _check_new_name(name)
+    key = entry_key(parent.ino, name)
+    if state.tables.get(_DENTRY, key) is not None:
+        raise Refused(EEXIST)
+    if kind == S_IFLNK:
+        if not target or b"\0" in target:
+            raise Refused(ENOENT if not target else EINVAL)
+        if len(target) > SYMLINK_MAX_BYTES:
+            raise Refused(ENAMETOOLONG)
+    if kind == S_IFDIR and parent.nlink >= LINK_MAX:
+        raise Refused(EMLINK)
+
+    made = inodes.make_inode(state, parent, mode, request.uid, request.gid, request.umask, now_ns)
+    if kind == S_IFDIR:
+        made.nlink = 2
+        made.parent = parent.ino
+        made.name = name
+    elif kind == S_IFLNK:
+        made.size = len(target)
+        made.flags |= FLAG_INLINE
+        state.put(_INLINE, ino_key(made.ino), target)
+    elif kind in (S_IFCHR, S_IFBLK):
+        made.rdev = request.rdev
+    state.put_inode(made)
+    state.put(_DENTRY, key, _ENTRY.pack(made.ino, kind >> 12))
+    _touch_directory(state, parent, now_ns, entries=1, subdirectories=kind == S_IFDIR)
+    return made
+
+
+def create_unnamed(state: ShardState, request: CreateUnnamed, now_ns: int) -> Attributes:
+    parent = _directory(state, request.parent)
+    if S_IFMT(request.mode) != S_IFREG:
+        raise Refused(EINVAL)
+    made = inodes.make_inode(state, parent, request.mode, request.uid, request.gid, request.umask, now_ns)
+    made.nlink = 0
+    state.put_inode(made)
+    state.put(Table.ORPHAN, ino_key(made.ino), b"")
+    return made
+
+
+def link(state: ShardState, request: Link, now_ns: int) -> Attributes:
+    changed = state.inode(request.ino).copy()
+    parent = _directory(state, request.new_parent)
+    name = request.new_name
+    if changed.is_directory:
+        raise Refused(EPERM)
+    _check_new_name(name)
+    key = entry_key(parent.ino, name)
+    if state.tables.get(_DENTRY, key) is not None:
+        raise Refused(EEXIST)
+    if changed.nlink >= LINK_MAX:
+        raise Refused(EMLINK)
+    if changed.nlink == 0:
+        state.delete(Table.ORPHAN, ino_key(changed.ino))
+    changed.nlink += 1
+    changed.ctime_ns = now_ns
+    state.put_inode(changed)
+    state.put(_DENTRY, key, _ENTRY.pack(changed.ino, S_IFMT(changed.mode) >> 12))
+    _touch_directory(state, parent, now_ns, entries=1)
+    return changed
+
+
+# -- removing -------------------------------------------------------------------------------------------------------
+
+
+def unlink(state: ShardState, request: Unlink, now_ns: int) -> Attributes:
+    parent = _directory(state, request.parent)
+    key = entry_key(parent.ino, request.name)
+    victim = _entry(state, key)
+    if victim.is_directory:
+        raise Refused(EISDIR)
+    state.delete(_DENTRY, key)
+    _touch_directory(state, parent, now_ns, entries=-1)
+    return _drop_link(state, victim, now_ns)
+
+
+def remove_directory(state: ShardState, request: RemoveDirectory, now_ns: int) -> Attributes:
+    parent = _directory(state, request.parent)
+    if request.name == b".":
+        raise Refused(EINVAL)
+    if request.name == b"..":
+        raise Refused(ENOTEMPTY)
+    key = entry_key(parent.ino, request.name)
+    victim = _entry(state, key)
+    if not victim.is_directory:
+        raise Refused(ENOTDIR)
+    _check_empty(victim)
+    state.delete(_DENTRY, key)
+    _touch_directory(state, parent, now_ns, entries=-1, subdirectories=-1)
+    return _drop_directory(state, victim, now_ns)
+
+
+def _drop_link(state: ShardState, victim: Attributes, now_ns: int) -> Attributes:
+    changed = victim.copy()
+    changed.nlink -= 1
+    changed.ctime_ns = now_ns
+    if changed.nlink:
+        state.put_inode(changed)
+    else:
+        inodes.unlinked(state, changed)
+    return changed
+
+
+def _drop_directory(state: ShardState, victim: Attributes, now_ns: int) -> Attributes:
+    changed = victim.copy()
+    changed.nlink = 0
+    changed.ctime_ns = now_ns
+    inodes.remove_inode(state, changed)
+    return changed
+
+
+# -- moving ---------------------------------------------------------------------------------------------------------
+
+
+def rename(state: ShardState, request: Rename, now_ns: int) -> Attributes | None:
+    if request.flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or request.flags == (RENAME_NOREPLACE | RENAME_EXCHANGE):
+        raise Refused(EINVAL)
+    source = _directory(state, request.parent)
+    destination = _directory(state, request.new_parent)
+    source_key = entry_key(source.ino, request.name)
+    destination_key = entry_key(destination.ino, request.new_name)
+    moved = _entry(state, source_key)
+    _check_new_name(request.new_name)
+    row = state.tables.get(_DENTRY, destination_key)
+    replaced = _inode_of(state, _ENTRY.unpack(row)[0]) if row is not None else None
+
+    if request.flags & RENAME_EXCHANGE:
+        if replaced is None:
+            raise Refused(ENOENT)
+        _check_no_loop(state, moved, destination)
+        _check_no_loop(state, replaced, source)
+        if moved.ino != replaced.ino:
+            _exchange(
+                state,
+                (source, request.name, moved),
+                (destination, request.new_name, replaced),
+                now_ns,
+            )
+        return None
+
+    if replaced is not None:
+        if request.flags & RENAME_NOREPLACE:
+            raise Refused(EEXIST)
+        if moved.ino == replaced.ino:
+            return None  # two names of one file: POSIX has both stay
+        if moved.is_directory and not replaced.is_directory:
+            raise Refused(ENOTDIR)
+        if replaced.is_directory:
+            if not moved.is_directory:
+                raise Refused(EISDIR)
+            _check_empty(replaced)
+    _check_no_loop(state, moved, destination)
+    subdirectory = int(moved.is_directory)
+    within = source.ino == destination.ino
+    if subdirectory and not within and destination.nlink >= LINK_MAX:
+        raise Refused(EMLINK)
+
+    state.delete(_DENTRY, source_key)
+    state.put(_DENTRY, destination_key, _ENTRY.pack(moved.ino, S_IFMT(moved.mode) >> 12))
+    _settle_in(state, moved, destination, request.new_name, now_ns)
+    gained = 0 if replaced is not None else 1
+    gained_directories = subdirectory - int(replaced is not None and replaced.is_directory)
+    if within:
+        _touch_directory(
+            state,
+            source,
+            now_ns,
+            entries=gained - 1,
+            subdirectories=gained_directories - subdirectory,
+        )
+    else:
+        _touch_directory(state, source, now_ns, entries=-1, subdirectories=-subdirectory)
+        _touch_directory(state, destination, now_ns, entries=gained, subdirectories=gained_directories)
+    if replaced is None:
+        return None
+    drop = _drop_directory if replaced.is_directory else _drop_link
+    return drop(state, replaced, now_ns)
+
+
+_Place = tuple[Attributes, bytes, Attributes]  # directory, name, what is there
+
+
+def _exchange(state: ShardState, one: _Place, other: _Place, now_ns: int) -> None:
+    for (directory, name, leaving), (_, _, coming) in ((one, other), (other, one)):
+        state.put(
+            _DENTRY,
+            entry_key(directory.ino, name),
+            _ENTRY.pack(coming.ino, S_IFMT(coming.mode) >> 12),
+        )
+        _settle_in(state, coming, directory, name, now_ns)
+        gained = int(coming.is_directory) - int(leaving.is_directory)
+        _touch_directory(state, state.inode(directory.ino), now_ns, subdirectories=gained)
+
+
+def _settle_in(state: ShardState, moved: Attributes, directory: Attributes, name: bytes, now_ns: int) -> None:
+    changed = moved.copy()
+    changed.ctime_ns = now_ns
+    if changed.is_directory:
+        changed.parent = directory.ino
+        changed.name = name
+    state.put_inode(changed)
+
+
+def _check_no_loop(state: ShardState, moved: Attributes, destination: Attributes) -> None:
+    """A directory cannot move below itself."""
+    if not moved.is_directory:
+        return
+    ancestor = destination
+    while ancestor.ino != ROOT_INO:
+        if ancestor.ino == moved.ino:
+            raise Refused(EINVAL)
+        ancestor = _inode_of(state, ancestor.parent)
+    if moved.ino == ROOT_INO:
+        raise Refused(EINVAL)
+
+
+# -- shared ---------------------------------------------------------------------------------------------------------
+
+
+def _directory(state: ShardState, ino: int) -> Attributes:
+    directory = state.inode(ino)
+    if not directory.is_directory:
+        raise Refused(ENOTDIR)
+    return directory
+
+
+def _inode_of(state: ShardState, ino: int) -> Attributes:
+    """The inode that an entry names: it must be there."""
+    attributes = state.find_inode(ino)
+    if attributes is None:
+        raise InvariantBroken(f"an entry names inode {ino}, which does not exist")
+    return attributes
+
+
+def _entry(state: ShardState, key: bytes) -> Attributes:
+    row = state.tables.get(_DENTRY, key)
+    if row is None:
+        raise Refused(ENOENT)
+    return _inode_of(state, _ENTRY.unpack(row)[0])
+
+
+def _check_new_name(name: bytes) -> None:
+    if name in (b".", b".."):
+        raise Refused(EEXIST)
+    if not name or b"/" in name or b"\0" in name:
+        raise Refused(EINVAL)
+
+
+def _check_empty(directory: Attributes) -> None:
+    if directory.size:
+        raise Refused(ENOTEMPTY)
+
+
+def _touch_directory(
+    state: ShardState,
+    directory: Attributes,
+    now_ns: int,
+    entries: int = 0,
+    subdirectories: int = 0,
+) -> None:
+    changed = directory.copy()
+    changed.size += entries
+    changed.nlink += subdirectories
+    changed.mtime_ns = now_ns
+    changed.ctime_ns = now_ns
+    state.put_inode(changed)

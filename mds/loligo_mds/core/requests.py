@@ -1,0 +1,289 @@
+"""What can be asked of a shard, one class a question. Names are bytes, inode numbers int, times ns.
+
+`CHANGING` are those that write; `RECLAIMING` those among them that give space back, so they may use the last of
+it on a full disk. Answers are named behind each class; any may be refused with an errno instead.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Lookup:
+    """-> Attributes, or None if there is no such name."""
+
+    parent: int
+    name: bytes
+
+
+@dataclass(slots=True)
+class GetAttributes:
+    """-> Attributes"""
+
+    ino: int
+
+
+@dataclass(slots=True)
+class SetAttributes:
+    """None leaves an attribute alone. -> Attributes
+
+    `size` changes the record only; whoever asks looks after the objects (see `core.content`).
+    `drop_privileges` clears set-user-id, and set-group-id where the group may execute.
+    """
+
+    ino: int
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+    drop_privileges: bool = False
+
+
+@dataclass(slots=True)
+class RecordAccess:
+    """The content was read: atime alone moves, not ctime. -> Attributes"""
+
+    ino: int
+    atime_ns: int
+
+
+@dataclass(slots=True)
+class Create:
+    """A new inode of the type in `mode`, named `name`. `target` is a symbolic link's. -> Attributes
+
+    With `hold` the asking session has it open from the start.
+    """
+
+    parent: int
+    name: bytes
+    mode: int
+    uid: int
+    gid: int
+    umask: int = 0
+    rdev: int = 0
+    target: bytes = b""
+    hold: bool = False
+
+
+@dataclass(slots=True)
+class CreateUnnamed:
+    """O_TMPFILE: a file without a name, held open by the asking session. -> Attributes"""
+
+    parent: int
+    mode: int
+    uid: int
+    gid: int
+    umask: int = 0
+
+
+@dataclass(slots=True)
+class Unlink:
+    """-> Attributes of the inode as it is now; nlink 0 if that was its last name."""
+
+    parent: int
+    name: bytes
+
+
+@dataclass(slots=True)
+class RemoveDirectory:
+    """-> Attributes of the directory that is gone, nlink 0."""
+
+    parent: int
+    name: bytes
+
+
+@dataclass(slots=True)
+class Rename:
+    """-> Attributes of the inode that lost its name at the destination, or None"""
+
+    parent: int
+    name: bytes
+    new_parent: int
+    new_name: bytes
+    flags: int = 0
+
+
+@dataclass(slots=True)
+class Link:
+    """-> Attributes"""
+
+    ino: int
+    new_parent: int
+    new_name: bytes
+
+
+@dataclass(slots=True)
+class ReadLink:
+    """-> bytes"""
+
+    ino: int
+
+
+@dataclass(slots=True)
+class ReadDirectory:
+    """-> a list of (name, cookie, ino, file type bits of mode, Attributes or None), in cookie order, behind
+    `after_cookie`; an empty list is the end. `with_attributes` fills in the last column.
+    """
+
+    ino: int
+    after_cookie: int
+    count: int
+    with_attributes: bool = False
+
+
+@dataclass(slots=True)
+class GetXattr:
+    """-> bytes"""
+
+    ino: int
+    name: bytes
+
+
+@dataclass(slots=True)
+class ListXattrs:
+    """-> list of names"""
+
+    ino: int
+
+
+@dataclass(slots=True)
+class SetXattr:
+    """`flags` as in setxattr(2). `kill_sgid`: an access ACL set by one outside the group. -> Attributes"""
+
+    ino: int
+    name: bytes
+    value: bytes
+    flags: int = 0
+    kill_sgid: bool = False
+
+
+@dataclass(slots=True)
+class RemoveXattr:
+    """-> Attributes"""
+
+    ino: int
+    name: bytes
+
+
+@dataclass(slots=True)
+class Open:
+    """The asking session holds the inode: it outlives its last name until `Close`. -> Attributes"""
+
+    ino: int
+
+
+@dataclass(slots=True)
+class Close:
+    """Ends one `Open`. -> None"""
+
+    ino: int
+
+
+@dataclass(slots=True)
+class ReadInline:
+    """-> bytes of a file whose content lives with its inode"""
+
+    ino: int
+
+
+@dataclass(slots=True)
+class Unsettle:
+    """Before objects of a file are written or removed: up to byte `end` they may disagree with its size. -> None"""
+
+    ino: int
+    end: int
+
+
+@dataclass(slots=True)
+class Publish:
+    """Written data survives a crash: record what the file is now. -> Attributes
+
+    `inline` is the whole content if it is to live with the inode, None if it is in objects. `sparse` adds that some
+    byte was left out. `settled` says that objects and size agree again.
+    """
+
+    ino: int
+    size: int
+    mtime_ns: int
+    inline: bytes | None = None
+    sparse: bool = False
+    settled: bool = False
+    drop_privileges: bool = False
+
+
+@dataclass(slots=True)
+class Settle:
+    """Objects and sizes of these inodes agree again, durably. -> None"""
+
+    inos: list[int]
+
+
+@dataclass(slots=True)
+class ListUnsettled:
+    """-> list of (ino, end, block size, Attributes or None if the inode is gone), ino > `after`, at most `count`"""
+
+    after: int
+    count: int
+
+
+@dataclass(slots=True)
+class GetUsage:
+    """-> Usage"""
+
+
+@dataclass(slots=True)
+class Usage:
+    """What the volume holds: inodes of every type, and the sizes of its files added up."""
+
+    inodes: int
+    size_bytes: int
+
+
+Request = (
+    Lookup
+    | GetAttributes
+    | SetAttributes
+    | RecordAccess
+    | Create
+    | CreateUnnamed
+    | Unlink
+    | RemoveDirectory
+    | Rename
+    | Link
+    | ReadLink
+    | ReadDirectory
+    | GetXattr
+    | ListXattrs
+    | SetXattr
+    | RemoveXattr
+    | Open
+    | Close
+    | ReadInline
+    | Unsettle
+    | Publish
+    | Settle
+    | ListUnsettled
+    | GetUsage
+)
+
+#: Close may remove an inode whose last name is gone.
+CHANGING = frozenset(
+    {
+        SetAttributes,
+        RecordAccess,
+        Create,
+        CreateUnnamed,
+        Unlink,
+        RemoveDirectory,
+        Rename,
+        Link,
+        SetXattr,
+        RemoveXattr,
+        Close,
+        Unsettle,
+        Publish,
+        Settle,
+    }
+)
+RECLAIMING = frozenset({Unlink, RemoveDirectory, RemoveXattr, Close, Settle})

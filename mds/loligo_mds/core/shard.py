@@ -1,0 +1,149 @@
+"""One shard: takes events, returns effects. A dispatch table, and the rules that hold for every request."""
+
+from collections.abc import Callable
+from errno import EINVAL
+from stat import S_IFDIR
+from typing import Any
+
+from loligo_mds.core import content, inodes, namespace, requests, sessions, xattrs
+from loligo_mds.core.effects import AppendJournal, Effect, Reply
+from loligo_mds.core.events import (
+    Event,
+    SessionEnded,
+    SessionOpened,
+    ShardRestarted,
+    Submitted,
+)
+from loligo_mds.core.state import InvariantBroken, Refused, ShardState
+from loligo_mds.core.tables import Tables
+from loligo_wire.attributes import Attributes
+from loligo_wire.ids import ROOT_INO
+
+_Handler = Callable[[ShardState, Any, int], Any]
+
+_HANDLERS: dict[type, _Handler] = {
+    requests.Lookup: namespace.lookup,
+    requests.GetAttributes: inodes.get_attributes,
+    requests.SetAttributes: inodes.set_attributes,
+    requests.RecordAccess: inodes.record_access,
+    requests.Create: namespace.create,
+    requests.CreateUnnamed: namespace.create_unnamed,
+    requests.Unlink: namespace.unlink,
+    requests.RemoveDirectory: namespace.remove_directory,
+    requests.Rename: namespace.rename,
+    requests.Link: namespace.link,
+    requests.ReadLink: namespace.read_link,
+    requests.ReadDirectory: namespace.read_directory,
+    requests.GetXattr: xattrs.get_xattr,
+    requests.ListXattrs: xattrs.list_xattrs,
+    requests.SetXattr: xattrs.set_xattr,
+    requests.RemoveXattr: xattrs.remove_xattr,
+    requests.ReadInline: content.read_inline,
+    requests.Unsettle: content.unsettle,
+    requests.Publish: content.publish,
+    requests.Settle: content.settle,
+    requests.ListUnsettled: content.list_unsettled,
+}
+
+
+class Shard:
+    """`tables` must hold an initialised shard (see `initialise`). Not thread-safe: one step at a time."""
+
+    def __init__(self, shard: int, tables: Tables, block_bytes: int) -> None:
+        self.state = ShardState(shard, tables, block_bytes)
+        if self.state.find_inode(ROOT_INO) is None and shard == 0:
+            raise InvariantBroken("shard 0 has no root directory")
+
+    def step(self, now_ns: int, event: Event) -> list[Effect]:
+        if type(event) is Submitted:
+            return self._submitted(now_ns, event)
+        state = self.state
+        if type(event) is SessionOpened:
+            state.session_holds[event.session] = {}
+        elif type(event) is SessionEnded:
+            sessions.end_session(state, event.session)
+        elif type(event) is ShardRestarted:
+            sessions.restart(state, event.surviving)
+        else:
+            raise TypeError(f"no such event: {event!r}")
+        return self._effects(None)
+
+    def _submitted(self, now_ns: int, event: Submitted) -> list[Effect]:
+        state = self.state
+        request = event.request
+        kind = type(request)
+        once = event.sequence and kind in requests.CHANGING
+        if once:
+            repeated = self._repeated(event)
+            if repeated is not None:
+                return [repeated]
+        errno = 0
+        value: Any = None
+        try:
+            handler = _HANDLERS.get(kind)
+            if handler is not None:
+                value = handler(state, request, now_ns)
+            else:
+                value = self._of_session(event.session, request)
+        except Refused as refused:
+            if state.writes or state.effects:
+                raise InvariantBroken(f"{request!r} was refused after it had written") from None
+            errno = refused.errno
+        else:
+            if (kind is requests.Create and event.request.hold) or kind is requests.CreateUnnamed:  # type: ignore[union-attr]
+                sessions.hold(state, event.session, value.ino)
+        if once:
+            sessions.store_answer(state, event.session, event.sequence, event.acknowledged, errno, value)
+        return self._effects(Reply(event.session, event.sequence, value, errno))
+
+    def _of_session(self, session: int, request: Any) -> Any:
+        """Requests about the asking session or the whole shard."""
+        state = self.state
+        if type(request) is requests.Open:
+            return sessions.open_inode(state, session, request)
+        if type(request) is requests.Close:
+            return sessions.close_inode(state, session, request)
+        if type(request) is requests.GetUsage:
+            return requests.Usage(state.inode_count, state.size_bytes)
+        raise Refused(EINVAL)
+
+    def _repeated(self, event: Submitted) -> Reply | None:
+        if event.sequence > sessions.last_applied(self.state, event.session):
+            return None
+        answer = sessions.stored_answer(self.state, event.session, event.sequence)
+        if answer is None:
+            return Reply(event.session, event.sequence, None, EINVAL)
+        return Reply(event.session, event.sequence, answer[1], answer[0])
+
+    def _effects(self, reply: Reply | None) -> list[Effect]:
+        state = self.state
+        effects: list[Effect] = []
+        writes = state.take_writes()
+        if writes:
+            effects.append(AppendJournal(writes))
+        if state.effects:
+            effects += state.effects
+            state.effects = []
+        if reply is not None:
+            effects.append(reply)
+        return effects
+
+
+def initialise(tables: Tables, now_ns: int, uid: int, gid: int, mode: int = 0o755) -> list[AppendJournal]:
+    """Shard 0 of a new volume: a root directory and nothing else. Returns what to make durable."""
+    state = ShardState(0, tables, 0)
+    state.put_inode(
+        Attributes(
+            ROOT_INO,
+            S_IFDIR | mode,
+            uid,
+            gid,
+            nlink=2,
+            atime_ns=now_ns,
+            mtime_ns=now_ns,
+            ctime_ns=now_ns,
+            btime_ns=now_ns,
+        )
+    )
+    state.count(1, 0)
+    return [AppendJournal(state.take_writes())]

@@ -1,0 +1,151 @@
+"""What the handlers of a shard share: the tables, the write set of the step under way, counters, a cache of inodes.
+
+Invariants: a row is changed only through `put` and `delete` here, so the write set is complete; counters go into the
+write set of every step that changes them; the cache holds exactly what the table holds.
+"""
+
+from collections.abc import Iterator
+from errno import ENOENT
+from struct import Struct
+
+from loligo_mds.core.effects import Effect, RemoveObjects
+from loligo_mds.core.limits import INODE_CACHE_MAX
+from loligo_mds.core.tables import Table, Tables, Write
+from loligo_wire.attributes import Attributes, decode_attributes
+from loligo_wire.ids import COUNTER_BITS, FIRST_FREE_COUNTER
+
+COUNTERS_KEY = b"counters"
+_COUNTERS = Struct("<QQQ")  # next inode counter, inodes, bytes
+
+ino_key = Struct(">Q").pack
+ino_of_key = Struct(">Q").unpack_from
+
+_INODE = int(Table.INODE)
+_META = int(Table.META)
+
+
+class Refused(Exception):
+    """The request cannot be granted: a POSIX answer, not a fault."""
+
+    def __init__(self, errno: int) -> None:
+        self.errno = errno
+
+
+class InvariantBroken(Exception):
+    """The shard's own records contradict each other: it must stop before it makes things worse."""
+
+
+class ShardState:
+    __slots__ = (
+        "_cache",
+        "_counters_changed",
+        "block_bytes",
+        "effects",
+        "holds",
+        "inode_count",
+        "next_counter",
+        "session_holds",
+        "shard",
+        "size_bytes",
+        "tables",
+        "writes",
+    )
+
+    def __init__(self, shard: int, tables: Tables, block_bytes: int) -> None:
+        self.shard = shard
+        #: Block size of new files.
+        self.block_bytes = block_bytes
+        self.tables = tables
+        self.writes: list[Write] = []
+        #: What the step under way wants done besides its journal record and its reply.
+        self.effects: list[Effect] = []
+        #: ino -> how many opens; in memory only, because sessions state it anew when they come back.
+        self.holds: dict[int, int] = {}
+        self.session_holds: dict[int, dict[int, int]] = {}
+        self._cache: dict[int, Attributes] = {}
+        self._counters_changed = False
+        self.next_counter = FIRST_FREE_COUNTER
+        self.inode_count = 0
+        self.size_bytes = 0
+        stored = tables.get(_META, COUNTERS_KEY)
+        if stored is not None:
+            self.next_counter, self.inode_count, self.size_bytes = _COUNTERS.unpack(stored)
+
+    # -- rows -------------------------------------------------------------------------------------------------
+
+    def put(self, table: int, key: bytes, value: bytes) -> None:
+        self.tables.put(table, key, value)
+        self.writes.append((table, key, value))
+
+    def delete(self, table: int, key: bytes) -> None:
+        self.tables.delete(table, key)
+        self.writes.append((table, key, None))
+
+    def scan_prefix(self, table: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self.tables.scan(table, prefix):
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+    def take_writes(self) -> list[Write]:
+        """The write set of the step, counters included; the next step starts with an empty one."""
+        if self._counters_changed:
+            self._counters_changed = False
+            self.put(
+                _META,
+                COUNTERS_KEY,
+                _COUNTERS.pack(self.next_counter, self.inode_count, self.size_bytes),
+            )
+        writes = self.writes
+        self.writes = []
+        return writes
+
+    # -- inodes -----------------------------------------------------------------------------------------------
+
+    def find_inode(self, ino: int) -> Attributes | None:
+        attributes = self._cache.get(ino)
+        if attributes is None:
+            record = self.tables.get(_INODE, ino_key(ino))
+            if record is None:
+                return None
+            attributes = decode_attributes(ino, record)
+            self._remember(attributes)
+        return attributes
+
+    def put_inode(self, attributes: Attributes) -> None:
+        """Store a new or changed inode. The caller made it or copied it, and leaves it alone from now on."""
+        self.put(_INODE, ino_key(attributes.ino), attributes.encode())
+        self._remember(attributes)
+
+    def delete_inode(self, attributes: Attributes) -> None:
+        self.delete(_INODE, ino_key(attributes.ino))
+        self._cache.pop(attributes.ino, None)
+        self.count(-1, -attributes.size if attributes.is_file else 0)
+
+    def _remember(self, attributes: Attributes) -> None:
+        cache = self._cache
+        if len(cache) >= INODE_CACHE_MAX and attributes.ino not in cache:
+            del cache[next(iter(cache))]
+        cache[attributes.ino] = attributes
+
+    def allocate_ino(self) -> int:
+        counter = self.next_counter
+        self.next_counter = counter + 1
+        self._counters_changed = True
+        return self.shard << COUNTER_BITS | counter
+
+    def count(self, inodes: int, size_bytes: int) -> None:
+        self.inode_count += inodes
+        self.size_bytes += size_bytes
+        self._counters_changed = True
+
+    def inode(self, ino: int) -> Attributes:
+        attributes = self._cache.get(ino) or self.find_inode(ino)
+        if attributes is None:
+            raise Refused(ENOENT)
+        return attributes
+
+    # -- effects ----------------------------------------------------------------------------------------------
+
+    def remove_objects(self, attributes: Attributes, end: int) -> None:
+        self.effects.append(RemoveObjects(attributes.ino, end, attributes.block_bytes))
