@@ -32,10 +32,7 @@ _PEER_COLOURS = ("#4c8dbf", "#63a375", "#8d7fb8", "#a08b5b", "#5fa8a8")
 
 def svg(comparison: Comparison) -> str:
     medians = [
-        median
-        for row in ROWS
-        for label in comparison.labels
-        if (median := comparison.figures[row.key][label].median_s)
+        median for row in ROWS for label in comparison.labels if (median := comparison.figures[row.key][label].median_s)
     ]
     low = math.floor(math.log10(min(medians, default=0.001)))
     # At least one decade, so that the scale exists.
@@ -72,7 +69,7 @@ def _text(x: float, y: float, content: str, attributes: str = "") -> str:
 def _head(comparison: Comparison) -> Iterator[str]:
     yield _text(20, 28, "Time for the same work, side by side", 'font-size="17" font-weight="bold"')
     rounds = "1 round" if comparison.rounds == 1 else f"{comparison.rounds} rounds, medians"
-    yield _text(20, 47, f"seconds, log scale; shorter is better; {rounds}", f'fill="{_SOFT}"')
+    yield _text(20, 47, f"time on a log scale, shorter is better; {rounds}", f'fill="{_SOFT}"')
     x = 20.0
     for label, colour in _legend(comparison):
         yield f'<rect x="{x:.1f}" y="60" width="12" height="12" rx="2" fill="{colour}"/>'
@@ -94,10 +91,7 @@ def _x(seconds: float, low: int, high: int) -> float:
 def _grid(low: int, high: int, bottom: float) -> Iterator[str]:
     for decade in range(low, high + 1):
         x = _x(10.0**decade, low, high)
-        yield (
-            f'<line x1="{x:.1f}" y1="{TOP - 6}" x2="{x:.1f}" y2="{bottom - GROUP_GAP + 4}"'
-            f' stroke="{_GRID}"/>'
-        )
+        yield (f'<line x1="{x:.1f}" y1="{TOP - 6}" x2="{x:.1f}" y2="{bottom - GROUP_GAP + 4}" stroke="{_GRID}"/>')
         attributes = f'text-anchor="middle" font-size="11" fill="{_SOFT}"'
         yield _text(x, bottom + 8, _decade(decade), attributes)
 
@@ -118,16 +112,11 @@ def _groups(comparison: Comparison, low: int, high: int, group: int) -> Iterator
             yield from _bar(comparison, row.key, label, colour, y, low, high)
 
 
-def _bar(
-    comparison: Comparison, row: str, label: str, colour: str, y: float, low: int, high: int
-) -> Iterator[str]:
+def _bar(comparison: Comparison, row: str, label: str, colour: str, y: float, low: int, high: int) -> Iterator[str]:
     figure = comparison.figures[row][label]
     x = LEFT if figure.median_s is None else max(LEFT + 1.0, _x(figure.median_s, low, high))
     if figure.median_s is not None:
-        yield (
-            f'<rect x="{LEFT}" y="{y}" width="{x - LEFT:.1f}" height="{BAR}" rx="1.5"'
-            f' fill="{colour}"/>'
-        )
+        yield (f'<rect x="{LEFT}" y="{y}" width="{x - LEFT:.1f}" height="{BAR}" rx="1.5" fill="{colour}"/>')
     weight = 'font-weight="bold"' if label in comparison.ours else f'fill="{_SOFT}"'
     yield _text(x + 5, y + BAR - 2, _value(figure), f'font-size="10" {weight}')
 

@@ -108,9 +108,7 @@ def _processor_ticks() -> tuple[int, int]:
     return sum(ticks) - idle, sum(ticks)
 
 
-def _progress(
-    round_text: str, step: Step, figures: dict[str, dict[str, Figure]], labels: Sequence[str]
-) -> None:
+def _progress(round_text: str, step: Step, figures: dict[str, dict[str, Figure]], labels: Sequence[str]) -> None:
     for key in step.rows:
         newest = ", ".join(f"{label} {_newest(figures[key][label])}" for label in labels)
         print(f"{round_text}  {key:<19} {newest}", file=sys.stderr, flush=True)
@@ -146,9 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m loligo_bench.compare",
         description="Time the same work on several mounted file systems, side by side.",
     )
-    parser.add_argument(
-        "--ours", action="append", default=[], metavar="LABEL=DIR", help="a mount of Loligo"
-    )
+    parser.add_argument("--ours", action="append", default=[], metavar="LABEL=DIR", help="a mount of Loligo")
     parser.add_argument(
         "--peer",
         action="append",

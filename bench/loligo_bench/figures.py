@@ -60,11 +60,7 @@ def ratio(numerator_s: float | None, denominator_s: float | None) -> float | Non
 
 def fastest(figures: Mapping[str, Figure], labels: Sequence[str]) -> float | None:
     """The best median among `labels`, leaving out those that have none."""
-    medians = [
-        median
-        for label in labels
-        if label in figures and (median := figures[label].median_s) is not None
-    ]
+    medians = [median for label in labels if label in figures and (median := figures[label].median_s) is not None]
     return min(medians, default=None)
 
 

@@ -57,7 +57,7 @@ def markdown(comparison: Comparison) -> str:
     if comparison.verdicts:
         missed = sum(not verdict.passed for verdict in comparison.verdicts)
         parts.append(f"Targets: {len(comparison.verdicts) - missed} passed, {missed} missed.")
-        parts.append(_table(_verdict_rows(comparison)))
+        parts.append(_table(_verdict_rows(comparison), texts=2))
     return "\n\n".join(parts) + "\n"
 
 
@@ -71,10 +71,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             {
                 "key": row.key,
                 "title": row.title,
-                "figures": {
-                    label: _figure_json(comparison.figures[row.key][label])
-                    for label in comparison.labels
-                },
+                "figures": {label: _figure_json(comparison.figures[row.key][label]) for label in comparison.labels},
             }
             for row in ROWS
         ],
@@ -176,15 +173,13 @@ def _verdict_rows(comparison: Comparison) -> list[list[str]]:
     ]
 
 
-def _table(lines: list[list[str]]) -> str:
-    """A Markdown table; every column padded, texts to the left, figures to the right."""
+def _table(lines: list[list[str]], texts: int = 1) -> str:
+    """A Markdown table, padded; the first `texts` columns to the left, figures to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    rule = [
-        "-" * width if index == 0 else "-" * (width - 1) + ":" for index, width in enumerate(widths)
-    ]
+    rule = ["-" * width if index < texts else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
     padded = [
         [
-            cell.ljust(width) if index == 0 else cell.rjust(width)
+            cell.ljust(width) if index < texts else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         for line in [lines[0], rule, *lines[1:]]

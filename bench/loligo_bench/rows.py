@@ -292,9 +292,7 @@ def _read_large_dropped(place: Place, watch: Watch) -> None:
 
 def _read_random(place: Place, watch: Watch) -> None:
     rng = random.Random(3)
-    offsets = [
-        int(rng.random() * (LARGE_BYTES // PAGE_BYTES)) * PAGE_BYTES for _ in range(RANDOM_READS)
-    ]
+    offsets = [int(rng.random() * (LARGE_BYTES // PAGE_BYTES)) * PAGE_BYTES for _ in range(RANDOM_READS)]
     drop_caches()
     total = 0
     with watch("read-random"):

@@ -80,10 +80,7 @@ def _directory_names(rng: random.Random) -> list[str]:
 
 def _sizes(rng: random.Random) -> list[int]:
     """Log-normal (a sum of twelve uniform numbers is as good as normal), scaled to the total."""
-    raw = [
-        MEDIAN_BYTES * math.exp(SPREAD * (sum(rng.random() for _ in range(12)) - 6))
-        for _ in range(FILES)
-    ]
+    raw = [MEDIAN_BYTES * math.exp(SPREAD * (sum(rng.random() for _ in range(12)) - 6)) for _ in range(FILES)]
     scale = TOTAL_BYTES / sum(raw)
     return [min(LARGEST_BYTES, round(size * scale)) for size in raw]
 
