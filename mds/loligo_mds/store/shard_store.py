@@ -1,0 +1,367 @@
+"""The durable state of one shard, in a folder: tables and journal joined.
+
+    DIR/lock         flock of the process that has the volume open, with a JSON note {"pid": …}
+    DIR/tables.mdb   see lmdb_tables
+    DIR/journal/     see journal
+
+The order of a step is the contract; the caller holds the core's lock around all of it:
+
+    reserve()           may refuse (StoreFull) before anything has changed
+    put, delete, …      change the tables in the open transaction, in memory
+    append(writes)      one write to the journal: from here on the step survives the process
+    (answer)            and, for those who asked, after sync(position): the machine
+    checkpoint()        when `needs_checkpoint`: the tables to disk, a fresh journal
+
+Only `sync`, `synced_position` and `StoreFailed` know other threads.
+
+A commit of the tables that fails loses nothing: the transaction is rebuilt from the journal, which is kept, and the
+store goes on; a later checkpoint tries again. The way there: reserve() refuses steps that do not free space once the
+next commit or the next journal piece cannot be given its space beforehand; the rest of the piece is left for
+those that do.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+import lmdb
+
+from loligo_mds.core.tables import Write
+from loligo_mds.store.errors import (
+    NoVolume,
+    StoreError,
+    StoreFull,
+    TablesMissing,
+    VolumeBusy,
+    VolumeExists,
+)
+from loligo_mds.store.journal import (
+    FIRST_RECORD,
+    MAX_RECORD_BYTES,
+    Journal,
+    create_journal,
+    fsync_folder,
+    segment_path,
+    verify_journal,
+)
+from loligo_mds.store.lmdb_tables import LmdbTables, create_tables
+from loligo_runtime.failpoint import declare, failpoint
+
+log = logging.getLogger(__name__)
+
+#: A checkpoint is due behind so much journal, or so many changed keys (each may hold a dirty page of 4 KiB).
+CHECKPOINT_BYTES = 8 << 20
+CHECKPOINT_KEYS = 24_000
+#: On a full disk, so that a commit finds room in what is left.
+CHECKPOINT_KEYS_FULL = 500
+#: Left to steps that free space, besides the record that every step may write.
+LAST_RESERVE_BYTES = 1 << 20
+#: While commits fail, the journal may grow up to this.
+JOURNAL_LIMIT_BYTES = 64 << 20
+
+_LOCK_POLL_S = 0.05
+
+declare("store.create.journal", "store.create.tables", "store.create.renamed")
+
+
+class ShardStore:
+    """Implements `core.tables.Tables`; see the module for the order of calls."""
+
+    __slots__ = (
+        "_checkpoint_bytes",
+        "_checkpoint_keys",
+        "_checkpointed",
+        "_folder",
+        "_free_until",
+        "_journal",
+        "_keys",
+        "_lock_fd",
+        "_tables",
+        "_trouble",
+        "delete",
+        "get",
+        "put",
+        "scan",
+        "sync",
+    )
+
+    @classmethod
+    def create(cls, folder: str, volume_uuid: bytes) -> None:
+        """Make an empty shard in `folder`, which is made if need be. Complete or not there, also after a crash.
+
+        VolumeExists, VolumeBusy, StoreFull.
+        """
+        if len(volume_uuid) != 16:
+            raise ValueError(f"a volume uuid has 16 bytes, not {len(volume_uuid)}")
+        os.makedirs(folder, exist_ok=True)
+        lock_fd = _lock(folder, 0.0)
+        try:
+            _check_creatable(folder)
+            new = f"{folder}/tables.new"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new)
+            create_journal(f"{folder}/journal", volume_uuid)
+            failpoint("store.create.journal")
+            create_tables(new, volume_uuid)
+            failpoint("store.create.tables")
+            os.rename(new, f"{folder}/tables.mdb")
+            failpoint("store.create.renamed")
+            fsync_folder(folder)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFull(f"{folder}: no space for a new volume: give it 32 MiB") from error
+            raise
+        finally:
+            os.close(lock_fd)
+
+    @classmethod
+    def open(cls, folder: str, wait_s: float = 0.0) -> Self:
+        """Open the shard, and replay what a crash left in the journal. Waits `wait_s` for another process to end.
+
+        Any StoreError but StoreFull and StoreFailed; it has changed nothing then.
+        """
+        if not os.path.exists(f"{folder}/tables.mdb"):
+            if os.path.exists(f"{folder}/journal"):
+                raise TablesMissing(
+                    f"{folder} has a journal but no tables.mdb: if its creation was interrupted, create the "
+                    "volume again; else restore the folder from a backup"
+                )
+            raise NoVolume(f"{folder} holds no volume: create one, or correct the path")
+        lock_fd = _lock(folder, wait_s)
+        try:
+            return cls(folder, lock_fd)
+        except BaseException:
+            os.close(lock_fd)
+            raise
+
+    def __init__(self, folder: str, lock_fd: int) -> None:
+        """Use `open`."""
+        self._folder = folder
+        self._lock_fd = lock_fd
+        self._tables = tables = LmdbTables(f"{folder}/tables.mdb")
+        try:
+            self._checkpointed = committed = tables.committed_position()
+            journal_folder = f"{folder}/journal"
+            tail = verify_journal(journal_folder, tables.volume_uuid, committed)
+            for record in tail.records:
+                tables.apply(record.decode())
+            # Nothing was written up to here, and nothing of what follows can find the volume unsound.
+            self._journal = Journal(journal_folder, tables.volume_uuid, committed + 1, tail)
+        except BaseException:
+            tables.close()
+            raise
+        if tail.records:
+            log.info("%s: replayed %d records behind %d", folder, len(tail.records), committed)
+        self._keys = sum(record.count for record in tail.records)
+        self._trouble = ""
+        # Bound here, so that a call costs no step in between.
+        self.get: Callable[[int, bytes], bytes | None] = tables.get
+        self.put: Callable[[int, bytes, bytes], None] = tables.put
+        self.delete: Callable[[int, bytes], None] = tables.delete
+        self.scan: Callable[[int, bytes], Iterator[tuple[bytes, bytes]]] = tables.scan
+        self.sync: Callable[[int], None] = self._journal.sync
+        self._checkpoint_bytes = CHECKPOINT_BYTES
+        self._checkpoint_keys = CHECKPOINT_KEYS
+        self._free_until = -1
+        self._look_for_room()
+
+    @property
+    def volume_uuid(self) -> bytes:
+        return self._tables.volume_uuid
+
+    @property
+    def position(self) -> int:
+        """Of the last record."""
+        return self._journal.position
+
+    @property
+    def synced_position(self) -> int:
+        """Everything up to this record survives a power loss."""
+        return self._journal.synced
+
+    # A step.
+
+    def reserve(self, reclaiming: bool = False) -> None:
+        """Make sure that the coming step can be journaled. `reclaiming`: the step frees space.
+
+        StoreFull: nothing has changed, answer ENOSPC. StoreFailed.
+        """
+        if self._journal.offset > self._free_until:
+            self._make_room(reclaiming)
+
+    def append(self, writes: Sequence[Write]) -> int:
+        """Journal a step, whose `writes` are in the tables already. Its position, for `sync`. StoreFailed.
+
+        No writes, no record: the position is that of the last one.
+        """
+        if not writes:
+            return self._journal.position
+        self._keys += len(writes)
+        return self._journal.append(writes)
+
+    # Checkpoints.
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        return self._keys > self._checkpoint_keys or self._journal.offset > self._checkpoint_bytes
+
+    def checkpoint(self) -> bool:
+        """Commit the tables and begin a fresh journal. False: it failed, nothing is lost, a later call tries again."""
+        journal = self._journal
+        position = journal.position
+        if position == self._checkpointed:
+            return True
+        try:
+            if not journal.prepare():
+                self._postpone("no space for the next journal segment")
+                return False
+        except OSError as error:
+            self._postpone(f"the next journal segment: {error}")
+            return False
+        try:
+            self._tables.commit(position)
+        except (lmdb.Error, OSError) as error:
+            journal.unprepare()
+            self._rebuild()
+            self._postpone(f"the tables: {error}")
+            return False
+        self._checkpointed = position
+        self._keys = 0
+        self._trouble = ""
+        self._checkpoint_bytes = CHECKPOINT_BYTES
+        self._checkpoint_keys = CHECKPOINT_KEYS
+        self._free_until = -1
+        journal.switch()
+        self._look_for_room()
+        return True
+
+    def _postpone(self, why: str) -> None:
+        """Go on with the journal that is there; try again after some more of it."""
+        log.warning("%s: checkpoint postponed: %s", self._folder, why)
+        self._trouble = why
+        self._checkpoint_bytes = self._journal.offset + CHECKPOINT_BYTES // 8
+        self._checkpoint_keys = self._keys + CHECKPOINT_KEYS // 8
+        self._free_until = -1
+
+    def _rebuild(self) -> None:
+        """A failed commit has dropped the transaction: bring the tables back to the last record."""
+        self._tables.reopen()
+        committed = self._tables.committed_position()
+        for record in self._journal.read().records:
+            # The commit may have reached the disk and failed behind it.
+            if record.position > committed:
+                self._tables.apply(record.decode())
+
+    def close(self) -> None:
+        """A last checkpoint, and the lock is released. If that fails the journal has it all, as after a crash."""
+        try:
+            self.checkpoint()
+        finally:
+            self._journal.close()
+            self._tables.close()
+            os.close(self._lock_fd)
+
+    # Space.
+
+    def _look_for_room(self) -> bool:
+        """Allocate ahead what the coming steps and their checkpoint need; whether all of it is there."""
+        journal = self._journal
+        wanted = MAX_RECORD_BYTES + LAST_RESERVE_BYTES
+        if not self._tables.ensure_room() or not journal.ensure_spare():
+            return False
+        if journal.offset > JOURNAL_LIMIT_BYTES:
+            return False
+        if journal.free_bytes < wanted and not journal.extend():
+            return False
+        self._free_until = journal.allocated - wanted
+        return True
+
+    def _make_room(self, reclaiming: bool) -> None:
+        journal = self._journal
+        journal.raise_if_failed()
+        if self._look_for_room():
+            return
+        # A checkpoint gives back the journal's space, and the pages of what was deleted.
+        scarce = journal.free_bytes < MAX_RECORD_BYTES + LAST_RESERVE_BYTES // 2
+        if (
+            (not reclaiming or scarce or self._keys > CHECKPOINT_KEYS_FULL)
+            and journal.position != self._checkpointed
+            and self.checkpoint()
+            and self._look_for_room()
+        ):
+            return
+        self._free_until = -1
+        if not reclaiming or journal.free_bytes < MAX_RECORD_BYTES:
+            raise StoreFull(
+                f"{self._folder}: no space left for metadata"
+                + (f" ({self._trouble})" if self._trouble else "")
+                + ": delete files, or give space to the disk that holds this folder"
+            )
+
+    def check(self) -> list[str]:
+        """What the store can verify by itself, on the open volume: the findings in words; none is good."""
+        findings = self._tables.check()
+        try:
+            tail = self._journal.read()
+        except StoreError as error:
+            findings.append(str(error))
+        else:
+            if tail.end != self._journal.offset or tail.torn_bytes:
+                findings.append(f"the journal ends at byte {tail.end}, not at {self._journal.offset}")
+        return findings
+
+
+def _lock(folder: str, wait_s: float) -> int:
+    """The descriptor that holds the folder's lock. VolumeBusy."""
+    path = f"{folder}/lock"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                pid = _holder(fd)
+                os.close(fd)
+                raise VolumeBusy(folder, pid) from None
+            time.sleep(_LOCK_POLL_S)
+    note = json.dumps({"pid": os.getpid()}).encode()
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, note, 0)
+    return fd
+
+
+def _holder(fd: int) -> int | None:
+    try:
+        pid = json.loads(os.pread(fd, 4096, 0))["pid"]
+    except (ValueError, KeyError, TypeError):
+        return None  # just being written
+    return pid if isinstance(pid, int) else None
+
+
+def _check_creatable(folder: str) -> None:
+    """VolumeExists, but for what an interrupted creation left."""
+    if os.path.exists(f"{folder}/tables.mdb"):
+        raise VolumeExists(f"{folder} holds a volume already: choose another folder")
+    names = set(os.listdir(folder)) - {"lock", "journal", "tables.new"}
+    if names:
+        raise VolumeExists(f"{folder} is not empty ({min(names)}): choose another folder")
+    journal = f"{folder}/journal"
+    if os.path.isdir(journal):
+        first = os.path.basename(segment_path(journal, 1))
+        segments = {name for name in os.listdir(journal) if name.endswith(".segment")}
+        if segments - {first} or (segments and _has_records(f"{journal}/{first}")):
+            raise VolumeExists(f"{folder} holds the journal of a volume: restore its tables.mdb")
+
+
+def _has_records(path: str) -> bool:
+    with open(path, "rb") as file:
+        file.seek(FIRST_RECORD)
+        return bool(file.read().strip(b"\0"))
