@@ -26,6 +26,7 @@ from collections.abc import Sequence
 
 from loligo_bench.chart import svg
 from loligo_bench.figures import BASELINE, Figure, judge
+from loligo_bench.options import labelled_directories, labelled_pids, write_text
 from loligo_bench.process import Server
 from loligo_bench.report import Comparison, Cost, as_json, markdown
 from loligo_bench.rows import ROWS, STEPS, Place, Step, Watch, WorkWentWrong, can_drop_caches
@@ -131,14 +132,6 @@ def _machine() -> dict[str, str]:
     }
 
 
-def _pairs(parser: argparse.ArgumentParser, option: str, values: list[str]) -> list[list[str]]:
-    pairs = [value.split("=", 1) for value in values]
-    for pair in pairs:
-        if len(pair) != 2 or not all(pair):
-            parser.error(f"{option} wants LABEL=VALUE, not {'='.join(pair)!r}")
-    return pairs
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m loligo_bench.compare",
@@ -163,8 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", default="bench/results", help="directory for the results")
     options = parser.parse_args(arguments)
 
-    ours = _pairs(parser, "--ours", options.ours)
-    peers = _pairs(parser, "--peer", options.peer)
+    ours = labelled_directories(parser, "--ours", options.ours)
+    peers = labelled_directories(parser, "--peer", options.peer)
     # The baseline is the leftmost column, ours the rightmost.
     columns = sorted(peers, key=lambda pair: pair[0] != BASELINE) + ours
     directories = dict(columns)
@@ -172,18 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name at least one directory with --ours or --peer")
     if len(directories) != len(columns):
         parser.error("a label is used twice")
-    for label, directory in columns:
-        if not os.path.isdir(directory):
-            parser.error(f"{label}: {directory} is not a directory")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
-    pids: dict[str, list[int]] = {}
-    for label, pid in _pairs(parser, "--pid", options.pid):
-        if label not in directories:
-            parser.error(f"--pid {label}={pid}: no directory has this label")
-        if not pid.isdigit() or not os.path.isdir(f"/proc/{pid}"):
-            parser.error(f"--pid {label}={pid}: there is no such process")
-        pids.setdefault(label, []).append(int(pid))
+    pids = labelled_pids(parser, options.pid, directories)
 
     servers = {label: Server(pids[label]) for label in directories if label in pids}
     comparing = Comparing(directories, servers)
@@ -205,16 +189,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     text = markdown(comparison)
     os.makedirs(options.out, exist_ok=True)
-    _write(f"{options.out}/compare.json", json.dumps(as_json(comparison), indent=1) + "\n")
-    _write(f"{options.out}/compare.md", text)
-    _write(f"{options.out}/compare.svg", svg(comparison))
+    write_text(f"{options.out}/compare.json", json.dumps(as_json(comparison), indent=1) + "\n")
+    write_text(f"{options.out}/compare.md", text)
+    write_text(f"{options.out}/compare.svg", svg(comparison))
     print(text)
     return 0
-
-
-def _write(path: str, content: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(content)
 
 
 if __name__ == "__main__":

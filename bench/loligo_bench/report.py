@@ -47,17 +47,17 @@ def markdown(comparison: Comparison) -> str:
     machine = ", ".join(f"{name} {value}" for name, value in comparison.machine.items())
     parts = [
         f"Medians of {comparison.rounds} rounds, in seconds ({machine}).",
-        _table(_times(comparison)),
+        table(_times(comparison)),
     ]
     errors = _errors(comparison)
     if errors:
         parts.append("What went wrong:\n\n" + "\n".join(f"- {error}" for error in errors))
     if comparison.costs:
-        parts.append(_table(_cost_rows(comparison)))
+        parts.append(table(_cost_rows(comparison)))
     if comparison.verdicts:
         missed = sum(not verdict.passed for verdict in comparison.verdicts)
         parts.append(f"Targets: {len(comparison.verdicts) - missed} passed, {missed} missed.")
-        parts.append(_table(_verdict_rows(comparison), texts=2))
+        parts.append(table(_verdict_rows(comparison), texts=2))
     return "\n\n".join(parts) + "\n"
 
 
@@ -173,7 +173,7 @@ def _verdict_rows(comparison: Comparison) -> list[list[str]]:
     ]
 
 
-def _table(lines: list[list[str]], texts: int = 1) -> str:
+def table(lines: list[list[str]], texts: int = 1) -> str:
     """A Markdown table, padded; the first `texts` columns to the left, figures to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     rule = ["-" * width if index < texts else "-" * (width - 1) + ":" for index, width in enumerate(widths)]

@@ -1,0 +1,43 @@
+"""What the benchmarks' command lines share: LABEL=VALUE options and the files of results."""
+
+import argparse
+import os
+from collections.abc import Collection, Sequence
+
+
+def labelled(parser: argparse.ArgumentParser, option: str, values: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of label and value, in the order given."""
+    pairs = []
+    for text in values:
+        label, _, value = text.partition("=")
+        if not label or not value:
+            parser.error(f"{option} wants LABEL=VALUE, not {text!r}")
+        pairs.append((label, value))
+    return pairs
+
+
+def labelled_directories(parser: argparse.ArgumentParser, option: str, values: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = labelled(parser, option, values)
+    for label, directory in pairs:
+        if not os.path.isdir(directory):
+            parser.error(f"{option} {label}={directory}: not a directory")
+    return pairs
+
+
+def labelled_pids(
+    parser: argparse.ArgumentParser, values: Sequence[str], labels: Collection[str]
+) -> dict[str, list[int]]:
+    """The processes of each label; a file system may have several."""
+    pids: dict[str, list[int]] = {}
+    for label, pid in labelled(parser, "--pid", values):
+        if label not in labels:
+            parser.error(f"--pid {label}={pid}: no directory has this label")
+        if not pid.isdigit() or not os.path.isdir(f"/proc/{pid}"):
+            parser.error(f"--pid {label}={pid}: there is no such process")
+        pids.setdefault(label, []).append(int(pid))
+    return pids
+
+
+def write_text(path: str, content: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(content)
