@@ -1,0 +1,248 @@
+"""Objects in a RADOS pool: the store of cluster volumes. A namespace of the pool per volume.
+
+Rules
+1. All operations are asynchronous. Completions come on librados' threads, take the GIL there, and
+   complete the futures there.
+2. At most IN_FLIGHT operations are with librados; more wait in our queue, in order, without
+   blocking the caller. Bytes are the caller's to bound (librados' own limit, on which it would
+   block the caller, is lifted).
+3. Acknowledged means durable on all OSDs that hold the object, so there is nothing to sync.
+4. Nothing waits for ever. ceph.conf may set client_mount_timeout, rados_mon_op_timeout and
+   rados_osd_op_timeout (seconds); the DEFAULTS below hold where it does not. An operation that ran
+   into its timeout fails with ETIMEDOUT and may still be carried out later.
+5. A full cluster or pool answers ENOSPC (or EDQUOT for a quota) instead of waiting until it is not.
+6. Connect after forking: librados' threads do not survive a fork.
+
+What it does not do: it makes no pools (their placement is the administrator's choice), and gives no
+hints about devices (placement is by pool).
+"""
+
+import errno
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from itertools import islice
+from typing import Any
+
+import rados
+
+from loligo_runtime.object_store import (
+    DONE,
+    MISSING,
+    BytesLike,
+    Missing,
+    ObjectKey,
+    StoreMissingError,
+    StoreUnreachableError,
+    object_name,
+    parse_object_name,
+)
+
+IN_FLIGHT = 128
+DEFAULTS = {
+    "client_mount_timeout": "10",
+    "rados_mon_op_timeout": "30",
+    "rados_osd_op_timeout": "60",
+    "objecter_inflight_op_bytes": str(4 << 30),
+}
+
+
+class _Operation:
+    """One operation: how to begin it, and its future's result from return code and data."""
+
+    __slots__ = ("answer", "arguments", "begin", "future")
+
+    def __init__(
+        self,
+        begin: Callable[..., object],
+        arguments: tuple[object, ...],
+        answer: Callable[[int, Any], object],
+    ) -> None:
+        self.begin = begin
+        self.arguments = arguments
+        self.answer = answer
+        self.future: Future[Any] = Future()
+
+
+class RadosObjectStore:
+    """See `loligo_runtime.object_store.ObjectStore` for the methods."""
+
+    def __init__(self, *, pool: str, namespace: str, conf: str, name: str) -> None:
+        """Connect. StoreMissingError or StoreUnreachableError say what is wrong and what to do."""
+        self._cluster = _connect(conf, name)
+        try:
+            self._pool = self._cluster.open_ioctx(pool)
+        except rados.ObjectNotFound:
+            self._cluster.shutdown()
+            raise StoreMissingError(
+                f"the cluster of {conf} has no pool {pool!r}; make it with: "
+                f"ceph osd pool create {pool} && ceph osd pool application enable {pool} loligo"
+            ) from None
+        except rados.Error as error:
+            self._cluster.shutdown()
+            raise StoreUnreachableError(f"pool {pool!r} cannot be opened: {error}") from None
+        self._pool_name = pool
+        self._pool.set_namespace(namespace)
+        self._pool.set_osdmap_full_try()
+        self._idle = threading.Condition()
+        self._in_flight = 0
+        self._waiting: deque[_Operation] = deque()
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def read_now(self, ino: int, index: int, offset: int, length: int) -> bytes | Missing | None:
+        return None
+
+    def read(self, ino: int, index: int, offset: int, length: int) -> Future[bytes | Missing]:
+        name = object_name(ino, index)
+        return self._submit(_Operation(self._pool.aio_read, (name, length, offset), _answer_to_read))
+
+    def size(self, ino: int, index: int) -> Future[int | None]:
+        name = object_name(ino, index)
+        return self._submit(_Operation(self._pool.aio_stat, (name,), _answer_to_size))
+
+    # -- changing --------------------------------------------------------------------------------
+
+    def write(self, ino: int, index: int, offset: int, data: BytesLike) -> Future[None]:
+        name = object_name(ino, index)
+        whole = data if type(data) is bytes else bytes(data)  # the binding takes nothing else
+        return self._submit(_Operation(self._pool.aio_write, (name, whole, offset), _answer_to_change))
+
+    def truncate(self, ino: int, index: int, length: int) -> Future[None]:
+        return self._change(object_name(ino, index), lambda change: change.truncate(length))
+
+    def zero(self, ino: int, index: int, offset: int, length: int) -> Future[None]:
+        return self._change(object_name(ino, index), lambda change: change.zero(offset, length))
+
+    def _change(self, name: str, describe: "Callable[[rados.WriteOp], None]") -> Future[None]:
+        def begin(oncomplete: Callable[..., None]) -> None:
+            with rados.WriteOpCtx() as change:
+                describe(change)
+                self._pool.operate_aio_write_op(change, name, oncomplete)
+
+        return self._submit(_Operation(begin, (), _answer_to_change))
+
+    def remove(self, ino: int, index: int) -> Future[None]:
+        name = object_name(ino, index)
+        return self._submit(_Operation(self._pool.aio_remove, (name,), _answer_to_change))
+
+    def sync(self, objects: Iterable[ObjectKey]) -> Future[None]:
+        return DONE
+
+    def sync_all(self) -> Future[None]:
+        return DONE
+
+    # -- the whole -------------------------------------------------------------------------------
+
+    def list(self) -> Iterator[tuple[int, int, int]]:
+        keys = (parse_object_name(found.key) for found in self._pool.list_objects())
+        known = (key for key in keys if key is not None)
+        while batch := [(*key, self.size(*key)) for key in islice(known, IN_FLIGHT)]:
+            for ino, index, future in batch:
+                size = future.result()
+                if size is not None:  # else removed meanwhile
+                    yield ino, index, size
+
+    def usage(self) -> tuple[int, int]:
+        request = json.dumps({"prefix": "df", "format": "json"})
+        code, output, status = self._cluster.mon_command(request, b"")
+        if code != 0:
+            raise OSError(-code, f"no space statistics from the cluster: {status}")
+        for pool in json.loads(output)["pools"]:
+            if pool["name"] == self._pool_name:
+                stored, free = int(pool["stats"]["stored"]), int(pool["stats"]["max_avail"])
+                return stored + free, free
+        raise OSError(errno.EAGAIN, f"the cluster has no space statistics of pool {self._pool_name!r} yet")
+
+    def close(self) -> None:
+        with self._idle:
+            self._idle.wait_for(lambda: self._in_flight == 0)
+        self._pool.close()
+        self._cluster.shutdown()
+
+    # -- operations ------------------------------------------------------------------------------
+
+    def _submit(self, operation: _Operation) -> Future[Any]:
+        with self._idle:
+            if self._in_flight >= IN_FLIGHT:
+                self._waiting.append(operation)
+                return operation.future
+            self._in_flight += 1
+        self._begin(operation)
+        return operation.future
+
+    def _begin(self, operation: _Operation) -> None:
+        def oncomplete(completion: "rados.Completion", *data: object) -> None:
+            self._finish(operation, completion.get_return_value(), data[0] if data else None)
+
+        try:
+            operation.begin(*operation.arguments, oncomplete)
+        except rados.Error as error:
+            self._finish(operation, -(error.errno or errno.EIO), None)
+
+    def _finish(self, operation: _Operation, code: int, data: object) -> None:
+        with self._idle:
+            following = self._waiting.popleft() if self._waiting else None
+            if following is None:
+                self._in_flight -= 1
+                if self._in_flight == 0:
+                    self._idle.notify_all()
+        if following is not None:
+            self._begin(following)
+        try:
+            result = operation.answer(code, data)
+        except OSError as error:
+            operation.future.set_exception(error)
+        else:
+            operation.future.set_result(result)
+
+
+def _answer_to_read(code: int, data: bytes) -> bytes | Missing:
+    if code > 0:
+        return data
+    if code == 0:
+        return b""  # not `data`: the binding hands out its buffer uncut when nothing was read
+    if code == -errno.ENOENT:
+        return MISSING
+    raise OSError(-code, os.strerror(-code))
+
+
+def _answer_to_size(code: int, size: int) -> int | None:
+    if code == -errno.ENOENT:
+        return None
+    if code < 0:
+        raise OSError(-code, os.strerror(-code))
+    return size
+
+
+def _answer_to_change(code: int, data: None) -> None:
+    if code < 0 and code != -errno.ENOENT:
+        raise OSError(-code, os.strerror(-code))
+
+
+def _connect(conf: str, name: str) -> "rados.Rados":
+    if not os.path.isfile(conf):
+        raise StoreMissingError(f"no Ceph configuration at {conf}; copy the cluster's ceph.conf there")
+    try:
+        cluster = rados.Rados(conffile=conf, name=name, conf_defaults=DEFAULTS)
+    except rados.Error as error:
+        raise StoreMissingError(f"{conf} cannot be used as a Ceph configuration: {error}") from None
+    monitors = cluster.conf_get("mon_host")
+    try:
+        cluster.connect()
+    except rados.PermissionDeniedError:
+        problem = f"refuses {name}; give it a key: ceph auth get-or-create {name} …"
+    except rados.ObjectNotFound:
+        problem = f"cannot be asked: there is no key for {name} in {cluster.conf_get('keyring')}"
+    except rados.Error as error:
+        problem = (
+            f"does not answer within {cluster.conf_get('client_mount_timeout')} s ({error}); "
+            "is a monitor running, and reachable from here?"
+        )
+    else:
+        return cluster
+    cluster.shutdown()
+    raise StoreUnreachableError(f"the Ceph cluster at {monitors} ({conf}) {problem}")
