@@ -5,12 +5,13 @@
     ...
     failpoint("journal.append.before")
 
-`LOLIGO_FAILPOINT="journal.append.before:3"` in the environment of a process kills it (SIGKILL: no handler, no buffer
-flushed) at the third hit of that point. Without the variable a failpoint costs one call that tests one name.
+`LOLIGO_FAILPOINT="journal.append.before:3"` in the environment of a process kills it (SIGKILL: no
+handler, no buffer flushed) at the third hit of that point. Without the variable a failpoint costs
+one call that tests one name.
 
-Rules: a module declares its names when it is imported, so that a test can run through `names()` and miss none; a
-name says what comes before or after it. Nothing but crashing happens here: faults that return are made with real
-disks and small file systems.
+Rules: a module declares its names when it is imported, so that a test can run through `names()` and
+miss none; a name says what comes before or after it. Nothing but crashing happens here: faults that
+return are made with real disks and small file systems.
 """
 
 import os
@@ -19,17 +20,21 @@ import signal
 _names: set[str] = set()
 
 
-def _parse(setting: str) -> tuple[str, int]:
+_armed: str | None = None
+_left = 0
+
+
+def arm(setting: str) -> None:
+    """What the environment variable does, for a process that was forked: "NAME:COUNT". ValueError."""
+    global _armed, _left
     name, _, count = setting.rpartition(":")
     if not name or not count.isdigit() or int(count) < 1:
         raise ValueError(f"LOLIGO_FAILPOINT={setting!r}: say NAME:COUNT, for example a.b.before:1")
-    return name, int(count)
+    _armed, _left = name, int(count)
 
 
-_armed: str | None = None
-_left = 0
 if _setting := os.environ.get("LOLIGO_FAILPOINT"):
-    _armed, _left = _parse(_setting)
+    arm(_setting)
 
 
 def declare(*names: str) -> None:

@@ -148,9 +148,15 @@ class Record:
 class Tail:
     """What a segment holds, as `read_segment` found it."""
 
+    first: int  # position that it begins with
     records: list[Record]
     end: int  # offset behind the last good record
     torn_bytes: int  # from there to the last byte that is not zero; 0: nothing was torn
+
+    @property
+    def position(self) -> int:
+        """Of its last record."""
+        return self.first - 1 + len(self.records)
 
 
 # Reading.
@@ -188,7 +194,7 @@ def read_segment(path: str, volume_uuid: bytes, first: int) -> Tail:
         at += -(-record.length // 8) * 8
     written = len(data.rstrip(b"\0"))
     if written <= at:
-        return Tail(records, at, 0)
+        return Tail(first, records, at, 0)
     if not _is_torn(data, at, seed):
         raise JournalCorrupt(path, at, position, "a checksum does not fit: a byte was changed")
     for record in _records_after(data, at, seed):
@@ -196,13 +202,21 @@ def read_segment(path: str, volume_uuid: bytes, first: int) -> Tail:
             raise JournalCorrupt(path, at, position, "the order of the records was changed")
         if record.synced >= position:
             raise JournalCorrupt(path, at, position, f"bytes were lost (record {record.position} knows them synced)")
-    return Tail(records, at, written - at)
+    return Tail(first, records, at, written - at)
 
 
 def verify_journal(folder: str, volume_uuid: bytes, committed: int) -> Tail:
     """What to replay on tables that contain everything up to record `committed`. Errors as `read_segment`."""
-    tail = read_segment(segment_path(folder, committed + 1), volume_uuid, committed + 1)
-    for first, path in _segments(folder):
+    segments = _segments(folder)
+    first = max((first for first, _ in segments if first <= committed + 1), default=committed + 1)
+    path = segment_path(folder, first)
+    tail = read_segment(path, volume_uuid, first)
+    if tail.position < committed:
+        raise JournalMissing(
+            f"{path} ends with record {tail.position}, the tables contain {committed}, and the segment that "
+            "follows is missing: restore the volume's folder from a backup"
+        )
+    for first, path in segments:
         if first > committed + 1:
             # Prepared for a checkpoint that did not come: empty.
             with open(path, "rb") as file:
@@ -226,6 +240,8 @@ def _check_head(path: str, data: bytes, volume_uuid: bytes, first: int) -> int:
     if len(data) < size + _CRC.size or data[: len(_SEGMENT_MAGIC)] != _SEGMENT_MAGIC:
         raise JournalCorrupt(path, 0, first, "not a journal segment (its head is not there)")
     _, version, uuid, position, needs = _SEGMENT_HEAD.unpack_from(data)
+    if data[size + _CRC.size : FIRST_RECORD].strip(b"\0"):
+        raise JournalCorrupt(path, size + _CRC.size, first, "bytes behind its head were changed")
     seed: int = _CRC.unpack_from(data, size)[0]
     if zlib.crc32(data[:size]) != seed:
         raise JournalCorrupt(path, 0, first, "the checksum of its head does not fit")
@@ -256,7 +272,7 @@ def _record_at(data: bytes, at: int, seed: int) -> Record | None:
     if end > len(data) or data[end - 1] not in (_END, 0):
         return None
     writes = data[body : end - 1]
-    if zlib.crc32(writes) != writes_crc:
+    if zlib.crc32(writes) != writes_crc or data[end : end + -end % 8].strip(b"\0"):
         return None
     return Record(position, synced, length, count, writes)
 
@@ -324,21 +340,21 @@ class Journal:
         "synced",
     )
 
-    def __init__(self, folder: str, volume_uuid: bytes, first: int, tail: Tail) -> None:
-        """Go on behind `tail`, which `read_segment` found in segment `first`. Everything in it is synced then."""
+    def __init__(self, folder: str, volume_uuid: bytes, tail: Tail) -> None:
+        """Go on behind `tail`, which `verify_journal` found. Everything in it is synced then."""
         self._folder = folder
         self._uuid = volume_uuid
-        self._first = first
-        self._seed = _seed(volume_uuid, first)
+        self._first = tail.first
+        self._seed = _seed(volume_uuid, tail.first)
         self._failed: OSError | None = None
         self._sync_lock = threading.Lock()
         self._next_fd = -1
         self._next_first = 0
         #: Position of the last record.
-        self.position = first - 1 + len(tail.records)
+        self.position = tail.position
         #: Where the next record goes.
         self.offset = tail.end
-        path = segment_path(folder, first)
+        path = segment_path(folder, tail.first)
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             self._cut(path, tail)

@@ -89,7 +89,7 @@ class LmdbTables:
             if os.stat(self._path).st_size == 0:
                 raise NotOurs(f"{self._path} is empty: restore the volume's folder from a backup")
             self._env = _environment(self._path, create=False)
-        except lmdb.Error as error:
+        except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
             raise NotOurs(
                 f"{self._path} is not a file of tables ({error}): restore the volume's folder from a backup"
             ) from error
@@ -178,6 +178,14 @@ class LmdbTables:
         """Drop the transaction and go back to the last commit, in a fresh environment: a failed one may refuse."""
         self.close()
         self._open()
+
+    def flush(self) -> None:
+        """Everything written to the file is on disk when this returns. OSError."""
+        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Without a commit: what changed since the last one is dropped. Closing again does nothing."""

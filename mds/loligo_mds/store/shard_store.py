@@ -36,6 +36,7 @@ from loligo_mds.core.tables import Write
 from loligo_mds.store.errors import (
     NoVolume,
     StoreError,
+    StoreFailed,
     StoreFull,
     TablesMissing,
     VolumeBusy,
@@ -149,16 +150,17 @@ class ShardStore:
             self._checkpointed = committed = tables.committed_position()
             journal_folder = f"{folder}/journal"
             tail = verify_journal(journal_folder, tables.volume_uuid, committed)
-            for record in tail.records:
+            replayed = [record for record in tail.records if record.position > committed]
+            for record in replayed:
                 tables.apply(record.decode())
             # Nothing was written up to here, and nothing of what follows can find the volume unsound.
-            self._journal = Journal(journal_folder, tables.volume_uuid, committed + 1, tail)
+            self._journal = Journal(journal_folder, tables.volume_uuid, tail)
         except BaseException:
             tables.close()
             raise
-        if tail.records:
-            log.info("%s: replayed %d records behind %d", folder, len(tail.records), committed)
-        self._keys = sum(record.count for record in tail.records)
+        if replayed:
+            log.info("%s: replayed %d records behind %d", folder, len(replayed), committed)
+        self._keys = sum(record.count for record in replayed)
         self._trouble = ""
         # Bound here, so that a call costs no step in between.
         self.get: Callable[[int, bytes], bytes | None] = tables.get
@@ -227,10 +229,10 @@ class ShardStore:
         try:
             self._tables.commit(position)
         except (lmdb.Error, OSError) as error:
-            journal.unprepare()
-            self._rebuild()
-            self._postpone(f"the tables: {error}")
-            return False
+            if not self._rebuild(position):
+                journal.unprepare()
+                self._postpone(f"the tables: {error}")
+                return False
         self._checkpointed = position
         self._keys = 0
         self._trouble = ""
@@ -249,14 +251,26 @@ class ShardStore:
         self._checkpoint_keys = self._keys + CHECKPOINT_KEYS // 8
         self._free_until = -1
 
-    def _rebuild(self) -> None:
-        """A failed commit has dropped the transaction: bring the tables back to the last record."""
-        self._tables.reopen()
-        committed = self._tables.committed_position()
-        for record in self._journal.read().records:
-            # The commit may have reached the disk and failed behind it.
-            if record.position > committed:
-                self._tables.apply(record.decode())
+    def _rebuild(self, position: int) -> bool:
+        """A failed commit has dropped the transaction: bring the tables back to the last record.
+
+        True if the commit up to `position` had reached the file and failed behind that. StoreFailed.
+        """
+        try:
+            self._tables.reopen()
+            committed = self._tables.committed_position()
+            if committed == position:
+                self._tables.flush()
+                return True
+            for record in self._journal.read().records:
+                if record.position > committed:
+                    self._tables.apply(record.decode())
+        except (lmdb.Error, OSError, StoreError) as error:
+            raise StoreFailed(
+                f"{self._folder}: the tables cannot be rebuilt after a failed checkpoint ({error}): end this "
+                "process, look after the disk, and open the volume again; the journal has everything"
+            ) from error
+        return False
 
     def close(self) -> None:
         """A last checkpoint, and the lock is released. If that fails the journal has it all, as after a crash."""
