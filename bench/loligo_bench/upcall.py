@@ -3,7 +3,7 @@
     python -m loligo_bench.upcall                               the floors: a file system that does nothing
     python -m loligo_bench.upcall --on loligo=/mnt/l --pid loligo=123       and a real mount beside them
 
-Owns: the operations, the file system that does nothing, and the mounts of it. Rules: every timed call
+Owns: the operations, and the mounts of the file systems that do nothing (`nothing`). Rules: every timed call
 reaches the file system, whatever it lets the kernel cache: names are new or were dropped from the
 caches (root only), getattr forces a fresh answer, reads go round the page cache. The figures include
 the system call and the process that makes it; the second table is the CPU time of the serving
@@ -21,21 +21,20 @@ import mmap
 import multiprocessing
 import os
 import shutil
-import stat
 import statistics
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeVar
 
+from loligo_bench.nothing import TRANSPORTS
 from loligo_bench.options import labelled_directories, labelled_pids, write_text
 from loligo_bench.process import Server
 from loligo_bench.report import table
 from loligo_bench.rows import can_drop_caches, drop_caches
-from loligo_fuse import Context, Opened, Operations, Session, SetAttributes, mount, unmount
+from loligo_fuse import unmount
 
 CALLS = 2_000
 LISTINGS = 20
@@ -178,120 +177,6 @@ def _fresh_getattr(path: str) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
 
 
-class _Fixed:
-    """Attributes that never change; only the inode number is set before each answer."""
-
-    generation = 0
-    nlink = 1
-    uid = gid = rdev = 0
-    size = 1 << 30
-    blocks = 0
-    block_size = PAGE_BYTES
-    atime_ns = mtime_ns = ctime_ns = 1_700_000_000_000_000_000
-
-    __slots__ = ("ino", "mode")
-
-    def __init__(self, mode: int) -> None:
-        self.ino = 0
-        self.mode = mode
-
-
-_DIRECTORY_BIT = 1 << 40
-_ROOT = 1
-
-
-class DoesNothing(Operations):
-    """Every answer is a constant or a function of the name: what remains is the transport's cost."""
-
-    entry_timeout_s = attribute_timeout_s = negative_timeout_s = 3600.0
-
-    def __init__(self) -> None:
-        self._file = _Fixed(stat.S_IFREG | 0o644)
-        self._directory = _Fixed(stat.S_IFDIR | 0o755)
-        self._opened = Opened(0, 0)
-        self._page = bytes(PAGE_BYTES)
-
-    def _attributes(self, ino: int) -> _Fixed:
-        fixed = self._directory if ino & _DIRECTORY_BIT or ino == _ROOT else self._file
-        fixed.ino = ino
-        return fixed
-
-    def _named(self, parent: int, name: bytes, directory: bool) -> _Fixed:
-        ino = zlib.crc32(name, parent & 0xFFFFFFFF) + 2
-        return self._attributes(ino | _DIRECTORY_BIT if directory else ino)
-
-    def lookup(self, ctx: Context, parent: int, name: bytes) -> _Fixed | None:
-        first = name[:1]
-        return self._named(parent, name, first == b"d") if first in b"fd" else None
-
-    def getattr(self, ctx: Context, ino: int, handle: int | None) -> _Fixed:
-        return self._attributes(ino)
-
-    def setattr(self, ctx: Context, ino: int, change: SetAttributes, handle: int | None) -> _Fixed:
-        return self._attributes(ino)
-
-    def mkdir(self, ctx: Context, parent: int, name: bytes, mode: int, umask: int) -> _Fixed:
-        return self._named(parent, name, True)
-
-    def unlink(self, ctx: Context, parent: int, name: bytes) -> None:
-        return None
-
-    def rename(self, ctx: Context, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
-        return None
-
-    def open(self, ctx: Context, ino: int, flags: int) -> Opened:
-        return self._opened
-
-    def create(
-        self, ctx: Context, parent: int, name: bytes, mode: int, umask: int, flags: int
-    ) -> tuple[_Fixed, Opened]:
-        return self._named(parent, name, False), self._opened
-
-    def read(self, ctx: Context, ino: int, handle: int, offset: int, size: int) -> bytes:
-        return self._page if size == PAGE_BYTES else bytes(size)
-
-    def write(
-        self,
-        ctx: Context,
-        ino: int,
-        handle: int,
-        offset: int,
-        data: memoryview,
-        kill_suidgid: bool,
-        flags: int,
-    ) -> int:
-        return len(data)
-
-    def release(self, ctx: Context, ino: int, handle: int) -> None:
-        return None
-
-    def readdir(
-        self, ctx: Context, ino: int, handle: int, cookie: int, plus: bool
-    ) -> Iterator[tuple[bytes, int, int, int, _Fixed | None]]:
-        for number in range(cookie, LISTED):
-            name = b"file_%03d" % number
-            fixed = self._named(ino, name, False)
-            yield name, number + 1, fixed.ino, fixed.mode, fixed if plus else None
-
-    def getxattr(self, ctx: Context, ino: int, name: bytes) -> bytes:
-        return b"value"
-
-    def setxattr(self, ctx: Context, ino: int, name: bytes, value: bytes, flags: int, acl_kill_sgid: bool) -> None:
-        return None
-
-
-def _serve_native(mountpoint: str) -> None:
-    fd = mount(mountpoint, fsname="nothing", subtype="nothing", options=["default_permissions"])
-    try:
-        Session(fd, DoesNothing()).run()
-    finally:
-        os.close(fd)
-
-
-# Transport -> what a process of its own runs to mount and serve the file system that does nothing.
-FLOORS: dict[str, Callable[[str], None]] = {"native": _serve_native}
-
-
 @contextmanager
 def one_core(pids: Sequence[int]) -> Iterator[None]:
     """Hold these processes and this one on one core: a wake-up across cores costs several times
@@ -313,7 +198,7 @@ def one_core(pids: Sequence[int]) -> Iterator[None]:
 def floor(transport: str) -> Iterator[tuple[str, int]]:
     """The mount point and the serving process; unmounted at the end."""
     with tempfile.TemporaryDirectory(prefix="loligo-upcall-") as mountpoint:
-        process = multiprocessing.get_context("spawn").Process(target=FLOORS[transport], args=(mountpoint,))
+        process = multiprocessing.get_context("spawn").Process(target=TRANSPORTS[transport], args=(mountpoint,))
         process.start()
         assert process.pid is not None
         try:
@@ -368,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pids = labelled_pids(parser, options.pid, directories)
 
     with ExitStack() as stack:
-        for transport in FLOORS:
+        for transport in TRANSPORTS:
             label = f"nothing, {transport}"
             directories[label], pid = stack.enter_context(floor(transport))
             pids[label] = [pid]

@@ -51,9 +51,7 @@ def test_every_row_gets_a_sample_a_round_and_nothing_is_left_behind(tmp_path: Pa
     assert "| untar " in (tmp_path / "out" / "compare.md").read_text()
 
 
-def test_a_failure_stays_with_the_file_system_that_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_stays_with_the_file_system_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("good", "bad"):
         (tmp_path / name).mkdir()
     real_rm = next(step.run for step in rows.STEPS if step.rows == ("rm",))
@@ -63,10 +61,7 @@ def test_a_failure_stays_with_the_file_system_that_failed(
         if "/bad/" in place.directory:
             raise OSError(5, "Input/output error")
 
-    steps = [
-        rows.Step(step.rows, rm_fails_on_bad) if step.rows == ("rm",) else step
-        for step in rows.STEPS
-    ]
+    steps = [rows.Step(step.rows, rm_fails_on_bad) if step.rows == ("rm",) else step for step in rows.STEPS]
     monkeypatch.setattr(compare, "STEPS", steps)
     figures = run(
         tmp_path, "--peer", f"good={tmp_path}/good", "--peer", f"bad={tmp_path}/bad",
@@ -97,9 +92,7 @@ def test_the_tree_is_the_same_every_time(tmp_path: Path) -> None:
     assert first.total_bytes == pytest.approx(100_000, rel=0.01)
 
 
-def test_a_mistake_on_the_command_line_says_what_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_on_the_command_line_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         (["--peer", "ext4"], "LABEL=VALUE"),
         (["--peer", f"ext4={tmp_path}/none"], "not a directory"),
