@@ -55,7 +55,8 @@ class Comparing:
                     first = (index + number) % len(self.labels)
                     turn = self.labels[first:] + self.labels[:first]
                     for label in turn:
-                        self._run_step(step, label, places[label], drops)
+                        if label in places:
+                            self._run_step(step, label, places[label], drops)
                     _progress(f"round {number + 1}/{rounds}", step, self.figures, self.labels)
             finally:
                 for place in places.values():
@@ -64,10 +65,20 @@ class Comparing:
             server.look()
 
     def _begin_round(self, number: int, source: Source) -> dict[str, Place]:
-        return {
-            label: Place(tempfile.mkdtemp(prefix=f"loligo-bench-{number}-", dir=directory), source)
-            for label, directory in self.directories.items()
-        }
+        """Fresh directories; a file system that cannot make one has failed every row."""
+        places = {}
+        for label, directory in self.directories.items():
+            try:
+                fresh = tempfile.mkdtemp(prefix=f"loligo-bench-{number}-", dir=directory)
+            except OSError as problem:
+                self._failed([row.key for row in ROWS], label, problem)
+            else:
+                places[label] = Place(fresh, source)
+        return places
+
+    def _failed(self, keys: Sequence[str], label: str, problem: Exception) -> None:
+        for key in keys:
+            self.figures[key][label].error = self.figures[key][label].error or str(problem)
 
     def _run_step(self, step: Step, label: str, place: Place, drops: bool) -> None:
         if step.drops and not drops:
@@ -80,8 +91,7 @@ class Comparing:
             step.run(place, watch)
         except (OSError, WorkWentWrong, subprocess.TimeoutExpired) as problem:
             # Checks run after the watch has stopped: a time that it showed already proves nothing.
-            for key in step.rows:
-                self.figures[key][label].error = self.figures[key][label].error or str(problem)
+            self._failed(step.rows, label, problem)
         else:
             for key, seconds in watch.seconds.items():
                 self.figures[key][label].samples_s.append(seconds)

@@ -73,6 +73,14 @@ def test_a_failure_stays_with_the_file_system_that_failed(tmp_path: Path, monkey
     assert figures["create"]["bad"]["error"] is None
 
 
+def test_a_dead_file_system_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    comparing = compare.Comparing({"dead": f"{tmp_path}/gone", "good": f"{tmp_path}/good"}, {})
+    comparing.run(tree.make_source(str(tmp_path / "tree.tar")), 1)
+    assert all("No such file" in str(comparing.figures[row.key]["dead"].error) for row in rows.ROWS)
+    assert comparing.figures["untar"]["good"].median_s is not None
+
+
 def test_lost_files_are_noticed(tmp_path: Path) -> None:
     source = tree.make_source(str(tmp_path / "tree.tar"))
     place = rows.Place(str(tmp_path), source)
