@@ -95,6 +95,7 @@ class Attributes:
         mtime_ns: int = 0,
         ctime_ns: int = 0,
         btime_ns: int = 0,
+        *,
         name: bytes = b"",
     ) -> None:
         self.ino = ino
@@ -148,7 +149,7 @@ class Attributes:
             self.mtime_ns,
             self.ctime_ns,
             self.btime_ns,
-            self.name,
+            name=self.name,
         )
 
     def encode(self) -> bytes:
@@ -181,4 +182,5 @@ class Attributes:
 
 def decode_attributes(ino: int, record: bytes) -> Attributes:
     """Inverse of `Attributes.encode`. struct.error when the record is shorter than its fixed part."""
-    return Attributes(ino, *_unpack_from(record), name=record[RECORD_SIZE:])
+    fields: tuple[int, ...] = _unpack_from(record)
+    return Attributes(ino, *fields, name=record[RECORD_SIZE:])

@@ -9,9 +9,9 @@ from loligo_mds.core.requests import Request
 class Submitted:
     """A session asks.
 
-    `sequence` numbers the requests of a session that may send one again after a lost connection: the shard applies each
-    number once and answers a repetition as it did the first time. 0 belongs to a session that cannot outlive the shard's
-    process. `acknowledged`: the session has all answers up to this one.
+    `sequence` numbers the requests of a session that may send one again after a lost connection: the shard applies
+    each number once and answers a repetition as it did the first time. 0 belongs to a session that cannot outlive the
+    shard's process. `acknowledged`: the session has all answers up to this one.
     """
 
     session: int

@@ -1,13 +1,13 @@
 """Names: looking up, listing, making, removing, moving.
 
-A directory entry is the row  directory (8) ‖ cookie (8) ‖ name  ->  ino (8) ‖ type (1)  of table DENTRY. The cookie is a
-63-bit hash of the name, so a listing runs in cookie order, and a position in it is the cookie of the last name seen:
-it needs no state on either side, stays true whatever is added or removed meanwhile, and fits the 64 bits that the kernel
-keeps for a position. Two names of one directory with one cookie (once in 10^5 directories of 10^7 names) come in one piece
-unless a reader stops just between them.
+A directory entry is the row  directory (8) ‖ cookie (8) ‖ name  ->  ino (8) ‖ type (1)  of table DENTRY. The cookie is
+a 63-bit hash of the name, so a listing runs in cookie order, and a position in it is the cookie of the last name seen: it
+needs no state on either side, stays true whatever is added or removed meanwhile, and fits the 64 bits that the kernel
+keeps for a position. Two names of one directory with one cookie (once in 10^5 directories of 10^7 names) come in one
+piece unless a reader stops just between them.
 
-Invariants: a directory's `size` is the number of its entries and its `nlink` is 2 + the number of its subdirectories; an
-inode that is no directory has `nlink` entries; a directory has one entry, which its `parent` and `name` mirror.
+Invariants: a directory's `size` is the number of its entries and its `nlink` is 2 + the number of its subdirectories;
+an inode that is no directory has `nlink` entries; a directory has one entry, which its `parent` and `name` mirror.
 """
 
 from errno import (

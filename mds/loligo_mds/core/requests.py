@@ -197,19 +197,17 @@ class Unsettle:
 
 @dataclass(slots=True)
 class Publish:
-    """Written data survives a crash: record what the file is now. -> Attributes
+    """Written data survives a crash of its writer: record what the file is now. -> Attributes
 
-    `inline` is the whole content if it is to live with the inode, None if it is in objects. `sparse` adds that some
-    byte was left out. `settled` says that objects and size agree again.
+    `inline` is the whole content if it is to live with the inode, None if it is in objects. `mtime_ns` is when the data
+    was written, None if mtime was set to something else since. `sparse` says that some byte was left out.
     """
 
     ino: int
     size: int
-    mtime_ns: int
+    mtime_ns: int | None
     inline: bytes | None = None
     sparse: bool = False
-    settled: bool = False
-    drop_privileges: bool = False
 
 
 @dataclass(slots=True)
@@ -221,7 +219,9 @@ class Settle:
 
 @dataclass(slots=True)
 class ListUnsettled:
-    """-> list of (ino, end, block size, Attributes or None if the inode is gone), ino > `after`, at most `count`"""
+    """-> list of (ino, start, end, block size, Attributes or None if the inode is gone), at most `count`, in order,
+    with ino > `after`
+    """
 
     after: int
     count: int

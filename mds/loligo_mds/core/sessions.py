@@ -1,7 +1,7 @@
 """Sessions: who asks, what they hold open, and applying each request exactly once.
 
-A session that can outlive its connection numbers its changing requests 1, 2, 3 … The shard stores the last number applied
-(table SESSION) and the answers not yet acknowledged (table REPLY) in the same write set as the effect. A number it has
+A session that can outlive its connection numbers its changing requests 1, 2, 3 … The shard stores the last number
+applied (table SESSION) and the answers not yet acknowledged (table REPLY) in the same write set as the effect. A number it has
 applied already is answered from there, so a request sent again after a lost connection changes nothing twice.
 An answer is stored as (errno, ino): whatever a changing request answers can be told from that inode as it is now.
 

@@ -81,10 +81,7 @@ class Shard:
         value: Any = None
         try:
             handler = _HANDLERS.get(kind)
-            if handler is not None:
-                value = handler(state, request, now_ns)
-            else:
-                value = self._of_session(event.session, request)
+            value = handler(state, request, now_ns) if handler else self._of_session(event.session, request)
         except Refused as refused:
             if state.writes or state.effects:
                 raise InvariantBroken(f"{request!r} was refused after it had written") from None

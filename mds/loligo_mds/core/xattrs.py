@@ -1,7 +1,7 @@
 """Extended attributes, and the two of them that mean something to the file system: POSIX ACLs.
 
-Who may read or set which name (trusted.* for administrators and so on) is the kernel's to check; that the permission bits
-and the access ACL tell the same story is ours.
+Who may read or set which name (trusted.* for administrators and so on) is the kernel's to check; that the permission
+bits and the access ACL tell the same story is ours.
 """
 
 from errno import E2BIG, EACCES, EEXIST, EINVAL, ENODATA, ENOSPC, EOPNOTSUPP, ERANGE

@@ -1,0 +1,1 @@
+"""Where the client meets the world: kernel, threads, metadata, objects."""

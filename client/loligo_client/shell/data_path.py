@@ -1,0 +1,884 @@
+"""The path of file data: buffered writes, reads, truncation, holes, and the order that keeps a crash harmless.
+
+Order of things, for every file:
+1. Written bytes wait in the file's `WriteBuffer`. They leave it when a block is full, when the file is closed or synced,
+   after `FLUSH_AFTER_NS`, or when buffers outgrow `dirty_limit_bytes`; beyond that limit writers wait.
+2. A small file (up to `inline_limit_bytes`, never in objects) is published whole, inside its inode.
+3. Otherwise: `Unsettle` is in the journal before an object may reach beyond the stored size; then objects are written; then
+   `Publish` tells the metadata the size. So the metadata never promises bytes that are not in the store.
+4. Objects and size agree *durably* once the store has synced: `settle` does that for many files at once, and takes their
+   rows in UNSETTLED away. `reconcile` goes through the rows that a crash left behind.
+5. A shrinking file, a punched hole: first the metadata says so, then the objects follow, and nothing else of that
+   file is flushed meanwhile (`exclusive`).
+
+Threads: all state is guarded by the lock of the metadata, which every public method takes. Futures of the store complete on
+its threads and take the lock too. What must block does so on a pool of our own, without the lock.
+
+Bytes that are missing from a file without holes are an EIO and a log line that names the object, never zeros.
+"""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from errno import EFBIG, EINVAL, EIO, ENOSPC, ENXIO, EOPNOTSUPP
+from functools import partial
+from typing import Any, Protocol
+
+from loligo_client.shell.file_data import FileData
+from loligo_mds.core.effects import RemoveObjects
+from loligo_mds.core.limits import FILE_MAX_BYTES
+from loligo_mds.core.requests import (
+    Close,
+    GetAttributes,
+    ListUnsettled,
+    Open,
+    Publish,
+    ReadInline,
+    Request,
+    SetAttributes,
+    Settle,
+    Unsettle,
+)
+from loligo_runtime.object_store import MISSING, ObjectStore, object_name
+from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes
+from loligo_wire.striping import block_count, extents
+
+log = logging.getLogger(__name__)
+
+#: How long written bytes may wait for company.
+FLUSH_AFTER_NS = 1_000_000_000
+#: An Unsettle covers this many blocks more than it must, so that a growing file needs few of them.
+UNSETTLE_AHEAD_BLOCKS = 16
+SETTLE_BATCH = 1000
+#: Removals of objects under way at once.
+REMOVALS_IN_FLIGHT = 32
+
+FALLOC_KEEP_SIZE = 0x01
+FALLOC_PUNCH_HOLE = 0x02
+FALLOC_ZERO_RANGE = 0x10
+
+Data = bytes | bytearray | memoryview
+
+
+class Metadata(Protocol):
+    """What the data path needs of the metadata. `call` raises OSError for a refusal."""
+
+    lock: Any
+
+    def call(self, request: Request) -> Any: ...
+
+    def sync(self) -> None: ...
+
+
+class DataPath:
+    def __init__(
+        self,
+        metadata: Metadata,
+        store: ObjectStore,
+        *,
+        inline_limit_bytes: int,
+        dirty_limit_bytes: int,
+        on_lost: Callable[[int], None] = lambda ino: None,
+    ) -> None:
+        """`on_lost(ino)`: written bytes of this file could not be stored and were dropped; caches must forget it."""
+        self._metadata = metadata
+        self._call = metadata.call
+        self._lock = metadata.lock
+        self._store = store
+        self._inline_limit_bytes = inline_limit_bytes
+        self._dirty_limit_bytes = dirty_limit_bytes
+        self._on_lost = on_lost
+        self._files: dict[int, FileData] = {}
+        self._dirty_bytes = 0
+        #: Writers that wait for room: (their file, what completes them, what they get).
+        self._blocked: deque[tuple[FileData, Future[int], int]] = deque()
+        self._to_settle: dict[int, None] = {}
+        self._settling: dict[int, None] = {}
+        self._removals: deque[RemoveObjects] = deque()
+        self._removing = False
+        self._space_is_low = False
+        self._pool = ThreadPoolExecutor(16, thread_name_prefix="data")
+
+    # -- open files ---------------------------------------------------------------------------------------------
+
+    def open(self, ino: int) -> FileData:
+        """The file's data, held open until `close`."""
+        with self._lock:
+            file = self._files.get(ino)
+            if file is None or not file.held:
+                attributes = self._call(Open(ino))
+                if file is None:
+                    file = self._files[ino] = FileData(attributes)
+                file.held = True
+            file.opens += 1
+            return file
+
+    def opened(self, attributes: Attributes) -> FileData:
+        """As `open`, for a file that was created held."""
+        with self._lock:
+            file = self._files[attributes.ino] = FileData(attributes)
+            file.held = True
+            file.opens = 1
+            return file
+
+    def close(self, file: FileData) -> None:
+        """Ends one `open`. What is buffered goes to the store by itself."""
+        with self._lock:
+            file.opens -= 1
+            if file.opens == 0:
+                if file.unlinked:
+                    self._forget_bytes(file)
+                elif not file.clean:
+                    self._start_flush(file)
+                self._let_go(file)
+
+    def _let_go(self, file: FileData) -> None:
+        """Drop the file once nobody has it open and nothing of it is under way."""
+        if file.opens or file.busy or self._files.get(file.ino) is not file:
+            return
+        del self._files[file.ino]
+        if file.held:
+            self._call(Close(file.ino))
+
+    def find(self, ino: int) -> FileData | None:
+        return self._files.get(ino)
+
+    def attributes(self, stored: Attributes) -> Attributes:
+        """`stored` as applications should see it: with what is not published yet."""
+        file = self._files.get(stored.ino)
+        if file is None or not file.changed:
+            return stored
+        seen = stored.copy()
+        seen.size = file.size
+        if file.mtime_ns is not None:
+            seen.mtime_ns = file.mtime_ns
+            seen.ctime_ns = max(file.mtime_ns, seen.ctime_ns)
+        return seen
+
+    def mtime_was_set(self, ino: int) -> None:
+        """mtime was set on purpose: writes from before do not move it any more."""
+        file = self._files.get(ino)
+        if file is not None:
+            file.mtime_ns = None
+
+    def unlinked(self, ino: int) -> None:
+        """The file has lost its last name."""
+        file = self._files.get(ino)
+        if file is not None:
+            file.unlinked = True
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def read(self, file: FileData, offset: int, length: int) -> list[Data] | Future[Any]:
+        """The bytes from `offset`, fewer at the end of the file, as pieces to be joined."""
+        with self._lock:
+            length = min(length, file.size - offset)
+            if length <= 0:
+                return []
+            if not file.in_objects:
+                if file.loaded:
+                    return [file.buffer.content(offset, length)]
+                return [memoryview(self._call(ReadInline(file.ino)))[offset : offset + length]]
+            if file.buffer:
+                buffered = file.buffer.read(offset, length)
+                if buffered:
+                    return self._read_around(file, offset, length, buffered)
+            pieces: list[Data] = []
+            read_now = self._store.read_now
+            for index, start, piece in extents(offset, length, file.block_bytes):
+                data = read_now(file.ino, index, start, piece)
+                if data is None:
+                    return self._read_later(file, offset, length)
+                if data is MISSING or len(data) < piece:
+                    data = self._fill(file, index, start, piece, data)
+                pieces.append(data)
+            return pieces
+
+    def _read_later(self, file: FileData, offset: int, length: int) -> Future[Any]:
+        wanted = list(extents(offset, length, file.block_bytes))
+        futures = [self._store.read(file.ino, *extent) for extent in wanted]
+
+        def join(results: list[Any]) -> list[Data]:
+            with self._lock:
+                return [
+                    data
+                    if data is not MISSING and len(data) == length
+                    else self._fill(file, index, start, length, data)
+                    for (index, start, length), data in zip(wanted, results, strict=True)
+                ]
+
+        return _gather(futures, join)
+
+    def _read_around(
+        self, file: FileData, offset: int, length: int, buffered: list[tuple[int, bytes]]
+    ) -> list[Data] | Future[Any]:
+        """What is buffered wins; only the gaps between are asked of the store."""
+        gaps = _gaps(offset, length, buffered)
+        wanted = [extent for low, high in gaps for extent in extents(low, high - low, file.block_bytes)]
+
+        def join(results: list[Any]) -> list[Data]:
+            whole = bytearray(length)
+            with self._lock:
+                for (index, start, piece), data in zip(wanted, results, strict=True):
+                    if data is MISSING or len(data) < piece:
+                        data = self._fill(file, index, start, piece, data)
+                    at = index * file.block_bytes + start - offset
+                    whole[at : at + piece] = data
+            for low, data in buffered:
+                whole[low - offset : low - offset + len(data)] = data
+            return [whole]
+
+        if not wanted:
+            return join([])
+        return _gather([self._store.read(file.ino, *extent) for extent in wanted], join)
+
+    def _fill(self, file: FileData, index: int, start: int, length: int, data: Any) -> bytes:
+        """What stands for a range of which the store has only `data`: zeros where the file may have holes.
+
+        The file may have shrunk or been punched since the question was asked, so it is judged as it is now.
+        """
+        have = b"" if data is MISSING else bytes(data)
+        begin = index * file.block_bytes + start + len(have)
+        missing = length - len(have)
+        if not file.sparse and begin < file.size:
+            log.error(
+                "inode %d is damaged: object %s lacks bytes %d to %d, and the file has no holes",
+                file.ino,
+                object_name(file.ino, index),
+                start + len(have),
+                start + length,
+            )
+            raise OSError(EIO, "an object is missing or short")
+        return have + bytes(missing)
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def write(self, file: FileData, offset: int, data: memoryview, now_ns: int) -> int | Future[int]:
+        """Take `data` in; a future if there is too much under way already."""
+        length = len(data)
+        if offset + length > FILE_MAX_BYTES:
+            raise OSError(EFBIG, "a file can have 16 TiB")
+        with self._lock:
+            if file.error:
+                raise self._reported(file)
+            if not file.in_objects and not file.loaded:
+                self._load(file)
+            if offset > file.size:
+                file.sparse = True
+            if not file.changed:
+                file.changed = True
+                file.unpublished_since_ns = now_ns
+            file.mtime_ns = now_ns
+            buffer = file.buffer
+            before = buffer.cost_bytes
+            last = buffer.write(offset, data)
+            self._dirty_bytes += buffer.cost_bytes - before
+            file.size = max(file.size, offset + length)
+            if file.in_objects or file.size > self._inline_limit_bytes:
+                first = offset // file.block_bytes
+                if (offset + length) % file.block_bytes == 0 or first != last:
+                    for index in range(first, last + 1):
+                        if buffer.is_complete(index) and not file.exclusive:
+                            self._enter_objects(file)
+                            self._write_block(file, index)
+            if self._dirty_bytes <= self._dirty_limit_bytes:
+                return length
+            return self._wait_for_room(file, length)
+
+    def _load(self, file: FileData) -> None:
+        """Inline content enters the buffer as if it had just been written."""
+        before = file.buffer.cost_bytes
+        file.buffer.write(0, self._call(ReadInline(file.ino)))
+        self._dirty_bytes += file.buffer.cost_bytes - before
+        file.loaded = True
+
+    def _enter_objects(self, file: FileData) -> None:
+        """From now on the content beneath the buffer is in objects. Until now the buffer had all of it."""
+        if not file.in_objects:
+            file.in_objects = True
+            if sum(len(data) for _, data in file.buffer.read(0, file.size)) < file.size:
+                file.sparse = True
+
+    def _wait_for_room(self, file: FileData, length: int) -> int | Future[int]:
+        for other in list(self._files.values()):
+            if other.buffer.has_dirty:
+                self._start_flush(other)
+        if file.error:
+            raise self._reported(file)
+        if self._dirty_bytes <= self._dirty_limit_bytes:
+            return length
+        waiting: Future[int] = Future()
+        self._blocked.append((file, waiting, length))
+        return waiting
+
+    def _reported(self, file: FileData) -> OSError:
+        error = OSError(file.error, "written bytes could not be stored")
+        file.error = 0
+        return error
+
+    # -- to the store -------------------------------------------------------------------------------------------
+
+    def _start_flush(self, file: FileData) -> None:
+        """Send everything that is dirty on its way, and publish if nothing is in flight."""
+        if file.exclusive and not file.draining:
+            return  # its end starts a flush
+        if not file.in_objects:
+            if file.size <= self._inline_limit_bytes and not file.buffer.in_flight:
+                self._publish_inline(file)
+                return
+            self._enter_objects(file)
+        for index in file.buffer.ready_blocks():
+            if not self._write_block(file, index):
+                break
+        self._arrived(file)
+
+    def _write_block(self, file: FileData, index: int) -> bool:
+        """Whether the block is on its way."""
+        buffer = file.buffer
+        taken = buffer.take(index)
+        start, data = taken[-1]
+        end = index * file.block_bytes + start + len(data)
+        if end > file.stored_size and end > file.unsettled_end:
+            ahead = (index + UNSETTLE_AHEAD_BLOCKS) * file.block_bytes
+            try:
+                self._call(Unsettle(file.ino, ahead if index else end))
+            except OSError as error:
+                self._block_failed(file, index, error)
+                return False
+            file.unsettled_end = ahead if index else end
+        self._to_settle.pop(file.ino, None)
+        self._settling.pop(file.ino, None)
+        file.unsynced.add(index)
+        pending = [self._store.write(file.ino, index, start, data) for start, data in taken]
+        if all(future.done() for future in pending):
+            return self._block_done(file, index, pending)
+        _when_all(pending, partial(self._block_landed, file, index))
+        return True
+
+    def _block_landed(self, file: FileData, index: int, futures: list[Future[None]]) -> None:
+        with self._lock:
+            if self._block_done(file, index, futures):
+                self._arrived(file)
+                self._admit_blocked()
+
+    def _block_done(self, file: FileData, index: int, futures: list[Future[None]]) -> bool:
+        """Whether the store has the block."""
+        error = next((future.exception() for future in futures if future.exception()), None)
+        if error is not None:
+            self._block_failed(file, index, error)
+            return False
+        before = file.buffer.cost_bytes
+        file.buffer.wrote(index)
+        self._dirty_bytes += file.buffer.cost_bytes - before
+        return True
+
+    def _block_failed(self, file: FileData, index: int, error: BaseException) -> None:
+        """The bytes stay buffered, to be tried again; whoever writes, syncs or closes next is told."""
+        file.error = error.errno if isinstance(error, OSError) and error.errno else EIO
+        log.warning("inode %d: %s not stored: %s", file.ino, object_name(file.ino, index), error)
+        before = file.buffer.cost_bytes
+        file.buffer.failed(index)
+        self._dirty_bytes += file.buffer.cost_bytes - before
+        self._fail_waiters(file)
+        if file.opens == 0 and not file.buffer.in_flight:
+            self._lose(file)
+
+    def _lose(self, file: FileData) -> None:
+        """Nobody has the file open any more, and its bytes cannot be stored."""
+        log.error("inode %d: written bytes are lost: %s", file.ino, os.strerror(file.error))
+        file.error = 0
+        self._forget_bytes(file)
+        self._to_settle[file.ino] = None
+        self._let_go(file)
+        self._on_lost(file.ino)
+
+    def _forget_bytes(self, file: FileData) -> None:
+        before = file.buffer.cost_bytes
+        file.buffer.truncate(0)
+        self._dirty_bytes += file.buffer.cost_bytes - before
+        file.changed = False
+        file.size = file.stored_size
+        self._admit_blocked()
+
+    def _fail_waiters(self, file: FileData) -> None:
+        waiters, file.waiters = file.waiters, []
+        if waiters:
+            error = self._reported(file)
+            for waiter in waiters:
+                waiter.set_exception(error)
+        for entry in [entry for entry in self._blocked if entry[0] is file]:
+            self._blocked.remove(entry)
+            entry[1].set_exception(self._reported(file) if file.error else OSError(EIO, "not stored"))
+
+    def _admit_blocked(self) -> None:
+        while self._blocked and self._dirty_bytes <= self._dirty_limit_bytes:
+            _, waiting, length = self._blocked.popleft()
+            if waiting.set_running_or_notify_cancel():
+                waiting.set_result(length)
+
+    def _arrived(self, file: FileData) -> None:
+        """Something of the file reached the store: publish what is there, and tell those who wait for all of it."""
+        if file.buffer.in_flight:
+            self._finish(file)
+            return
+        if file.changed and file.in_objects:
+            dirty = file.buffer.first_dirty
+            size = file.size if dirty is None else max(file.stored_size, min(file.size, dirty))
+            try:
+                self._publish(file, size, None)
+            except OSError as error:
+                file.error = error.errno or EIO
+                self._fail_waiters(file)
+                if file.opens == 0:
+                    self._lose(file)
+                return
+            if dirty is not None and file.waiters:
+                self._start_flush(file)
+                return
+            file.changed = dirty is not None
+        self._finish(file)
+
+    def _publish_inline(self, file: FileData) -> None:
+        if file.changed:
+            if not file.loaded:
+                self._load(file)
+            content = bytes(file.buffer.content(0, file.size))
+            try:
+                self._publish(file, file.size, content or None)
+            except OSError as error:
+                file.error = error.errno or EIO
+                self._fail_waiters(file)
+                if file.opens == 0:
+                    self._lose(file)
+                return
+            before = file.buffer.cost_bytes
+            file.buffer.truncate(0)
+            self._dirty_bytes += file.buffer.cost_bytes - before
+            file.loaded = file.size == 0
+            file.changed = False
+        self._finish(file)
+
+    def _publish(self, file: FileData, size: int, inline: bytes | None) -> None:
+        self._call(Publish(file.ino, size, file.mtime_ns, inline, file.sparse and inline is None))
+        file.stored_size = size
+        if file.unsettled_end:
+            self._to_settle[file.ino] = None
+
+    def _finish(self, file: FileData) -> None:
+        if file.clean:
+            waiters, file.waiters = file.waiters, []
+            for waiter in waiters:
+                waiter.set_result(None)
+            self._let_go(file)
+
+    # -- flush and sync -----------------------------------------------------------------------------------------
+
+    def flush(self, file: FileData) -> Future[None] | None:
+        """A descriptor of the file is closed: send what is dirty on its way. OSError if something could not be stored.
+
+        Waits for the store only while space is low, when it may well refuse.
+        """
+        with self._lock:
+            if not file.clean:
+                self._start_flush(file)
+            if file.error:
+                raise self._reported(file)
+            return self._when_clean(file) if self._space_is_low and not file.clean else None
+
+    def _when_clean(self, file: FileData) -> Future[None]:
+        clean: Future[None] = Future()
+        if file.clean:
+            clean.set_result(None)
+        else:
+            file.waiters.append(clean)
+            self._start_flush(file)
+        return clean
+
+    def fsync(self, file: FileData) -> Future[None]:
+        """Done when everything written so far, and the metadata, survive a power loss."""
+        with self._lock:
+            if file.error:
+                raise self._reported(file)
+            clean = self._when_clean(file)
+        synced: Future[None] = Future()
+
+        def sync() -> None:
+            try:
+                clean.result()
+                with self._lock:
+                    indexes, file.unsynced = file.unsynced, set()
+                if indexes:
+                    self._store.sync((file.ino, index) for index in indexes).result()
+                self._metadata.sync()
+            except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+                synced.set_exception(error)
+            else:
+                synced.set_result(None)
+
+        clean.add_done_callback(lambda _: self._pool.submit(sync))
+        return synced
+
+    def when_clean(self, file: FileData, then: Callable[[], None]) -> Future[None]:
+        """Run `then` on the pool once everything written to the file so far is stored and published."""
+        with self._lock:
+            clean = self._when_clean(file)
+
+        def run() -> None:
+            clean.result()
+            then()
+
+        return self._pool.submit(run)
+
+    def sync_metadata(self) -> Future[None]:
+        """Every change of the namespace so far survives a power loss."""
+        return self._pool.submit(self._metadata.sync)
+
+    def sync_all(self) -> Future[None]:
+        """As `fsync`, for the whole volume."""
+
+        def sync() -> None:
+            for file in list(self._files.values()):
+                with self._lock:
+                    clean = self._when_clean(file)
+                clean.result()
+            self._store.sync_all().result()
+            self._metadata.sync()
+
+        return self._pool.submit(sync)
+
+    # -- size and holes -----------------------------------------------------------------------------------------
+
+    def set_size(self, change: SetAttributes) -> Attributes | Future[Any]:
+        """Truncate or extend: the attributes of `change` are set with the size. -> the attributes after it"""
+        size = change.size
+        if size is None:
+            raise ValueError("set_size without a size")
+        with self._lock:
+            file = self._files.get(change.ino) or FileData(self._call(GetAttributes(change.ino)))
+            if size > FILE_MAX_BYTES:
+                raise OSError(EFBIG, "a file can have 16 TiB")
+            if not file.in_objects and not file.exclusive:
+                if size < file.size and file.loaded:
+                    self._cut(file, size)
+                if file.size <= self._inline_limit_bytes:
+                    self._publish_inline(file)
+                    if file.error:
+                        raise self._reported(file)
+                if file.clean and (size <= self._inline_limit_bytes or file.size == 0):
+                    return self._resized(file, change)
+            return self._alone(file, partial(self._set_size_slowly, file, change))
+
+    def _cut(self, file: FileData, size: int) -> None:
+        before = file.buffer.cost_bytes
+        file.buffer.truncate(size)
+        self._dirty_bytes += file.buffer.cost_bytes - before
+        file.size = size
+        file.changed = True
+
+    def _resized(self, file: FileData, change: SetAttributes) -> Attributes:
+        """The metadata takes the new size; the file follows it."""
+        attributes: Attributes = self._call(change)
+        file.size = file.stored_size = attributes.size
+        file.sparse = bool(attributes.flags & FLAG_SPARSE)
+        file.in_objects = attributes.size > 0 and not attributes.flags & FLAG_INLINE
+        file.loaded = attributes.size == 0
+        file.mtime_ns = None
+        return attributes
+
+    def _set_size_slowly(self, file: FileData, change: SetAttributes) -> Attributes:
+        """On the pool, alone with the file: nothing is in flight or dirty."""
+        with self._lock:
+            if not file.in_objects and file.size:  # content that outgrows the inode
+                if not file.loaded:
+                    self._load(file)
+                self._enter_objects(file)
+                file.changed = True
+        self._drain(file)
+        with self._lock:
+            old_end = max(file.stored_size, file.unsettled_end)
+            attributes = self._resized(file, change)
+        if attributes.size < old_end:
+            self._trim(file.ino, attributes.size, old_end, file.block_bytes)
+            with self._lock:
+                self._to_settle[file.ino] = None
+        return attributes
+
+    def _trim(self, ino: int, size: int, end: int, block_bytes: int) -> None:
+        """Take every byte from `size` on out of the objects of a file that reached up to `end`. Blocks."""
+        keep, rest = divmod(size, block_bytes)
+        if rest:
+            self._store.truncate(ino, keep, rest).result()
+            keep += 1
+        self._remove_blocks(ino, keep, block_count(end, block_bytes))
+
+    def _remove_blocks(self, ino: int, first: int, last: int) -> None:
+        under_way: deque[Future[None]] = deque()
+        for index in range(first, last):
+            under_way.append(self._store.remove(ino, index))
+            if len(under_way) >= REMOVALS_IN_FLIGHT:
+                under_way.popleft().result()
+        for future in under_way:
+            future.result()
+
+    def allocate(self, file: FileData, offset: int, length: int, mode: int, now_ns: int) -> Future[None] | None:
+        """fallocate(2): extend, punch a hole, or zero a range. Space is not reserved; a full store is told at once."""
+        if mode & ~(FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE):
+            raise OSError(EOPNOTSUPP, "fallocate mode")
+        punch, zero = bool(mode & FALLOC_PUNCH_HOLE), bool(mode & FALLOC_ZERO_RANGE)
+        if offset < 0 or length <= 0 or (punch and (zero or not mode & FALLOC_KEEP_SIZE)):
+            raise OSError(EINVAL if not punch else EOPNOTSUPP, "fallocate range or mode")
+        end = offset + length
+        if end > FILE_MAX_BYTES:
+            raise OSError(EFBIG, "a file can have 16 TiB")
+        if not punch and length > self._store.usage()[1]:
+            raise OSError(ENOSPC, "fewer bytes are free")
+        grow = not punch and not mode & FALLOC_KEEP_SIZE
+
+        def change() -> None:
+            if punch or zero:
+                self._drain(file)
+                self._clear(file, offset, min(end, file.size), now_ns)
+            if grow and end > file.size:
+                with self._lock:
+                    inline = not file.in_objects and end <= self._inline_limit_bytes
+                if inline:
+                    self._drain(file)
+                    with self._lock:
+                        self._resized(file, SetAttributes(file.ino, size=end))
+                else:
+                    self._set_size_slowly(file, SetAttributes(file.ino, size=end))
+
+        with self._lock:
+            if not (punch or zero) and not (grow and end > file.size):
+                return None
+            return self._alone(file, change)
+
+    def _clear(self, file: FileData, offset: int, end: int, now_ns: int) -> None:
+        """Make [offset, end), within the size, read as zeros. On the pool, alone with the file, nothing dirty."""
+        if offset >= end:
+            return
+        with self._lock:
+            if not file.in_objects:
+                if not file.loaded:
+                    self._load(file)
+                before = file.buffer.cost_bytes
+                file.buffer.write(offset, bytes(end - offset))
+                self._dirty_bytes += file.buffer.cost_bytes - before
+                file.changed = True
+                file.mtime_ns = now_ns
+                return
+            file.sparse = True
+            file.mtime_ns = now_ns
+            self._publish(file, file.size, None)
+        for index, start, length in extents(offset, end - offset, file.block_bytes):
+            if length == file.block_bytes:
+                self._store.remove(file.ino, index).result()
+            else:
+                self._store.zero(file.ino, index, start, length).result()
+        with self._lock:
+            file.unsynced.update(range(offset // file.block_bytes, block_count(end, file.block_bytes)))
+
+    def seek(self, file: FileData, offset: int, whence: int) -> int | Future[int]:
+        """SEEK_DATA and SEEK_HOLE, by whole blocks; a file without holes is all data."""
+        data = whence == os.SEEK_DATA
+        with self._lock:
+            if offset < 0 or offset >= file.size:
+                raise OSError(ENXIO, "beyond the end")
+            if not file.in_objects or not file.sparse:
+                return offset if data else file.size
+            return self._alone(file, partial(self._seek_slowly, file, offset, data))
+
+    def _seek_slowly(self, file: FileData, offset: int, data: bool) -> int:
+        self._drain(file)
+        block = file.block_bytes
+        for index, start, length in extents(offset, file.size - offset, block):
+            known = self._store.size(file.ino, index).result() or 0
+            if data and start < known:
+                return index * block + start
+            if not data and known < start + length:
+                return index * block + max(start, known)
+        if data:
+            raise OSError(ENXIO, "only a hole is left")
+        return file.size
+
+    def _alone(self, file: FileData, work: Callable[[], Any]) -> Future[Any]:
+        """Run `work` on the pool while nothing else of this file is flushed. Called with the lock."""
+        file.exclusive += 1
+        self._files.setdefault(file.ino, file)
+
+        def run() -> Any:
+            try:
+                with file.turn:
+                    return work()
+            finally:
+                with self._lock:
+                    file.exclusive -= 1
+                    if not file.exclusive and not file.clean:
+                        self._start_flush(file)
+                    else:
+                        self._finish(file)
+
+        return self._pool.submit(run)
+
+    def _drain(self, file: FileData) -> None:
+        """Everything buffered reaches the store and the metadata. On the pool, with the file to ourselves."""
+        with self._lock:
+            file.draining = True
+            clean = self._when_clean(file)
+        try:
+            clean.result()
+        finally:
+            file.draining = False
+
+    # -- in the background --------------------------------------------------------------------------------------
+
+    def tick(self, now_ns: int) -> None:
+        """Now and then: send on its way what has waited long enough."""
+        total, free = self._store.usage()
+        with self._lock:
+            self._space_is_low = free < max(4 * self._dirty_limit_bytes, total >> 7)
+            for file in list(self._files.values()):
+                if file.changed and now_ns - file.unpublished_since_ns >= FLUSH_AFTER_NS:
+                    file.unpublished_since_ns = now_ns
+                    self._start_flush(file)
+
+    def settle(self) -> None:
+        """Make durable what is in objects, and take the files off the list of those to look at after a crash. Blocks."""
+        while True:
+            with self._lock:
+                batch = [ino for ino in list(self._to_settle)[:SETTLE_BATCH] if not self._is_writing(ino)]
+                for ino in batch:
+                    del self._to_settle[ino]
+                self._settling = dict.fromkeys(batch)
+            if not batch:
+                return
+            self._store.sync_all().result()
+            with self._lock:
+                settled = list(self._settling)
+                self._settling = {}
+                if settled:
+                    self._call(Settle(settled))
+                for ino in settled:
+                    file = self._files.get(ino)
+                    if file is not None:
+                        file.unsettled_end = 0
+
+    def _is_writing(self, ino: int) -> bool:
+        file = self._files.get(ino)
+        return file is not None and file.busy
+
+    def remove_objects(self, effect: RemoveObjects) -> None:
+        """Note that the objects of an inode that is gone may go. Called with the lock."""
+        self._removals.append(effect)
+        if not self._removing:
+            self._removing = True
+            self._pool.submit(self._remove_noted)
+
+    def _remove_noted(self) -> None:
+        while True:
+            with self._lock:
+                if not self._removals:
+                    self._removing = False
+                    return
+                effect = self._removals.popleft()
+            try:
+                self._remove_blocks(effect.ino, 0, block_count(effect.end, effect.block_bytes))
+            except OSError as error:
+                # The row in UNSETTLED stays: the next mount tries again.
+                log.warning("objects of removed inode %d stay for now: %s", effect.ino, error)
+            else:
+                with self._lock:
+                    self._to_settle[effect.ino] = None
+
+    def reconcile(self) -> None:
+        """After a crash: make objects and sizes agree again. Before anything else; blocks."""
+        after = 0
+        while True:
+            rows = self._call(ListUnsettled(after, SETTLE_BATCH))
+            if not rows:
+                return
+            for ino, start, end, block_bytes, attributes in rows:
+                if attributes is None:
+                    with self._lock:
+                        self.remove_objects(RemoveObjects(ino, end, block_bytes))
+                    continue
+                self._reconcile_file(attributes, start, end)
+                self._to_settle[ino] = None
+            after = rows[-1][0]
+
+    def _reconcile_file(self, attributes: Attributes, start: int, end: int) -> None:
+        ino, block = attributes.ino, attributes.block_bytes
+        size = 0 if attributes.flags & FLAG_INLINE else attributes.size
+        if size and not attributes.flags & FLAG_SPARSE:
+            for index in range(start // block, block_count(size, block)):
+                have = self._store.size(ino, index).result() or 0
+                if have < min(block, size - index * block):
+                    size = index * block + have
+                    log.warning("inode %d: cut to the %d bytes that were stored when power failed", ino, size)
+                    self._call(SetAttributes(ino, size=size))
+                    break
+        self._trim(ino, size, max(end, attributes.size), block)
+
+    def drain(self) -> None:
+        """Everything buffered is stored and published, durably, and the rows in UNSETTLED are gone. Blocks."""
+        with self._lock:
+            waiting = [self._when_clean(file) for file in list(self._files.values())]
+        for clean in waiting:
+            try:
+                clean.result()
+            except OSError as error:
+                log.error("written bytes are lost: %s", error)
+        self._pool.submit(self._remove_noted).result()
+        self.settle()
+
+    def stop(self) -> None:
+        """After `drain`."""
+        self._pool.shutdown()
+
+
+def _gaps(offset: int, length: int, buffered: list[tuple[int, bytes]]) -> list[tuple[int, int]]:
+    """What of [offset, offset + length) no buffered piece covers."""
+    gaps = []
+    at = offset
+    for low, data in sorted(buffered, key=lambda piece: piece[0]):
+        if low > at:
+            gaps.append((at, low))
+        at = max(at, low + len(data))
+    if at < offset + length:
+        gaps.append((at, offset + length))
+    return gaps
+
+
+def _when_all(futures: list[Future[Any]], then: Callable[[list[Future[Any]]], None]) -> None:
+    """Call `then(futures)` once all are done, on the thread that completes the last."""
+    left = [len(futures)]
+    guard = threading.Lock()
+
+    def one_done(_: Future[Any]) -> None:
+        with guard:
+            left[0] -= 1
+            last = left[0] == 0
+        if last:
+            then(futures)
+
+    for future in futures:
+        future.add_done_callback(one_done)
+
+
+def _gather(futures: list[Future[Any]], join: Callable[[list[Any]], list[Data]]) -> Future[Any]:
+    """A future of `join(results)`."""
+    joined: Future[Any] = Future()
+
+    def finish(done: list[Future[Any]]) -> None:
+        try:
+            result = join([future.result() for future in done])
+        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+            joined.set_exception(error)
+        else:
+            joined.set_result(result)
+
+    _when_all(futures, finish)
+    return joined

@@ -1,0 +1,135 @@
+"""An embedded volume: the shard, its store and the data path in one process, without a server.
+
+`make_volume` creates one; `EmbeddedVolume` opens it, recovers it, keeps it going and closes it. One process at a time: the
+store's lock sees to that.
+"""
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from loligo_client.shell.data_path import DataPath
+from loligo_client.shell.filesystem import FileSystem
+from loligo_mds.core.effects import RemoveObjects
+from loligo_mds.core.requests import Request
+from loligo_mds.core.shard import Shard, initialise
+from loligo_mds.shell.driver import ShardDriver
+from loligo_mds.store.shard_store import ShardStore
+from loligo_runtime import volume as volumes
+from loligo_runtime.clock import SystemClock
+from loligo_runtime.object_url import open_object_store
+from loligo_runtime.volume import Volume, VolumeError
+
+log = logging.getLogger(__name__)
+
+#: The one session of an embedded volume.
+SESSION = 1
+DIRTY_LIMIT_BYTES = 48 << 20
+TICK_S = 0.5
+SETTLE_EVERY_S = 5.0
+#: A mount that is going down may still hold the lock for a moment.
+LOCK_WAIT_S = 10.0
+
+
+def make_volume(volume: Volume, uid: int, gid: int) -> None:
+    """Create folders, an empty shard and the description, the description last: without it there is no volume."""
+    folder = volume.meta_folder
+    if os.path.exists(os.path.join(folder, volumes.DESCRIPTION)):
+        raise VolumeError(f"there is a volume at {volume.meta_url} already: mount it, or choose another place")
+    open_object_store(volume.data_url, create=True).close()
+    os.makedirs(folder, exist_ok=True)
+    ShardStore.create(volume.shard_folder, uuid.UUID(volume.uuid).bytes)
+    store = ShardStore.open(volume.shard_folder)
+    store.reserve(reclaiming=False)
+    for effect in initialise(store, time.time_ns(), uid, gid):
+        store.append(effect.writes)
+    store.close()
+    volumes.save(volume)
+
+
+class LocalMetadata:
+    """The metadata port of the data path and the file system, for a shard in this process."""
+
+    def __init__(self, driver: ShardDriver) -> None:
+        self.lock = driver.lock
+        self.sync = driver.sync
+        self._submit = driver.submit
+
+    def call(self, request: Request) -> Any:
+        return self._submit(SESSION, request)
+
+
+class EmbeddedVolume:
+    """A volume that is open in this process. Use as a context manager; `file_system` goes to a transport."""
+
+    def __init__(
+        self, volume: Volume, *, update_atime: bool = True, on_lost: Callable[[int], None] = lambda ino: None
+    ) -> None:
+        self.volume = volume
+        objects = open_object_store(volume.data_url, create=False)
+        try:
+            store = ShardStore.open(volume.shard_folder, wait_s=LOCK_WAIT_S)
+            if store.volume_uuid != uuid.UUID(volume.uuid).bytes:
+                store.close()
+                raise VolumeError(
+                    f"{volume.shard_folder} belongs to another volume than {volumes.DESCRIPTION} beside it says:"
+                    " folders were mixed up; put the right ones together"
+                )
+            shard = Shard(0, store, volume.block_bytes)
+            self._driver = ShardDriver(store, shard, self._remove_objects)
+            metadata = LocalMetadata(self._driver)
+            self._objects = objects
+            self.data = DataPath(
+                metadata,
+                objects,
+                inline_limit_bytes=volume.inline_limit_bytes,
+                dirty_limit_bytes=DIRTY_LIMIT_BYTES,
+                on_lost=on_lost,
+            )
+            self._driver.start(SESSION)
+            self.data.reconcile()
+        except BaseException:
+            objects.close()
+            raise
+        self.file_system = FileSystem(metadata, self.data, objects, SystemClock(), update_atime=update_atime)
+        self._ending = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="keeper")
+        self._keeper.start()
+
+    def _remove_objects(self, effect: RemoveObjects) -> None:
+        self.data.remove_objects(effect)
+
+    def _keep(self) -> None:
+        """Time passes: flush what has waited, settle what is stored, checkpoint what is journaled."""
+        settled_at = time.monotonic()
+        while not self._ending.wait(TICK_S):
+            try:
+                self.data.tick(time.time_ns())
+                if time.monotonic() - settled_at >= SETTLE_EVERY_S:
+                    self.data.settle()
+                    settled_at = time.monotonic()
+                self._driver.checkpoint(only_if_due=True)
+            except OSError as error:
+                log.warning("housekeeping will be tried again: %s", error)
+
+    def close(self) -> None:
+        """Store and publish everything, durably."""
+        self._ending.set()
+        self._keeper.join()
+        try:
+            self.data.drain()
+        except OSError as error:
+            log.error("not everything could be stored: %s", error)
+        self.data.stop()
+        self._driver.end(SESSION)
+        self._objects.close()
+
+    def __enter__(self) -> "EmbeddedVolume":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,102 @@
+"""Drives one shard: gives it requests, does what it answers, in order.
+
+Threads: `lock` guards the shard and its tables; every call here takes it, and a caller with several steps to make as one
+may hold it around them. `sync` waits for the disk and must be called without it.
+
+When the core reports a broken invariant, or a step ends in any other error, tables and journal may disagree: the driver
+stops, the open transaction is thrown away, and every later request fails with EIO. What was acknowledged is in the
+journal, so a restart starts from there.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from errno import EIO, ENOSPC
+from typing import Any
+
+from loligo_mds.core.effects import AppendJournal, Effect, RemoveObjects, Reply
+from loligo_mds.core.events import SessionEnded, SessionOpened, ShardRestarted, Submitted
+from loligo_mds.core.requests import CHANGING, RECLAIMING, Request
+from loligo_mds.core.shard import Shard
+from loligo_mds.store.errors import StoreFull
+from loligo_mds.store.shard_store import ShardStore
+
+log = logging.getLogger(__name__)
+
+
+class ShardDriver:
+    """`remove_objects` is called, under the lock, for every inode whose objects may go; it must only take a note."""
+
+    def __init__(self, store: ShardStore, shard: Shard, remove_objects: Callable[[RemoveObjects], None]) -> None:
+        self.lock = threading.RLock()
+        self._store = store
+        self._shard = shard
+        self._remove_objects = remove_objects
+        self._broken: BaseException | None = None
+
+    def start(self, session: int) -> None:
+        """After recovery: nobody survives but the one session that is opened now."""
+        with self.lock:
+            for event in (ShardRestarted(), SessionOpened(session)):
+                self._store.reserve(reclaiming=True)
+                self._run(self._shard.step(time.time_ns(), event))
+
+    def submit(self, session: int, request: Request) -> Any:
+        """The answer. OSError with the errno of a refusal; ENOSPC if the journal has no room for the change."""
+        with self.lock:
+            if self._broken is not None:
+                raise OSError(EIO, "this shard has stopped; see the log")
+            kind = type(request)
+            if kind in CHANGING:
+                try:
+                    self._store.reserve(kind in RECLAIMING)
+                except StoreFull:
+                    raise OSError(ENOSPC, "no space for metadata") from None
+            try:
+                reply = self._run(self._shard.step(time.time_ns(), Submitted(session, 0, request)))
+            except BaseException as error:
+                self._stop(error, request)
+                raise OSError(EIO, "this shard has stopped; see the log") from error
+        if reply is None:
+            raise AssertionError("a request without a reply")
+        if reply.errno:
+            raise OSError(reply.errno, "refused")
+        return reply.value
+
+    def _run(self, effects: list[Effect]) -> Reply | None:
+        reply = None
+        for effect in effects:
+            kind = type(effect)
+            if kind is Reply:
+                reply = effect
+            elif kind is AppendJournal:
+                self._store.append(effect.writes)  # type: ignore[union-attr]
+            else:
+                self._remove_objects(effect)  # type: ignore[arg-type]
+        return reply  # type: ignore[return-value]
+
+    def _stop(self, error: BaseException, cause: object) -> None:
+        log.critical("the shard stops: %r failed; what was acknowledged is safe in the journal", cause, exc_info=error)
+        self._broken = error
+
+    def sync(self) -> None:
+        """Everything answered so far survives a power loss. Waits for the disk: call it without the lock."""
+        with self.lock:
+            if self._broken is not None:
+                raise OSError(EIO, "this shard has stopped; see the log")
+            position = self._store.position
+        self._store.sync(position)
+
+    def checkpoint(self, *, only_if_due: bool) -> None:
+        with self.lock:
+            if self._broken is None and (self._store.needs_checkpoint or not only_if_due):
+                self._store.checkpoint()
+
+    def end(self, session: int) -> None:
+        """Let go of the session and close the store. A stopped shard is left as it is: recovery starts from its journal."""
+        with self.lock:
+            if self._broken is None:
+                self._store.reserve(reclaiming=True)
+                self._run(self._shard.step(time.time_ns(), SessionEnded(session)))
+                self._store.close()
