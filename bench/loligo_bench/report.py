@@ -45,8 +45,9 @@ class Comparison:
 
 def markdown(comparison: Comparison) -> str:
     machine = ", ".join(f"{name} {value}" for name, value in comparison.machine.items())
+    rounds = "One round" if comparison.rounds == 1 else f"Medians of {comparison.rounds} rounds"
     parts = [
-        f"Medians of {comparison.rounds} rounds, in seconds ({machine}).",
+        f"{rounds}, in seconds ({machine}).",
         table(_times(comparison)),
     ]
     errors = _errors(comparison)
