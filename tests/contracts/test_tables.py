@@ -12,7 +12,7 @@ from loligo_mds.store.memory_tables import MAX_KEY_BYTES, MemoryTables
 from loligo_mds.store.shard_store import ShardStore
 
 # META holds rows of the store's own; the tests scan others.
-SCANNED = [table for table in Table if table != Table.META]
+SCANNED: list[Table] = [table for table in Table if table != Table.META]
 
 
 @pytest.fixture(params=["memory", "lmdb"])
@@ -127,9 +127,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=OPERATIONS, first=KEYS)
 def test_lmdb_and_memory_agree(
     shared_store: ShardStore,
@@ -139,9 +137,7 @@ def test_lmdb_and_memory_agree(
     store = shared_store
     memory = MemoryTables()
     for table in SCANNED:
-        gone: list[tuple[int, bytes, bytes | None]] = [
-            (table, key, None) for key, _ in rows(store, table)
-        ]
+        gone: list[tuple[int, bytes, bytes | None]] = [(table, key, None) for key, _ in rows(store, table)]
         for _, key, _ in gone:
             store.delete(table, key)
         store.append(gone)

@@ -45,6 +45,7 @@ Rules: all but `sync` under the caller's lock; `sync` from any thread without it
 knows what the disk holds: the journal raises StoreFailed from then on, and a new open finds out.
 """
 
+import errno
 import logging
 import os
 import re
@@ -207,7 +208,10 @@ def read_segment(path: str, volume_uuid: bytes, first: int) -> Tail:
 
 def verify_journal(folder: str, volume_uuid: bytes, committed: int) -> Tail:
     """What to replay on tables that contain everything up to record `committed`. Errors as `read_segment`."""
-    segments = _segments(folder)
+    try:
+        segments = _segments(folder)
+    except FileNotFoundError as error:
+        raise JournalMissing(f"{folder} is missing: restore the volume's folder from a backup") from error
     first = max((first for first, _ in segments if first <= committed + 1), default=committed + 1)
     path = segment_path(folder, first)
     tail = read_segment(path, volume_uuid, first)
@@ -568,7 +572,8 @@ def create_journal(folder: str, volume_uuid: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-    make_spare(folder)
+    if not make_spare(folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
     fsync_folder(folder)
 
 

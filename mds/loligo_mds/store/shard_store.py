@@ -51,16 +51,17 @@ from loligo_mds.store.journal import (
     segment_path,
     verify_journal,
 )
-from loligo_mds.store.lmdb_tables import LmdbTables, create_tables
+from loligo_mds.store.lmdb_tables import ROOM_BYTES, LmdbTables, create_tables
 from loligo_runtime.failpoint import declare, failpoint
 
 log = logging.getLogger(__name__)
 
-#: A checkpoint is due behind so much journal, or so many changed keys (each may hold a dirty page of 4 KiB).
+#: A checkpoint is due behind so much journal, or so many changed keys: fewer when the disk is nearly full, so that
+#: the commit finds room in what is left.
 CHECKPOINT_BYTES = 8 << 20
 CHECKPOINT_KEYS = 24_000
-#: On a full disk, so that a commit finds room in what is left.
-CHECKPOINT_KEYS_FULL = 500
+#: What a changed key may cost in pages: its leaf, and its share of the branches above.
+PAGE_BYTES_A_KEY = 8192
 #: Left to steps that free space, besides the record that every step may write.
 LAST_RESERVE_BYTES = 1 << 20
 #: While commits fail, the journal may grow up to this.
@@ -78,6 +79,7 @@ class ShardStore:
         "_checkpoint_bytes",
         "_checkpoint_keys",
         "_checkpointed",
+        "_disk_free_bytes",
         "_folder",
         "_free_until",
         "_journal",
@@ -168,9 +170,7 @@ class ShardStore:
         self.delete: Callable[[int, bytes], None] = tables.delete
         self.scan: Callable[[int, bytes], Iterator[tuple[bytes, bytes]]] = tables.scan
         self.sync: Callable[[int], None] = self._journal.sync
-        self._checkpoint_bytes = CHECKPOINT_BYTES
-        self._checkpoint_keys = CHECKPOINT_KEYS
-        self._free_until = -1
+        self._plan_checkpoint()
         self._look_for_room()
 
     @property
@@ -231,25 +231,39 @@ class ShardStore:
         except (lmdb.Error, OSError) as error:
             if not self._rebuild(position):
                 journal.unprepare()
-                self._postpone(f"the tables: {error}")
+                # LMDB calls a write cut short by a full disk an I/O error.
+                free_mib = self._look_at_disk() >> 20
+                self._postpone(f"the tables: {error}; {free_mib} MiB are free on the disk")
                 return False
         self._checkpointed = position
         self._keys = 0
         self._trouble = ""
-        self._checkpoint_bytes = CHECKPOINT_BYTES
-        self._checkpoint_keys = CHECKPOINT_KEYS
-        self._free_until = -1
         journal.switch()
+        self._plan_checkpoint()
         self._look_for_room()
         return True
 
-    def _postpone(self, why: str) -> None:
-        """Go on with the journal that is there; try again after some more of it."""
-        log.warning("%s: checkpoint postponed: %s", self._folder, why)
-        self._trouble = why
-        self._checkpoint_bytes = self._journal.offset + CHECKPOINT_BYTES // 8
-        self._checkpoint_keys = self._keys + CHECKPOINT_KEYS // 8
+    def _plan_checkpoint(self) -> None:
+        """When the next one is due."""
         self._free_until = -1
+        self._disk_free_bytes = self._look_at_disk()
+        room_keys = (self._disk_free_bytes + ROOM_BYTES) // PAGE_BYTES_A_KEY
+        self._checkpoint_keys = min(CHECKPOINT_KEYS, room_keys)
+        self._checkpoint_bytes = CHECKPOINT_BYTES
+
+    def _postpone(self, why: str) -> None:
+        """Go on with the journal that is there; try again after some more of it, or when the disk has more space."""
+        if why != self._trouble:
+            log.warning("%s: checkpoint postponed: %s", self._folder, why)
+        self._trouble = why
+        self._free_until = -1
+        self._disk_free_bytes = self._look_at_disk()
+        self._checkpoint_keys = self._keys + CHECKPOINT_KEYS // 8
+        self._checkpoint_bytes = self._journal.offset + CHECKPOINT_BYTES // 32
+
+    def _look_at_disk(self) -> int:
+        status = os.statvfs(self._folder)
+        return status.f_bavail * status.f_frsize
 
     def _rebuild(self, position: int) -> bool:
         """A failed commit has dropped the transaction: bring the tables back to the last record.
@@ -287,11 +301,17 @@ class ShardStore:
         """Allocate ahead what the coming steps and their checkpoint need; whether all of it is there."""
         journal = self._journal
         wanted = MAX_RECORD_BYTES + LAST_RESERVE_BYTES
-        if not self._tables.ensure_room() or not journal.ensure_spare():
-            return False
         if journal.offset > JOURNAL_LIMIT_BYTES:
             return False
+        # The journal first: without a spare there is no checkpoint, and without that no page comes back.
+        if not journal.ensure_spare():
+            return False
         if journal.free_bytes < wanted and not journal.extend():
+            return False
+        if not self._tables.ensure_room():
+            return False
+        # A commit has failed: it needs more than the room that is kept for one.
+        if self._trouble and self._look_at_disk() < self._keys * PAGE_BYTES_A_KEY:
             return False
         self._free_until = journal.allocated - wanted
         return True
@@ -302,15 +322,18 @@ class ShardStore:
         if self._look_for_room():
             return
         # A checkpoint gives back the journal's space, and the pages of what was deleted.
-        scarce = journal.free_bytes < MAX_RECORD_BYTES + LAST_RESERVE_BYTES // 2
+        if self._trouble:
+            due = self._look_at_disk() > self._disk_free_bytes
+        else:
+            scarce = journal.free_bytes < MAX_RECORD_BYTES + LAST_RESERVE_BYTES // 2
+            due = not reclaiming or scarce
         if (
-            (not reclaiming or scarce or self._keys > CHECKPOINT_KEYS_FULL)
+            (due or self.needs_checkpoint)
             and journal.position != self._checkpointed
             and self.checkpoint()
-            and self._look_for_room()
+            and journal.offset <= self._free_until
         ):
             return
-        self._free_until = -1
         if not reclaiming or journal.free_bytes < MAX_RECORD_BYTES:
             raise StoreFull(
                 f"{self._folder}: no space left for metadata"
