@@ -13,9 +13,7 @@ from typing import TypeAlias
 from loligo_fuse.protocol.constants import (
     NOTIFY_INVAL_ENTRY,
     NOTIFY_INVAL_INODE,
-    NOTIFY_RETRIEVE,
     NOTIFY_STORE,
-    ROOT_ID,
 )
 from loligo_fuse.protocol.values import Attributes, Context, Opened, StatFs
 
@@ -52,7 +50,6 @@ _NEGATIVE_ATTR = (0,) * 16
 _NOTIFY_INODE = Struct("=IiQQqq")
 _NOTIFY_ENTRY = Struct("=IiQQII")
 _NOTIFY_STORE = Struct("=IiQQQI4x")
-_NOTIFY_RETRIEVE = Struct("=IiQQQQI4x")
 
 NANO = 1_000_000_000
 # writev takes 1024 pieces; one is the header.
@@ -301,8 +298,3 @@ def encode_inval_entry(parent: int, name: bytes) -> bytes:
 def encode_store(ino: int, offset: int, data: Buffer) -> list[Buffer]:
     size = _NOTIFY_STORE.size + len(data)
     return [_NOTIFY_STORE.pack(size, NOTIFY_STORE, 0, ino, offset, len(data)), data]
-
-
-def encode_wake_up() -> bytes:
-    """Makes the kernel send a NOTIFY_REPLY request: nothing of the root directory's data, please."""
-    return _NOTIFY_RETRIEVE.pack(_NOTIFY_RETRIEVE.size, NOTIFY_RETRIEVE, 0, 0, ROOT_ID, 0, 0)
