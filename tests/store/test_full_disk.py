@@ -11,7 +11,7 @@ import pytest
 from loligo_mds.core.tables import Write
 from loligo_mds.store.errors import StoreFull
 from loligo_mds.store.shard_store import ShardStore
-from store.steps import UUID, Model, abandon, contents, take, update
+from store.steps import UUID, Model, abandon, contents, segment, take, update
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -124,6 +124,13 @@ def test_a_disk_filled_by_somebody_else(disk: Callable[[int], Path]) -> None:
         update(model, file_step(number))
     other = fill(root)
     count = grow_until_full(store, model, 2001)
+    # Checkpoints come sooner than after 24,000 keys, so that each finds room for its pages.
+    assert store.checkpoint()
+    keys = 0
+    while not store.needs_checkpoint:
+        take(store, [(3, b"%d" % key, None) for key in range(10)], reclaiming=True)
+        keys += 10
+    assert 500 < keys < 3000
     delete(store, model, range(500, 1500))
     assert contents(store) == model
     abandon(store)
@@ -136,6 +143,25 @@ def test_a_disk_filled_by_somebody_else(disk: Callable[[int], Path]) -> None:
     store.close()
     store = ShardStore.open(str(folder))
     assert contents(store) == model
+    store.close()
+
+
+def test_a_sparse_copy_on_a_full_disk(disk: Callable[[int], Path]) -> None:
+    """The journal's space ahead is holes after a copy: it does not count as there."""
+    root = disk(48)
+    folder = root / "volume"
+    ShardStore.create(str(folder), UUID)
+    path = segment(folder)
+    data = path.read_bytes()
+    path.write_bytes(data.rstrip(b"\0"))
+    os.truncate(path, len(data))
+    other = fill(root)
+    store = ShardStore.open(str(folder))
+    for reclaiming in (False, True):
+        with pytest.raises(StoreFull):
+            take(store, file_step(1), reclaiming)
+    other.unlink()
+    take(store, file_step(1))
     store.close()
 
 
@@ -158,7 +184,13 @@ def test_a_commit_that_finds_no_space_loses_nothing(disk: Callable[[int], Path])
         take(store, writes)
         update(model, writes)
     other = fill(root)
+    descriptors = len(os.listdir("/proc/self/fd"))
     assert not store.checkpoint()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert {path.name for path in (folder / "journal").iterdir()} == {
+        "spare",
+        segment(folder).name,
+    }
     assert contents(store) == model
     with pytest.raises(StoreFull, match=r"no space left for metadata \(the tables: .*0 MiB are free"):
         take(store, [(1, b"new", b"row")])
