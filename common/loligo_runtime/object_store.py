@@ -22,6 +22,8 @@ Rules
    answer), EIO and so on. After a failed write the range holds old bytes, new bytes, or some of
    each.
 
+7. Lengths to read, write and zero are at least 1.
+
 What it does not do: it knows no files, sizes or leases, does not cache, and does not try again.
 """
 
@@ -98,7 +100,8 @@ def completed(result: T) -> Future[T]:
 def failed(error: OSError) -> Future[Any]:
     """A future that has failed already."""
     future: Future[Any] = Future()
-    future.set_exception(error)
+    # Its traceback would keep frames, and so open files of the store, for as long as it is kept.
+    future.set_exception(error.with_traceback(None))
     return future
 
 
@@ -120,7 +123,7 @@ class ObjectStore(Protocol):
         """Set the object's length; a missing object stays missing."""
 
     def zero(self, ino: int, index: int, offset: int, length: int) -> Future[None]:
-        """Make a range read as zeros and give its space back.
+        """Make a range read as zeros, and give its space back where the store can.
 
         Never extends or makes an object. A range that reaches the end may shorten the object
         instead.

@@ -98,6 +98,10 @@ class CephLabError(Exception):
     """The cluster could not be started or used; the text has the end of the daemon's log."""
 
 
+def _print_progress(line: str) -> None:
+    print(line, flush=True)
+
+
 class LoopbackCeph:
     def __init__(
         self,
@@ -105,7 +109,7 @@ class LoopbackCeph:
         port: int = DEFAULT_PORT,
         *,
         with_mds: bool = False,
-        report: Callable[[str], None] = functools.partial(print, flush=True),
+        report: Callable[[str], None] = _print_progress,
     ) -> None:
         """`port` counts when the cluster is made; one that exists keeps its own."""
         self.directory = directory.resolve()
@@ -140,19 +144,10 @@ class LoopbackCeph:
         for mount_point in self._our_mounts():
             self.unmount(mount_point)
         pids = dict(self._pids())
-        if not pids:
-            return
-        for pid in pids.values():
-            _signal(pid, signal.SIGTERM)
-        self._wait_for_end(list(pids.values()), STOP_LIMIT_S)
-        for pid in pids.values():
-            if self._is_ours(pid):
-                _signal(pid, signal.SIGKILL)
-        self._wait_for_end(list(pids.values()), STOP_LIMIT_S)
-        for name, pid in pids.items():
-            if self._is_ours(pid):
-                raise CephLabError(f"{name} (process {pid}) does not go away")
-            self._pid_file(name).unlink(missing_ok=True)
+        monitor = pids.pop("mon.a", None)
+        self._end(pids)
+        if monitor is not None:  # last: an OSD that finds no monitor to say goodbye to waits for it
+            self._end({"mon.a": monitor})
 
     def destroy(self) -> None:
         """Stop the cluster and remove its folder."""
@@ -192,6 +187,18 @@ class LoopbackCeph:
         """Run one monitor command; its JSON answer."""
         with self._admin() as admin:
             return _command(admin, prefix, **arguments)
+
+    @contextlib.contextmanager
+    def silent_osds(self) -> Iterator[None]:
+        """Inside, the OSDs are frozen: connections stay, answers do not come."""
+        pids = [pid for name, pid in self._pids() if name.startswith("osd.")]
+        try:
+            for pid in pids:
+                _signal(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in pids:
+                _signal(pid, signal.SIGCONT)
 
     def mount_ceph_fuse(self, mount_point: Path) -> None:
         """Mount CephFS with ceph-fuse (a cluster with an MDS only)."""
@@ -327,6 +334,17 @@ class LoopbackCeph:
                 raise CephLabError(f"{what} is not there after {START_LIMIT_S:.0f} s{self._log_tail(name)}")
             time.sleep(POLL_S)
 
+    def _end(self, pids: dict[str, int]) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in pids.values():
+                if self._is_ours(pid):
+                    _signal(pid, number)
+            self._wait_for_end(list(pids.values()), STOP_LIMIT_S)
+        for name, pid in pids.items():
+            if self._is_ours(pid):
+                raise CephLabError(f"{name} (process {pid}) does not go away")
+            self._pid_file(name).unlink(missing_ok=True)
+
     def _wait_for_end(self, pids: list[int], limit_s: float) -> None:
         deadline = time.monotonic() + limit_s
         while any(self._is_ours(pid) for pid in pids) and time.monotonic() < deadline:
@@ -348,8 +366,8 @@ class LoopbackCeph:
 
     def _is_ours(self, pid: int) -> bool:
         child = self._children.get(pid)
-        if child is not None and child.poll() is not None:
-            return False
+        if child is not None:
+            return child.poll() is None
         return os.fsencode(self.conf) in _command_line(pid)
 
     def _our_mounts(self) -> list[Path]:
