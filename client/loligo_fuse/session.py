@@ -18,6 +18,8 @@ import errno
 import logging
 import os
 import select
+import time
+import struct
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,6 +56,8 @@ logger = logging.getLogger(__name__)
 _READ_AGAIN: Final = frozenset({errno.EINTR, errno.EAGAIN, errno.ENOENT})
 _GONE: Final = frozenset({errno.ENODEV, errno.ECONNABORTED})
 _NO_REPLY_OPCODES: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT, Opcode.NOTIFY_REPLY})
+#: Measured with two cores: a getattr takes 50 µs without, 35 with 10 µs, 20 with 50 and no less with more.
+SPIN_NS: Final = 60_000
 _ERRNO_MAX: Final = 511  # the kernel takes no larger one
 
 
@@ -174,25 +178,34 @@ class Session:
         unpack_header = REQUEST_HEADER.unpack_from
         header_bytes = REQUEST_HEADER.size
         readv, write, writev = os.readv, os.write, os.writev
-        # Nothing but a request or the end of the mount wakes a thread that blocks in read, so `stop` needs
-        # the poll (0.7 µs). A request may be taken back between poll and read: read must not block then.
+        # Nothing but a request or the end of the mount wakes a thread that blocks in read, so `stop` needs the poll.
         os.set_blocking(fd, False)
         ready = select.poll()
         ready.register(fd, select.POLLIN)
         ready.register(self._wake_fd, select.POLLIN)
         poll = ready.poll
+        now_ns = time.perf_counter_ns
+        idle_since_ns = 0  # 0: not idle
         while True:
-            poll()
-            if self._stopping:
-                return
             try:
                 length = readv(fd, buffers)
+            except BlockingIOError:
+                # A sleep and its wake-up cost more than most requests do, and a busy caller is back within
+                # microseconds: look again for a moment before going to sleep. (read lets other threads run.)
+                if not idle_since_ns:
+                    idle_since_ns = now_ns()
+                elif now_ns() - idle_since_ns > SPIN_NS:
+                    poll()
+                    if self._stopping:
+                        return
+                continue
             except OSError as error:
                 if error.errno in _GONE:
                     return
                 if error.errno in _READ_AGAIN:
                     continue
                 raise
+            idle_since_ns = 0
             _, opcode, unique, ino, uid, gid, pid, extension_words, _ = unpack_header(view)
             row = rows[opcode] if opcode < row_count else None
             if row is None:
@@ -223,7 +236,10 @@ class Session:
 
     def _without_row(self, opcode: int, unique: int, body: memoryview) -> None:
         if opcode == Opcode.INTERRUPT:
-            self._interrupt(decode_u64(body))
+            try:
+                self._interrupt(decode_u64(body))
+            except struct.error:
+                logger.exception("malformed INTERRUPT")
         elif opcode not in _NO_REPLY_OPCODES:
             with suppress(OSError):
                 os.write(self._fd, encode_error(unique, errno.ENOSYS))
