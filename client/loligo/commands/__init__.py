@@ -1,0 +1,1 @@
+"""One file a command; `loligo.cli` knows which, and imports it only when it is used."""

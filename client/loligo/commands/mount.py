@@ -1,0 +1,41 @@
+"""`loligo mount`"""
+
+import os
+
+import click
+
+
+@click.command("mount")
+@click.argument("source")
+@click.argument("directory")
+@click.option("-o", "options", metavar="OPTIONS", multiple=True, help="Mount options, separated by commas.")
+@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to the terminal.")
+def command(source: str, directory: str, options: tuple[str, ...], foreground: bool) -> None:
+    """Mount the volume SOURCE (a name or the URL of its metadata) on DIRECTORY.
+
+    Returns when the mount works. A process in the background serves it and logs to mount.log beside the metadata.
+    An ordinary user needs the package fuse3.
+
+    \b
+    Options:
+      ro                     nobody can change anything
+      noatime, nodiratime    do not record when something was read (the default is relatime)
+      nosuid, nodev, noexec, sync, dirsync      as in mount(8)
+      allow_other            others may enter, as permissions say; root's default. For ordinary users
+                             /etc/fuse.conf must have user_allow_other
+      noallow_other          only who mounts may enter
+      transport=native       speak the kernel's protocol directly (default); or transport=pyfuse3: through libfuse
+      protocol=7.31          speak no newer protocol than this with the kernel; for finding faults
+
+    \b
+    Examples:
+      loligo mount work /mnt/work
+      loligo mount work /mnt/work -o ro,noatime
+      loligo mount file:///srv/work/meta /mnt/work --foreground
+      mount -t loligo work /mnt/work                (after 'make install')
+    """
+    from loligo.mounting import mount_volume
+    from loligo_client.shell.mount_options import parse_options
+
+    parsed = parse_options(options, allow_other=os.geteuid() == 0)
+    mount_volume(source, directory, parsed, foreground=foreground, say=click.echo)

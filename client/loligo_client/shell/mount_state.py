@@ -1,0 +1,208 @@
+"""What is mounted on this machine: the kernel's table, and a note that each mount process leaves beside it.
+
+The kernel's table (/proc/self/mountinfo) is the truth about what is mounted. It knows nothing of processes, so a mount
+process writes a note, named after the device number of its mount, which no other mount has while it lives:
+
+    /run/loligo/MINOR.json                                      mounts of root
+    /run/user/UID/loligo/… or, without it, /tmp/loligo-UID/…    mounts of others
+
+The note goes when the process has stored everything. One that stays tells of a process that died or failed.
+Nothing here touches a mounted file system: it may hang or be dead.
+"""
+
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FS_TYPE = "fuse.loligo"
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+_OWNER = re.compile(r"(?:^|,)user_id=(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """A row of the kernel's table. `device` is its number, "major:minor"."""
+
+    directory: str
+    source: str
+    device: str
+    read_only: bool
+    owner_uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a mount process says of itself. `process_start` tells it from a later process with the same id."""
+
+    pid: int
+    process_start: int
+    device: str
+    directory: str
+    volume: str
+    meta_url: str
+    data_url: str
+    transport: str
+    since_s: float
+    log: str
+    #: Why not everything could be stored, once that is known.
+    failure: str = ""
+
+    @property
+    def is_alive(self) -> bool:
+        return process_start(self.pid) == self.process_start
+
+
+def mounts(table: str = "/proc/self/mountinfo") -> list[Mounted]:
+    """Our mounts, in the order in which they were made."""
+    found = []
+    with open(table, encoding="utf-8", errors="surrogateescape") as rows:
+        for row in rows:
+            fields = row.rstrip("\n").split(" ")
+            dash = fields.index("-", 6)
+            if fields[dash + 1] != FS_TYPE:
+                continue
+            options = fields[5].split(",")
+            owner = _OWNER.search(fields[dash + 3])
+            found.append(
+                Mounted(
+                    directory=_unescape(fields[4]),
+                    source=_unescape(fields[dash + 2]),
+                    device=fields[2],
+                    read_only="ro" in options or "ro" in fields[dash + 3].split(","),
+                    owner_uid=int(owner[1]) if owner else 0,
+                )
+            )
+    return found
+
+
+def find_mount(directory: str) -> Mounted | None:
+    """Our mount on `directory`, the topmost if there are several."""
+    on_top = {mount.directory: mount for mount in mounts()}
+    absolute = os.path.abspath(directory)
+    # The last part is resolved only if need be: it would ask a file system that may be dead.
+    plain = os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
+    return on_top.get(plain) or on_top.get(os.path.realpath(absolute))
+
+
+def mount_of_volume(meta_url: str) -> tuple[Mounted, Note] | None:
+    """The living mount of the volume, if it is mounted here."""
+    for mount in mounts():
+        note = read_note(mount)
+        if note is not None and note.meta_url == meta_url and note.is_alive:
+            return mount, note
+    return None
+
+
+def process_start(pid: int) -> int | None:
+    """When the process was started, in clock ticks since the machine was; None if there is none, or a dead one."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def process_memory_bytes(pid: int) -> tuple[int, int] | None:
+    """(resident, of it anonymous) memory of the process; None if it cannot be read."""
+    found = {}
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name in ("VmRSS", "RssAnon"):
+                found[name] = int(value.split()[0]) << 10
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    return (found["VmRSS"], found["RssAnon"]) if len(found) == 2 else None
+
+
+def holders(directory: str) -> Iterator[str]:
+    """Who keeps a mount busy: a text for each process that has something open in it or stands there."""
+    inside = directory.rstrip("/") + "/"
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
+            for link in links:
+                target = str(link.readlink())
+                if target == directory or target.startswith(inside):
+                    name = (process / "comm").read_text(errors="replace").strip()
+                    yield f"{name} (process {process.name}) uses {target}"
+                    break
+        except OSError:
+            continue  # it has ended meanwhile, or is not ours to look at
+
+
+# -- notes ----------------------------------------------------------------------------------------------------------
+
+
+def write_note(
+    mount: Mounted, *, volume: str, meta_url: str, data_url: str, transport: str, log: str, failure: str = ""
+) -> Note:
+    """Say that this process serves `mount`."""
+    pid = os.getpid()
+    start = process_start(pid)
+    if start is None:
+        raise OSError(f"/proc/{pid}/stat cannot be read: is /proc mounted?")
+    note = Note(
+        pid, start, mount.device, mount.directory, volume, meta_url, data_url, transport, time.time(), log, failure
+    )
+    folder = _folder(os.geteuid())
+    folder.mkdir(mode=0o700 if os.geteuid() else 0o755, parents=True, exist_ok=True)
+    if folder.lstat().st_uid != os.geteuid():
+        raise PermissionError(f"{folder} belongs to somebody else: have it removed")
+    _store_note(note)
+    return note
+
+
+def note_failure(note: Note, failure: str) -> None:
+    _store_note(Note(**{**asdict(note), "failure": failure}))
+
+
+def remove_note(note: Note) -> None:
+    _path(os.geteuid(), note.device).unlink(missing_ok=True)
+
+
+def read_note(mount: Mounted) -> Note | None:
+    """What the process of `mount` said; None if it said nothing that can be believed."""
+    path = _path(mount.owner_uid, mount.device)
+    try:
+        with open(path, encoding="utf-8") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid != mount.owner_uid or not stat.S_ISREG(status.st_mode):
+                return None
+            note = Note(**json.load(file))
+    except (OSError, ValueError, TypeError):
+        return None
+    # A mount whose process was killed leaves its note, and its number may be given to another mount.
+    return note if note.directory == mount.directory else None
+
+
+def _store_note(note: Note) -> None:
+    path = _path(os.geteuid(), note.device)
+    partial = path.with_suffix(".new")
+    partial.write_text(json.dumps(asdict(note)) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _path(uid: int, device: str) -> Path:
+    return _folder(uid) / f"{device.partition(':')[2]}.json"
+
+
+def _folder(uid: int) -> Path:
+    if uid == 0:
+        return Path("/run/loligo")
+    of_user = Path(f"/run/user/{uid}")
+    return of_user / "loligo" if of_user.is_dir() else Path(f"/tmp/loligo-{uid}")
+
+
+def _unescape(field: str) -> str:
+    """Space, tab, newline and backslash are octal numbers in the kernel's table."""
+    return _ESCAPE.sub(lambda matched: chr(int(matched[1], 8)), field)
