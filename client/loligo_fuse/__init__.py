@@ -22,7 +22,7 @@ It works with Linux 5.4 (protocol 7.31) and newer. Not used: splice, io_uring, t
 the kernel ignores sizes and times that change on another machine), locks (the kernel keeps them itself).
 """
 
-from loligo_fuse.device import MountError, mount, unmount
+from loligo_fuse.device import MountError, mount, set_read_ahead, unmount
 from loligo_fuse.operations import Answer, Operations
 from loligo_fuse.protocol.constants import (
     FOPEN_CACHE_DIR,
@@ -71,5 +71,6 @@ __all__ = [
     "StatFs",
     "UnsupportedKernelError",
     "mount",
+    "set_read_ahead",
     "unmount",
 ]

@@ -25,6 +25,8 @@ _MOUNT_FLAGS: Final = {
     "noatime": 1024,
     "nodiratime": 2048,
     "relatime": 1 << 21,
+    # The kernel leaves the umask to the file system. Needed only where INIT cannot ask for that (DONT_MASK).
+    "acl": 1 << 16,
 }
 _NO_FLAG: Final = frozenset({"rw", "suid", "dev", "exec", "async"})
 _MNT_DETACH: Final = 2
@@ -56,7 +58,7 @@ def mount(
     if os.geteuid() == 0:
         fd = _mount_as_root(path, fsname, subtype, options)
         if read_ahead_kb is not None:
-            _set_read_ahead(path, read_ahead_kb)
+            set_read_ahead(path, read_ahead_kb)
     else:
         fd = _mount_by_helper(path, fsname, subtype, options)
     return fd
@@ -150,8 +152,11 @@ def _run_helper(command: list[str], what_failed: str, comm_fd: int | None = None
         raise MountError(f"{what_failed}: {reason or f'fusermount3 ended with {done.returncode}'}")
 
 
-def _set_read_ahead(path: str, read_ahead_kb: int) -> None:
-    """The mount's number comes from mountinfo: stat would ask the file system, which nobody serves yet."""
+def set_read_ahead(path: str, read_ahead_kb: int) -> None:
+    """Raise or lower the read-ahead of a mount; root only. No error if it is unmounted.
+
+    The mount's number comes from mountinfo: stat would ask the file system, which nobody serves yet.
+    """
     wanted = path.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011")
     wanted = wanted.replace("\n", "\\012")
     device = None
