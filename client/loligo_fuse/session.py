@@ -18,8 +18,8 @@ import errno
 import logging
 import os
 import select
-import time
 import struct
+import time
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -186,7 +186,7 @@ class Session:
         poll = ready.poll
         now_ns = time.perf_counter_ns
         idle_since_ns = 0  # 0: not idle
-        while True:
+        while not self._stopping:
             try:
                 length = readv(fd, buffers)
             except BlockingIOError:
@@ -196,8 +196,6 @@ class Session:
                     idle_since_ns = now_ns()
                 elif now_ns() - idle_since_ns > SPIN_NS:
                     poll()
-                    if self._stopping:
-                        return
                 continue
             except OSError as error:
                 if error.errno in _GONE:
