@@ -23,7 +23,7 @@ from loligo_client.shell import mount_state
 from loligo_client.shell.embedded import EmbeddedVolume
 from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.mount_options import MountOptions
-from loligo_fuse import MINOR_MAX, Config, MountError, Session, mount, unmount
+from loligo_fuse import MINOR_MAX, Config, MountError, Session, mount, set_read_ahead, unmount
 from loligo_runtime.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -48,19 +48,20 @@ class MountPlan:
 
 
 class Transport(Protocol):
-    """What carries the file system. Made when it is mounted."""
+    """The session of either transport: the same methods, so what carries the file system is a choice at mount."""
 
-    def run(self) -> None:
-        """Serve until it is unmounted or stopped."""
+    def run(self) -> None: ...
 
-    def stop(self) -> None:
-        """Make `run` return soon, from any thread, though it is still mounted."""
+    def stop(self) -> None: ...
 
-    def forget_inode(self, ino: int) -> None:
-        """The kernel must drop what it has cached of this inode. May block."""
 
-    def close(self) -> None:
-        """Let go of the kernel's descriptor, after `run`: who still uses the mount gets errors from now on."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A mount and its session. `forget_inode`: the kernel must drop what it has cached of an inode; may block."""
+
+    fd: int
+    transport: Transport
+    forget_inode: Callable[[int], None]
 
 
 def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
@@ -75,17 +76,18 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
     volume = EmbeddedVolume(plan.volume, update_atime=plan.options.update_atime, on_lost=notifier.forget)
     note = None
     try:
-        transport = _mount(plan, volume.file_system)
+        served = _mount(plan, volume.file_system)
         try:
-            ending.mounted(transport)
-            notifier.start(transport)
+            ending.mounted(served.transport)
+            notifier.start(served.forget_inode)
             note = _write_note(plan)
-            _Prover(plan.directory, transport, on_ready).start()
-            transport.run()
+            prover = _Prover(plan.directory, served.transport, on_ready)
+            threading.Thread(target=prover.prove, name="prover", daemon=True).start()
+            served.transport.run()
         finally:
             ending.served()
             notifier.stop()
-            transport.close()
+            os.close(served.fd)  # who still uses the mount gets errors from now on
             _leave_tree(plan.directory, note)
         log.info("unmounted; storing what is left")
     finally:
@@ -100,31 +102,21 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
     log.info("%s is stored", plan.volume.name)
 
 
-def _mount(plan: MountPlan, file_system: FileSystem) -> Transport:
-    if plan.options.transport == "native":
-        return NativeTransport(plan, file_system)
-    raise MountError("transport=pyfuse3 is not there yet")
+def _mount(plan: MountPlan, file_system: FileSystem) -> Served:
+    native = plan.options.transport == "native"
+    options = list(plan.options.kernel)
+    if not native:
+        # Before anything is mounted: trio and pyfuse3 take a while to import, and may be missing.
+        from loligo_client.shell.fuse_pyfuse3 import Pyfuse3Session
 
-
-class NativeTransport:
-    def __init__(self, plan: MountPlan, file_system: FileSystem) -> None:
-        self._fd = mount(
-            plan.directory,
-            fsname=plan.source,
-            subtype=SUBTYPE,
-            options=plan.options.kernel,
-            read_ahead_kb=READ_AHEAD_KB if os.geteuid() == 0 else None,
-        )
-        self._session = Session(self._fd, file_system, Config(minor_max=plan.options.minor_max or MINOR_MAX))
-        self.stop = self._session.stop
-
-        self.run = self._session.run
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def forget_inode(self, ino: int) -> None:
-        self._session.notify_inval_inode(ino, 0, 0)
+        if os.geteuid() == 0:
+            options.append("acl")  # libfuse cannot ask for what this stands for; see fuse_pyfuse3
+    fd = mount(plan.directory, fsname=plan.source, subtype=SUBTYPE, options=options)
+    if native:
+        session = Session(fd, file_system, Config(minor_max=plan.options.minor_max or MINOR_MAX))
+        return Served(fd, session, lambda ino: session.notify_inval_inode(ino, 0, 0))
+    other = Pyfuse3Session(fd, file_system)
+    return Served(fd, other, other.notify_inval_inode)
 
 
 def _write_note(plan: MountPlan) -> mount_state.Note | None:
@@ -160,16 +152,16 @@ class _Prover:
         self._transport = transport
         self._on_ready = on_ready
 
-    def start(self) -> None:
-        threading.Thread(target=self._prove, name="prover", daemon=True).start()
-
-    def _prove(self) -> None:
+    def prove(self) -> None:
         try:
             os.statvfs(self._directory)
+            if os.geteuid() == 0:
+                set_read_ahead(self._directory, READ_AHEAD_KB)
         except OSError as error:
-            log.error("the mount does not answer: %s", error)
+            log.error("the mount does not work: %s", error)
             self._transport.stop()
         else:
+            log.info("mounted on %s", self._directory)
             self._on_ready()
 
 
@@ -183,14 +175,14 @@ class _Notifier:
     def forget(self, ino: int) -> None:
         self._lost.put(ino)
 
-    def start(self, transport: Transport) -> None:
-        self._thread = threading.Thread(target=self._run, args=(transport,), name="notifier", daemon=True)
+    def start(self, forget_inode: Callable[[int], None]) -> None:
+        self._thread = threading.Thread(target=self._run, args=(forget_inode,), name="notifier", daemon=True)
         self._thread.start()
 
-    def _run(self, transport: Transport) -> None:
+    def _run(self, forget_inode: Callable[[int], None]) -> None:
         while (ino := self._lost.get()) is not None:
             try:
-                transport.forget_inode(ino)
+                forget_inode(ino)
             except OSError as error:
                 log.warning("the kernel may go on showing lost bytes of inode %d: %s", ino, error)
 
