@@ -474,23 +474,26 @@ def test_a_cluster_that_is_away_is_named_in_bounded_time(ceph_cluster: LoopbackC
 
 
 @pytest.mark.ceph
-def test_a_full_cluster_says_so_and_recovers(ceph_cluster: LoopbackCeph, pool: str) -> None:
-    store = open_object_store(f"rados://{pool}/full?conf={ceph_cluster.conf}", create=True)
+def test_a_full_pool_says_so_and_recovers(ceph_cluster: LoopbackCeph) -> None:
+    """Full by a quota: the one fullness that can be had without filling disks."""
+    ceph_cluster.create_pool("small")
+    store = open_object_store(f"rados://small?conf={ceph_cluster.conf}", create=True)
     try:
         got(store.write(INO, 0, 0, b"before"))
-        ceph_cluster.command("osd set-full-ratio", ratio=1e-6)
-        try:
-            error = _first_failure(store)
-            assert error.errno == errno.ENOSPC
-            assert got(store.read(INO, 0, 0, 10)) == b"before"
-            got(store.remove(INO, 0))
-        finally:
-            ceph_cluster.command("osd set-full-ratio", ratio=0.95)
+        _set_quota(ceph_cluster, "small", 10)
+        error = _first_failure(store)
+        assert error.errno == errno.EDQUOT
+        assert got(store.read(INO, 0, 0, 10)) == b"before"
+        got(store.remove(INO, 0))
+        _set_quota(ceph_cluster, "small", 0)
         _until_it_works(store)
     finally:
-        for ino, index, _ in list(store.list()):
-            got(store.remove(ino, index))
         store.close()
+        ceph_cluster.delete_pool("small")
+
+
+def _set_quota(cluster: LoopbackCeph, pool: str, objects: int) -> None:
+    cluster.command("osd pool set-quota", pool=pool, field="max_objects", val=str(objects))
 
 
 def _first_failure(store: ObjectStore) -> OSError:
