@@ -1,0 +1,51 @@
+# What can be done here. Everything installs what it lacks by itself, asks nothing, and is safe to repeat.
+
+.DEFAULT_GOAL := help
+.PHONY: help up down ceph ceph-down test check bench install uninstall install-missing install-all
+
+PYTHON := .venv/bin/python
+PLAYGROUND := PYTHONPATH=tests:bench $(PYTHON) -m loligo_lab.playground
+# What `make test` runs: folders, files, or pytest's options.
+TESTS ?=
+# What `make bench` compares with: label=directory, separated by blanks.
+PEERS ?=
+ROUNDS ?= 3
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: install-missing ## a volume on local disk, mounted at ./mnt
+	@$(PLAYGROUND) up
+
+down: install-missing ## unmount ./mnt, and wait until everything is stored
+	@$(PLAYGROUND) down
+
+ceph: install-all ## a small Ceph cluster on 127.0.0.1, and a volume with its data on it at ./mnt-ceph
+	@$(PLAYGROUND) ceph
+
+ceph-down: install-missing ## unmount ./mnt-ceph and stop the cluster; its data stays in ./.loligo
+	@$(PLAYGROUND) ceph-down
+
+test: install-all ## all tests, those on a real Ceph included; TESTS="tests/store -k journal" for some
+	@.venv/bin/pytest $(TESTS)
+
+check: install-all ## lint, format, types, import contracts
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: install-all ## side by side with ext4 and PEERS="label=/dir …"; results in bench/results/
+	@$(PLAYGROUND) bench --rounds $(ROUNDS) $(PEERS)
+
+install: install-missing ## as root: `loligo` for all users, and `mount -t loligo`
+	@tools/link-commands
+
+uninstall: ## as root: take those links away
+	@tools/link-commands --remove
+
+install-missing:
+	@tools/install-missing mount
+
+install-all:
+	@tools/install-missing all

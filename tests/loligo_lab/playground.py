@@ -1,0 +1,152 @@
+"""The volumes of `make up`, `make ceph` and `make bench`: made in ./.loligo, mounted in this folder, safe to repeat.
+
+Everything goes through the `loligo` command, as a user would do it. The Ceph cluster is a `LoopbackCeph`.
+
+    python -m loligo_lab.playground up|down|ceph|ceph-down
+    python -m loligo_lab.playground bench [--rounds N] [LABEL=DIR …]
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from loligo_bench.compare import main as compare
+from loligo_lab.ceph import DEFAULT_PORT, CephLabError, LoopbackCeph, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / ".loligo"
+LOLIGO = ROOT / ".venv" / "bin" / "loligo"
+POOL = "loligo"
+
+TO_TRY = """
+  cd {directory} && git init demo && cd demo && python3 -m venv venv
+  {loligo} status
+  LOLIGO_CONFIG_DIR={config} {loligo} volume list
+  df -h {directory}
+  {down}
+"""
+
+
+class PlaygroundError(Exception):
+    """The text says what went wrong; the command that failed has said why."""
+
+
+def up() -> None:
+    directory = _mounted(ROOT / "mnt", HOME / "work", HOME / "config", "work", (HOME / "work" / "data").as_uri())
+    print(
+        f"{directory} is a Loligo volume. Try:\n{TO_TRY.format(directory=directory, loligo=LOLIGO, config=HOME / 'config', down='make down')}"
+    )
+
+
+def ceph() -> None:
+    cluster = LoopbackCeph(HOME / "ceph", _port())
+    cluster.start()
+    cluster.create_pool(POOL)
+    data = f"rados://{POOL}?conf={cluster.conf.as_uri().removeprefix('file://')}"
+    directory = _mounted(ROOT / "mnt-ceph", HOME / "on-ceph", HOME / "config", "on-ceph", data)
+    down = f"rados -c {cluster.conf} -p {POOL} ls | head\n  make ceph-down"
+    print(
+        f"{directory} is a Loligo volume with its data on Ceph. Try:\n"
+        f"{TO_TRY.format(directory=directory, loligo=LOLIGO, config=HOME / 'config', down=down)}"
+    )
+
+
+def ceph_down() -> None:
+    _unmounted(ROOT / "mnt-ceph")
+    LoopbackCeph(HOME / "ceph").stop()
+
+
+def bench(rounds: int, peers: list[str]) -> int:
+    """A fresh volume, and ext4's folder, both beside the repository's other files, and whatever peers there are."""
+    HOME.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=HOME) as place:
+        ours, ext4 = Path(place, "mnt"), Path(place, "ext4")
+        ext4.mkdir()
+        _mounted(ours, Path(place), Path(place, "config"), "bench", Path(place, "data").as_uri())
+        try:
+            serving = next(mount for mount in _status() if mount["directory"] == str(ours))
+            arguments = ["--ours", f"loligo={ours}", "--pid", f"loligo={serving['pid']}", "--rounds", str(rounds)]
+            for peer in (f"ext4={ext4}", *peers):
+                arguments += ["--peer", peer]
+            arguments += ["--out", str(ROOT / "bench" / "results")]
+            return compare(arguments)
+        finally:
+            _unmounted(ours)
+
+
+def _port() -> int:
+    """For a cluster that is to be made; one that exists keeps its port. Below those that the kernel gives to clients."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", DEFAULT_PORT))
+        except OSError:
+            return free_port()
+        return DEFAULT_PORT
+
+
+def _mounted(directory: Path, place: Path, config: Path, name: str, data_url: str) -> Path:
+    """The volume at `place` is mounted on `directory`, made first if need be."""
+    os.environ["LOLIGO_CONFIG_DIR"] = str(config)
+    mounts = {mount["directory"]: mount["state"] for mount in _status()}
+    if mounts.get(str(directory)) == "up":
+        return directory
+    if str(directory) in mounts:
+        _loligo("umount", str(directory), may_fail=True)
+    directory.mkdir(exist_ok=True)
+    if not (place / "meta" / "volume.json").exists():
+        _loligo("volume", "create", name, "--meta", (place / "meta").as_uri(), "--data", data_url)
+    _loligo("mount", name, str(directory))
+    return directory
+
+
+def _unmounted(directory: Path) -> None:
+    if any(mount["directory"] == str(directory) for mount in _status()):
+        _loligo("umount", str(directory))
+    if directory.is_dir() and not any(directory.iterdir()):
+        directory.rmdir()
+
+
+def _status() -> list[dict[str, Any]]:
+    done = subprocess.run([LOLIGO, "status", "--json"], check=True, stdout=subprocess.PIPE)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def _loligo(*arguments: str, may_fail: bool = False) -> None:
+    done = subprocess.run([LOLIGO, *arguments], check=False, stdin=subprocess.DEVNULL)
+    if done.returncode and not may_fail:
+        raise PlaygroundError(f"'loligo {' '.join(arguments)}' failed")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m loligo_lab.playground", description=__doc__)
+    parser.add_argument("action", choices=["up", "down", "ceph", "ceph-down", "bench"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("peers", nargs="*", metavar="LABEL=DIR")
+    options = parser.parse_args(arguments)
+    try:
+        match options.action:
+            case "up":
+                up()
+            case "down":
+                _unmounted(ROOT / "mnt")
+            case "ceph":
+                ceph()
+            case "ceph-down":
+                ceph_down()
+            case _:
+                return bench(options.rounds, options.peers)
+    except (PlaygroundError, CephLabError) as error:
+        print(f"playground: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
