@@ -24,13 +24,7 @@ HOME = ROOT / ".loligo"
 LOLIGO = ROOT / ".venv" / "bin" / "loligo"
 POOL = "loligo"
 
-TO_TRY = """
-  cd {directory} && git init demo && cd demo && python3 -m venv venv
-  {loligo} status
-  LOLIGO_CONFIG_DIR={config} {loligo} volume list
-  df -h {directory}
-  {down}
-"""
+CONFIG = HOME / "config"
 
 
 class PlaygroundError(Exception):
@@ -38,10 +32,9 @@ class PlaygroundError(Exception):
 
 
 def up() -> None:
-    directory = _mounted(ROOT / "mnt", HOME / "work", HOME / "config", "work", (HOME / "work" / "data").as_uri())
-    print(
-        f"{directory} is a Loligo volume. Try:\n{TO_TRY.format(directory=directory, loligo=LOLIGO, config=HOME / 'config', down='make down')}"
-    )
+    directory = _mounted(ROOT / "mnt", HOME / "work", CONFIG, "work", (HOME / "work" / "data").as_uri())
+    print(f"{directory} is a Loligo volume. Try:")
+    _print_what_to_try(directory, "make down")
 
 
 def ceph() -> None:
@@ -49,12 +42,9 @@ def ceph() -> None:
     cluster.start()
     cluster.create_pool(POOL)
     data = f"rados://{POOL}?conf={cluster.conf.as_uri().removeprefix('file://')}"
-    directory = _mounted(ROOT / "mnt-ceph", HOME / "on-ceph", HOME / "config", "on-ceph", data)
-    down = f"rados -c {cluster.conf} -p {POOL} ls | head\n  make ceph-down"
-    print(
-        f"{directory} is a Loligo volume with its data on Ceph. Try:\n"
-        f"{TO_TRY.format(directory=directory, loligo=LOLIGO, config=HOME / 'config', down=down)}"
-    )
+    directory = _mounted(ROOT / "mnt-ceph", HOME / "on-ceph", CONFIG, "on-ceph", data)
+    print(f"{directory} is a Loligo volume with its data on Ceph. Try:")
+    _print_what_to_try(directory, f"rados -c {cluster.conf} -p {POOL} ls | head", "make ceph-down")
 
 
 def ceph_down() -> None:
@@ -78,6 +68,17 @@ def bench(rounds: int, peers: list[str]) -> int:
             return compare(arguments)
         finally:
             _unmounted(ours)
+
+
+def _print_what_to_try(directory: Path, *more: str) -> None:
+    for line in (
+        f"cd {directory} && git init demo && cd demo && python3 -m venv venv",
+        f"df -h {directory}",
+        f"{LOLIGO} status",
+        f"LOLIGO_CONFIG_DIR={CONFIG} {LOLIGO} volume list",
+        *more,
+    ):
+        print(f"  {line}")
 
 
 def _port() -> int:
