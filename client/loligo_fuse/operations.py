@@ -12,7 +12,7 @@ Rules:
   calls, fallocate, lseek. For the others it is the caller's error.
 - An inode number handed out by lookup, mknod, mkdir, symlink, link, create, tmpfile, or readdir with attributes is
   remembered by the kernel and counted, until ``forget`` gives the count back.
-- If the caller gave up (a signal) before a future was done, the result has nobody to go to. The session
+- If the caller was killed before a future was done, the result has nobody to go to. The session
   then undoes what the kernel would have undone: it calls ``forget`` for an inode number and ``release`` for
   a handle, on the thread that completed the future.
 

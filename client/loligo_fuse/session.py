@@ -4,8 +4,8 @@ Rules:
 
 - One thread runs `run`. It answers each request before it reads the next one, unless the operation returned
   a future; that reply is written by whichever thread completes the future.
-- Every request that wants a reply gets exactly one: a result, an error, or EINTR when the kernel
-  interrupts it while its future is pending. Whoever takes the request out of `_pending` replies, both
+- Every request that wants a reply gets exactly one: a result, an error, or EINTR when the thread that
+  waits for it is killed while its future is pending. Whoever takes the request out of `_pending` replies, both
   under `_lock`, so that after `run` has returned nothing is written to the descriptor any more.
 - Notifications may block until operations that hold the same directory or page are answered. So they are never
   sent from an operation nor under a lock that an operation takes.
@@ -18,6 +18,7 @@ import errno
 import logging
 import os
 import select
+import signal
 import struct
 import time
 from concurrent.futures import Future
@@ -59,6 +60,21 @@ _NO_REPLY_OPCODES: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode
 #: Measured with two cores: a getattr takes 50 µs without, 35 with 10 µs, 20 with 50 and no less with more.
 SPIN_NS: Final = 60_000
 _ERRNO_MAX: Final = 511  # the kernel takes no larger one
+_INTERRUPTED_POLL_MS: Final = 100
+_SIGNAL_MASKS: Final = (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
+_HARMLESS_SIGNALS: Final = sum(  # by default they stop or continue a process, or do nothing
+    1 << number - 1
+    for number in (
+        signal.SIGCHLD,
+        signal.SIGCONT,
+        signal.SIGSTOP,
+        signal.SIGTSTP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGURG,
+        signal.SIGWINCH,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +95,10 @@ class Session:
         self._operations = operations
         self._config = config or Config()
         self._lock = Lock()
-        self._pending: set[int] = set()
+        # Requests whose future is not done yet, by their unique id: the thread that waits for each.
+        self._pending: dict[int, int] = {}
+        # Those of them whose waiting thread got a signal that does not kill it. Only `run` touches it.
+        self._interrupted: set[int] = set()
         self._rows: list[Row | None] = []
         self._stopping = False
         self._ended = False
@@ -195,7 +214,7 @@ class Session:
                 if not idle_since_ns:
                     idle_since_ns = now_ns()
                 elif now_ns() - idle_since_ns > SPIN_NS:
-                    poll()
+                    poll(self._look_after_interrupted())
                 continue
             except OSError as error:
                 if error.errno in _GONE:
@@ -243,16 +262,33 @@ class Session:
                 os.write(self._fd, encode_error(unique, errno.ENOSYS))
 
     def _interrupt(self, unique: int) -> None:
-        """The process that waits for request `unique` got a signal."""
+        """The thread that waits for request `unique` got a signal.
+
+        Only one that is about to die is let go: most programs do not expect EINTR of mkdir or stat, and the
+        kernel interrupts for every signal that has a handler (SIGCHLD, SIGALRM, the Go runtime's SIGURG).
+        Local file systems, NFS and CephFS behave likewise.
+        """
         with self._lock:
-            if unique in self._pending:  # else it has been answered meanwhile
-                self._pending.remove(unique)
+            thread_id = self._pending.get(unique)
+            if thread_id is None:  # answered meanwhile
+                self._interrupted.discard(unique)
+            elif _is_dying(thread_id):
+                self._interrupted.discard(unique)
+                del self._pending[unique]
                 with suppress(OSError):
                     os.write(self._fd, encode_error(unique, errno.EINTR))
+            else:
+                self._interrupted.add(unique)
+
+    def _look_after_interrupted(self) -> int | None:
+        """How many ms to sleep at most. The kernel tells of the first signal only, the deadly one may come later."""
+        for unique in list(self._interrupted):
+            self._interrupt(unique)
+        return _INTERRUPTED_POLL_MS if self._interrupted else None
 
     def _defer(self, ctx: Context, ino: int, row: Row, future: Future[Any]) -> None:
         with self._lock:
-            self._pending.add(ctx.unique)
+            self._pending[ctx.unique] = ctx.pid
         future.add_done_callback(partial(self._complete, ctx, ino, row))
 
     def _complete(self, ctx: Context, ino: int, row: Row, future: Future[Any]) -> None:
@@ -272,8 +308,7 @@ class Session:
         with self._lock:
             if self._ended:
                 return
-            if ctx.unique in self._pending:
-                self._pending.remove(ctx.unique)
+            if self._pending.pop(ctx.unique, None) is not None:
                 try:
                     os.writev(self._fd, [reply] if isinstance(reply, bytes) else reply)
                     delivered = True
@@ -305,3 +340,21 @@ def _failure(row: Row, ino: int, unique: int, error: BaseException) -> bytes:
         return encode_error(unique, error.errno)
     logger.error("%s of inode %d failed", row.call.__name__, ino, exc_info=error)
     return encode_error(unique, errno.EIO)
+
+
+def _is_dying(thread_id: int) -> bool:
+    """Whether a deadly signal waits for a thread: one that it neither handles, ignores, nor blocks.
+
+    True also if there is nothing to know: the thread is gone, hidden, or of another pid namespace (0).
+    """
+    masks = {}
+    try:
+        with open(f"/proc/{thread_id}/status", "rb") as status:
+            for line in status:
+                name, _, value = line.partition(b":")
+                if name in _SIGNAL_MASKS:
+                    masks[name] = int(value, 16)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    own, shared, blocked, ignored, caught = (masks[name] for name in _SIGNAL_MASKS)
+    return (own | shared) & ~(blocked | ignored | caught | _HARMLESS_SIGNALS) != 0

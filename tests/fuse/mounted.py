@@ -1,8 +1,8 @@
 """Mounts a file system for one test, served by a thread of the test process, and always cleans up.
 
-The test process both serves and uses the mount. A system call that Python makes without letting go of the
-GIL (very few are left: `os.stat` and the like release it) would wait for a thread that cannot run, so tests
-use plain `os` functions, and child processes where a signal or another user is needed.
+The test process both serves and uses the mount. What Python does with the mount while it holds the GIL waits
+for a thread that cannot run, for ever: touching a mapped file, ``os.get_terminal_size``, or starting a child with
+``cwd`` on the mount. The plain ``os`` functions and ``open`` let the GIL go; for all else use a child process.
 """
 
 import os

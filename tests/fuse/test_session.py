@@ -355,6 +355,44 @@ def test_killing_a_process_that_waits_frees_it(root: Mounted, filesystem: Memory
         assert file.read() == b"x" * 100
 
 
+# mkdir in a process that handles SIGUSR1, which Python does not repeat after EINTR.
+MKDIR = """
+import os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *arguments: None)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.mkdir(sys.argv[1])
+"""
+
+
+def test_a_handled_signal_interrupts_nothing(root: Mounted, filesystem: MemoryFilesystem) -> None:
+    later = Later()
+    filesystem.hooks["mkdir"] = later
+    with killed_in_the_end(sys.executable, "-c", MKDIR, f"{root.path}/d") as child:
+        later.wait()
+        child.send_signal(signal.SIGUSR1)
+        wait_until(lambda: bool(root.session._interrupted), "the kernel told of the signal")
+        assert child.poll() is None
+        later.futures[0].set_result(MemoryFilesystem.mkdir(filesystem, *later.arguments[0]))
+        assert child.wait(DEADLINE_S) == 0
+    wait_until(lambda: not root.session._interrupted, "the session forgot about it")
+
+
+@pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_deadly_signal_after_a_handled_one(
+    root: Mounted, filesystem: MemoryFilesystem, deadly: signal.Signals
+) -> None:
+    """The kernel tells of the first one only."""
+    later = Later()
+    filesystem.hooks["mkdir"] = later
+    with killed_in_the_end(sys.executable, "-c", MKDIR, f"{root.path}/d") as child:
+        later.wait()
+        child.send_signal(signal.SIGUSR1)
+        wait_until(lambda: bool(root.session._interrupted), "the kernel told of the signal")
+        child.send_signal(deadly)
+        assert child.wait(DEADLINE_S) == -deadly
+    later.futures[0].set_result(MemoryFilesystem.mkdir(filesystem, *later.arguments[0]))
+
+
 def test_what_an_interrupted_create_made_is_released_and_forgotten(root: Mounted, filesystem: MemoryFilesystem) -> None:
     later = Later()
     filesystem.hooks["create"] = later
@@ -457,6 +495,28 @@ def test_stop_ends_run_while_idle(tmp_path: Path, filesystem: MemoryFilesystem) 
         mount.thread.join(DEADLINE_S)
         assert not mount.thread.is_alive()
         assert filesystem.destroyed == 1
+
+
+def test_stop_ends_run_while_busy(tmp_path: Path, filesystem: MemoryFilesystem) -> None:
+    """One reader at least always waits, so the loop never finds the queue empty for long."""
+    with mounted(tmp_path, filesystem) as mount, ThreadPoolExecutor(4) as pool:
+        device = os.open(mount.path, os.O_RDONLY)
+
+        def keep_busy() -> int | None:
+            try:
+                while True:
+                    os.fstatvfs(device)
+            except OSError as error:
+                return error.errno
+
+        busy = [pool.submit(keep_busy) for _ in range(4)]
+        wait_until(lambda: filesystem.calls["statfs"] > 1000, "it is busy")
+        mount.session.stop()
+        mount.thread.join(DEADLINE_S)
+        assert not mount.thread.is_alive()
+        subprocess.run(["umount", "--force", "--lazy", mount.path], check=True)
+        assert all(each.result(DEADLINE_S) in (errno.ECONNABORTED, errno.ENOTCONN) for each in busy)
+        os.close(device)
 
 
 def test_stop_before_run(tmp_path: Path, filesystem: MemoryFilesystem) -> None:
