@@ -42,6 +42,7 @@ from loligo_mds.core.requests import (
     Settle,
     Unsettle,
 )
+from loligo_runtime.failpoint import declare, failpoint
 from loligo_runtime.object_store import MISSING, ObjectStore, object_name
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes
 from loligo_wire.striping import block_count, extents
@@ -61,6 +62,31 @@ FALLOC_PUNCH_HOLE = 0x02
 FALLOC_ZERO_RANGE = 0x10
 
 Data = bytes | bytearray | memoryview
+
+declare(
+    "data.unsettle.before",
+    "data.unsettle.after",
+    "data.block.before",
+    "data.block.after",
+    "data.publish.before",
+    "data.publish.after",
+    "data.fsync.before",
+    "data.fsync.stored",
+    "data.fsync.after",
+    "data.resize.before",
+    "data.resize.told",
+    "data.resize.trimmed",
+    "data.clear.told",
+    "data.clear.after",
+    "data.settle.before",
+    "data.settle.synced",
+    "data.settle.after",
+    "data.remove.before",
+    "data.remove.after",
+    "data.reconcile.before",
+    "data.reconcile.cut",
+    "data.reconcile.after",
+)
 
 
 class Metadata(Protocol):
@@ -95,11 +121,13 @@ class DataPath:
         self._dirty_bytes = 0
         #: Writers that wait for room: (their file, what completes them, what they get).
         self._blocked: deque[tuple[FileData, Future[int], int]] = deque()
+        #: (total, free) bytes of the store, as of the last tick; (0, 0) if it did not say.
+        self.space = (0, 0)
         self._to_settle: dict[int, None] = {}
         self._settling: dict[int, None] = {}
         self._removals: deque[RemoveObjects] = deque()
         self._removing = False
-        self._space_is_low = False
+        self._look_at_space()
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="data")
 
     # -- open files ---------------------------------------------------------------------------------------------
@@ -343,15 +371,18 @@ class DataPath:
         end = index * file.block_bytes + start + len(data)
         if end > file.stored_size and end > file.unsettled_end:
             ahead = (index + UNSETTLE_AHEAD_BLOCKS) * file.block_bytes
+            failpoint("data.unsettle.before")
             try:
                 self._call(Unsettle(file.ino, ahead if index else end))
             except OSError as error:
                 self._block_failed(file, index, error)
                 return False
             file.unsettled_end = ahead if index else end
+            failpoint("data.unsettle.after")
         self._to_settle.pop(file.ino, None)
         self._settling.pop(file.ino, None)
         file.unsynced.add(index)
+        failpoint("data.block.before")
         pending = [self._store.write(file.ino, index, start, data) for start, data in taken]
         if all(future.done() for future in pending):
             return self._block_done(file, index, pending)
@@ -370,6 +401,7 @@ class DataPath:
         if error is not None:
             self._block_failed(file, index, error)
             return False
+        failpoint("data.block.after")
         before = file.buffer.cost_bytes
         file.buffer.wrote(index)
         self._dirty_bytes += file.buffer.cost_bytes - before
@@ -462,7 +494,9 @@ class DataPath:
         self._finish(file)
 
     def _publish(self, file: FileData, size: int, inline: bytes | None) -> None:
+        failpoint("data.publish.before")
         self._call(Publish(file.ino, size, file.mtime_ns, inline, file.sparse and inline is None))
+        failpoint("data.publish.after")
         file.stored_size = size
         if file.unsettled_end:
             self._to_settle[file.ino] = None
@@ -510,9 +544,12 @@ class DataPath:
                 clean.result()
                 with self._lock:
                     indexes, file.unsynced = file.unsynced, set()
+                failpoint("data.fsync.before")
                 if indexes:
                     self._store.sync((file.ino, index) for index in indexes).result()
+                failpoint("data.fsync.stored")
                 self._metadata.sync()
+                failpoint("data.fsync.after")
             except Exception as error:  # noqa: BLE001 - whoever waits for it is told
                 synced.set_exception(error)
             else:
@@ -599,9 +636,12 @@ class DataPath:
         self._drain(file)
         with self._lock:
             old_end = max(file.stored_size, file.unsettled_end)
+            failpoint("data.resize.before")
             attributes = self._resized(file, change)
+            failpoint("data.resize.told")
         if attributes.size < old_end:
             self._trim(file.ino, attributes.size, old_end, file.block_bytes)
+            failpoint("data.resize.trimmed")
             with self._lock:
                 self._to_settle[file.ino] = None
         return attributes
@@ -633,7 +673,8 @@ class DataPath:
         end = offset + length
         if end > FILE_MAX_BYTES:
             raise OSError(EFBIG, "a file can have 16 TiB")
-        if not punch and length > self._store.usage()[1]:
+        total, free = self.space
+        if not punch and total and length > free:
             raise OSError(ENOSPC, "fewer bytes are free")
         grow = not punch and not mode & FALLOC_KEEP_SIZE
 
@@ -673,11 +714,13 @@ class DataPath:
             file.sparse = True
             file.mtime_ns = now_ns
             self._publish(file, file.size, None)
+        failpoint("data.clear.told")
         for index, start, length in extents(offset, end - offset, file.block_bytes):
             if length == file.block_bytes:
                 self._store.remove(file.ino, index).result()
             else:
                 self._store.zero(file.ino, index, start, length).result()
+        failpoint("data.clear.after")
         with self._lock:
             file.unsynced.update(range(offset // file.block_bytes, block_count(end, file.block_bytes)))
 
@@ -737,13 +780,21 @@ class DataPath:
 
     def tick(self, now_ns: int) -> None:
         """Now and then: send on its way what has waited long enough."""
-        total, free = self._store.usage()
+        self._look_at_space()
         with self._lock:
-            self._space_is_low = free < max(4 * self._dirty_limit_bytes, total >> 7)
             for file in list(self._files.values()):
                 if file.changed and now_ns - file.unpublished_since_ns >= FLUSH_AFTER_NS:
                     file.unpublished_since_ns = now_ns
                     self._start_flush(file)
+
+    def _look_at_space(self) -> None:
+        try:
+            self.space = self._store.usage()
+        except OSError as error:
+            log.info("free space is not known: %s", error)
+            self.space = (0, 0)
+        total, free = self.space
+        self._space_is_low = free < max(4 * self._dirty_limit_bytes, total >> 7)
 
     def settle(self) -> None:
         """Make durable what is in objects, and take the files off the list of those to look at after a crash. Blocks."""
@@ -755,12 +806,15 @@ class DataPath:
                 self._settling = dict.fromkeys(batch)
             if not batch:
                 return
+            failpoint("data.settle.before")
             self._store.sync_all().result()
+            failpoint("data.settle.synced")
             with self._lock:
                 settled = list(self._settling)
                 self._settling = {}
                 if settled:
                     self._call(Settle(settled))
+                failpoint("data.settle.after")
                 for ino in settled:
                     file = self._files.get(ino)
                     if file is not None:
@@ -784,12 +838,14 @@ class DataPath:
                     self._removing = False
                     return
                 effect = self._removals.popleft()
+            failpoint("data.remove.before")
             try:
                 self._remove_blocks(effect.ino, 0, block_count(effect.end, effect.block_bytes))
             except OSError as error:
                 # The row in UNSETTLED stays: the next mount tries again.
                 log.warning("objects of removed inode %d stay for now: %s", effect.ino, error)
             else:
+                failpoint("data.remove.after")
                 with self._lock:
                     self._to_settle[effect.ino] = None
 
@@ -810,6 +866,7 @@ class DataPath:
             after = rows[-1][0]
 
     def _reconcile_file(self, attributes: Attributes, start: int, end: int) -> None:
+        failpoint("data.reconcile.before")
         ino, block = attributes.ino, attributes.block_bytes
         size = 0 if attributes.flags & FLAG_INLINE else attributes.size
         if size and not attributes.flags & FLAG_SPARSE:
@@ -819,8 +876,10 @@ class DataPath:
                     size = index * block + have
                     log.warning("inode %d: cut to the %d bytes that were stored when power failed", ino, size)
                     self._call(SetAttributes(ino, size=size))
+                    failpoint("data.reconcile.cut")
                     break
         self._trim(ino, size, max(end, attributes.size), block)
+        failpoint("data.reconcile.after")
 
     def drain(self) -> None:
         """Everything buffered is stored and published, durably, and the rows in UNSETTLED are gone. Blocks."""

@@ -95,7 +95,7 @@ class EmbeddedVolume:
         except BaseException:
             objects.close()
             raise
-        self.file_system = FileSystem(metadata, self.data, objects, SystemClock(), update_atime=update_atime)
+        self.file_system = FileSystem(metadata, self.data, SystemClock(), update_atime=update_atime)
         self._ending = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper")
         self._keeper.start()

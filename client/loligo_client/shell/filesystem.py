@@ -57,7 +57,7 @@ from loligo_mds.core.requests import (
     Unlink,
 )
 from loligo_runtime.clock import Clock
-from loligo_runtime.object_store import ObjectStore
+from loligo_runtime.failpoint import declare, failpoint
 from loligo_wire.attributes import FLAG_XATTR, Attributes
 from loligo_wire.ids import ROOT_INO
 
@@ -69,6 +69,8 @@ _DOTDOT_COOKIE = 2
 _FIRST_PAGE = 32
 #: What statfs answers for "inodes that may still be made".
 _FILES_FREE = 1 << 40
+
+declare("rename.stored", "rename.after")
 
 
 class Handle:
@@ -90,7 +92,6 @@ class FileSystem(Operations):
         self,
         metadata: Metadata,
         data: DataPath,
-        store: ObjectStore,
         clock: Clock,
         *,
         update_atime: bool,
@@ -98,7 +99,6 @@ class FileSystem(Operations):
         self._call = metadata.call
         self._lock = metadata.lock
         self._data = data
-        self._store = store
         self._now_ns = clock.time_ns
         self._update_atime = update_atime
         self._handles: dict[int, Handle] = {}
@@ -171,7 +171,12 @@ class FileSystem(Operations):
                 return None
             # The usual way to replace a file in one piece: were the name to move before the bytes are stored, a crash
             # could leave neither the old content nor the new.
-            return self._data.when_clean(file, lambda: self._rename(request))
+            return self._data.when_clean(file, lambda: self._rename_stored(request))
+
+    def _rename_stored(self, request: Rename) -> None:
+        failpoint("rename.stored")
+        self._rename(request)
+        failpoint("rename.after")
 
     def _rename(self, request: Rename) -> None:
         with self._lock:
@@ -216,7 +221,7 @@ class FileSystem(Operations):
             return self._data.attributes(changed)
 
     def statfs(self, ctx: Context, ino: int) -> StatFs:
-        total, free = self._store.usage()
+        total, free = self._data.space
         usage = self._call(GetUsage())
         unit = 4096
         return StatFs(
