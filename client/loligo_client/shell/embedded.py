@@ -113,6 +113,7 @@ class EmbeddedVolume:
                     self.data.settle()
                     settled_at = time.monotonic()
                 self._driver.checkpoint(only_if_due=True)
+                self._driver.trim_memory()
             except OSError as error:
                 log.warning("housekeeping will be tried again: %s", error)
 

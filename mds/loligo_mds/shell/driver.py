@@ -21,8 +21,11 @@ from loligo_mds.core.requests import CHANGING, RECLAIMING, Request
 from loligo_mds.core.shard import Shard
 from loligo_mds.store.errors import StoreFull
 from loligo_mds.store.shard_store import ShardStore
+from loligo_runtime.failpoint import declare, failpoint
 
 log = logging.getLogger(__name__)
+
+declare("driver.step.before", "driver.step.journaled", "driver.reply.before")
 
 
 class ShardDriver:
@@ -53,11 +56,13 @@ class ShardDriver:
                     self._store.reserve(kind in RECLAIMING)
                 except StoreFull:
                     raise OSError(ENOSPC, "no space for metadata") from None
+            failpoint("driver.step.before")
             try:
                 reply = self._run(self._shard.step(time.time_ns(), Submitted(session, 0, request)))
             except BaseException as error:
                 self._stop(error, request)
                 raise OSError(EIO, "this shard has stopped; see the log") from error
+            failpoint("driver.reply.before")
         if reply is None:
             raise AssertionError("a request without a reply")
         if reply.errno:
@@ -72,6 +77,7 @@ class ShardDriver:
                 reply = effect
             elif kind is AppendJournal:
                 self._store.append(effect.writes)  # type: ignore[union-attr]
+                failpoint("driver.step.journaled")
             else:
                 self._remove_objects(effect)  # type: ignore[arg-type]
         return reply  # type: ignore[return-value]
@@ -92,6 +98,9 @@ class ShardDriver:
         with self.lock:
             if self._broken is None and (self._store.needs_checkpoint or not only_if_due):
                 self._store.checkpoint()
+
+    def trim_memory(self) -> None:
+        self._store.trim_memory()
 
     def end(self, session: int) -> None:
         """Let go of the session and close the store. A stopped shard is left as it is: recovery starts from its journal."""

@@ -52,6 +52,7 @@ from loligo_mds.store.journal import (
     verify_journal,
 )
 from loligo_mds.store.lmdb_tables import ROOM_BYTES, LmdbTables, create_tables
+from loligo_mds.store.mapped_memory import drop_mapped_pages, mapped_file_bytes
 from loligo_runtime.failpoint import declare, failpoint
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,9 @@ PAGE_BYTES_A_KEY = 8192
 LAST_RESERVE_BYTES = 1 << 20
 #: While commits fail, the journal may grow up to this.
 JOURNAL_LIMIT_BYTES = 64 << 20
+
+#: Pages of files that may stay resident in this process.
+MAPPED_LIMIT_BYTES = 48 << 20
 
 _LOCK_POLL_S = 0.05
 
@@ -294,6 +298,11 @@ class ShardStore:
             self._journal.close()
             self._tables.close()
             os.close(self._lock_fd)
+
+    def trim_memory(self) -> None:
+        """Once the tables' pages take up much of this process's memory, give them back. Any thread, without the lock."""
+        if mapped_file_bytes() > MAPPED_LIMIT_BYTES:
+            drop_mapped_pages(f"{self._folder}/tables.mdb")
 
     # Space.
 
