@@ -29,6 +29,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from loligo_runtime.failpoint import declare, failpoint
 from loligo_runtime.object_store import (
     DONE,
     MISSING,
@@ -50,6 +51,21 @@ READ_NOW_LIMIT_BYTES = 1024 * 1024  # the largest FUSE read
 # O_NOATIME: an update of the access time may wait for the journal, and read_now must not wait.
 _OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOATIME
 _FALLOC_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
+
+declare(
+    "objects.write.before",
+    "objects.write.after",
+    "objects.truncate.before",
+    "objects.truncate.after",
+    "objects.zero.before",
+    "objects.zero.after",
+    "objects.remove.before",
+    "objects.remove.after",
+    "objects.sync.before",
+    "objects.sync.after",
+    "objects.sync_all.before",
+    "objects.sync_all.after",
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -161,6 +177,7 @@ class LocalObjectStore:
 
     def _write(self, ino: int, index: int, offset: int, data: BytesLike) -> None:
         key = (ino, index)
+        failpoint("objects.write.before")
         try:
             opened = self._open[key]
             self._open.move_to_end(key)
@@ -169,12 +186,15 @@ class LocalObjectStore:
         written = os.pwrite(opened.fd, data, offset)
         while written < len(data):
             written += os.pwrite(opened.fd, memoryview(data)[written:], offset + written)
+        failpoint("objects.write.after")
 
     def truncate(self, ino: int, index: int, length: int) -> Future[None]:
         try:
             opened = self._find(ino, index)
             if opened is not None:
+                failpoint("objects.truncate.before")
                 os.ftruncate(opened.fd, length)
+                failpoint("objects.truncate.after")
         except OSError as error:
             return failed(error)
         return DONE
@@ -183,7 +203,9 @@ class LocalObjectStore:
         try:
             opened = self._find(ino, index)
             if opened is not None:
+                failpoint("objects.zero.before")
                 _zero(opened.fd, offset, length)
+                failpoint("objects.zero.after")
         except OSError as error:
             return failed(error)
         return DONE
@@ -201,12 +223,14 @@ class LocalObjectStore:
         return DONE
 
     def _remove(self, ino: int, index: int) -> None:
+        failpoint("objects.remove.before")
         with self._lock:
             opened = self._open.pop((ino, index), None)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(_path(ino, index), dir_fd=self._directory_fd)
             self._unsynced[_folder(ino, index)] = 1
         del opened  # closing frees the pages: not under the lock
+        failpoint("objects.remove.after")
 
     # -- power loss ------------------------------------------------------------------------------
 
@@ -214,6 +238,7 @@ class LocalObjectStore:
         return self._threads.submit(self._sync, list(objects))
 
     def _sync(self, objects: list[ObjectKey]) -> None:
+        failpoint("objects.sync.before")
         for key in objects:
             opened = self._find(*key)
             if opened is not None:
@@ -229,6 +254,7 @@ class LocalObjectStore:
                     except OSError:
                         self._unsynced[folder] = 1
                         raise
+        failpoint("objects.sync.after")
 
     def _sync_folder(self, folder: int) -> None:
         fd = os.open(f"{folder:02x}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory_fd)
@@ -241,11 +267,13 @@ class LocalObjectStore:
         return self._threads.submit(self._sync_all)
 
     def _sync_all(self) -> None:
+        failpoint("objects.sync_all.before")
         with self._sync_lock:
             self._unsynced[:] = bytes(FOLDERS)
             if _libc.syncfs(self._directory_fd) != 0:
                 self._unsynced[:] = b"\1" * FOLDERS
                 raise _last_error()
+        failpoint("objects.sync_all.after")
 
     # -- the whole -------------------------------------------------------------------------------
 
