@@ -1,0 +1,32 @@
+import os
+from pathlib import Path
+
+from loligo_client.shell.mount_state import Mounted, mounts, process_memory_bytes, process_start
+
+TABLE = r"""
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
+61 22 0:57 / /mnt/a\040b rw,nosuid shared:9 master:2 - fuse.loligo my\134work rw,user_id=1000,group_id=1000
+62 22 0:58 / /mnt/ro ro,relatime - fuse.loligo work rw,user_id=0,group_id=0,default_permissions,allow_other
+63 22 0:59 / /mnt/other rw - fuse.sshfs host: rw,user_id=0,group_id=0
+""".lstrip()
+
+
+def test_the_kernels_table_is_read(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(TABLE)
+    assert mounts(str(table)) == [
+        Mounted("/mnt/a b", "my\\work", "0:57", read_only=False, owner_uid=1000),
+        Mounted("/mnt/ro", "work", "0:58", read_only=True, owner_uid=0),
+    ]
+
+
+def test_a_process_is_known_by_when_it_started() -> None:
+    start = process_start(os.getpid())
+    assert start is not None and start > 0
+    assert process_start(2**22 + 1) is None
+
+
+def test_memory_of_a_process() -> None:
+    memory = process_memory_bytes(os.getpid())
+    assert memory is not None and memory[0] >= memory[1] > 1 << 20
+    assert process_memory_bytes(2**22 + 1) is None
