@@ -12,9 +12,10 @@ shrinking `SetAttributes` by itself, and the removal of an inode by itself. When
 `Settle` takes the row away. After a crash the rows that are left name exactly the files to look at, and where.
 """
 
-from errno import EINVAL, ENOENT
+from errno import EFBIG, EINVAL, ENOENT
 from struct import Struct
 
+from loligo_mds.core.limits import FILE_MAX_BYTES, INLINE_MAX_BYTES
 from loligo_mds.core.requests import ListUnsettled, Publish, ReadInline, Settle, Unsettle
 from loligo_mds.core.state import Refused, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
@@ -48,6 +49,8 @@ def _mark(state: ShardState, attributes: Attributes, start: int, end: int) -> in
 
 def unsettle(state: ShardState, request: Unsettle, now_ns: int) -> None:
     attributes = state.inode(request.ino)
+    if not attributes.is_file:
+        raise Refused(EINVAL)
     start = 0 if attributes.flags & FLAG_INLINE else attributes.size
     _mark(state, attributes, start, request.end)
 
@@ -61,11 +64,13 @@ def settle(state: ShardState, request: Settle, now_ns: int) -> None:
 
 def publish(state: ShardState, request: Publish, now_ns: int) -> Attributes:
     changed = state.inode(request.ino).copy()
-    if not changed.is_file:
+    if not changed.is_file or request.size < 0:
         raise Refused(EINVAL)
+    if request.size > FILE_MAX_BYTES:
+        raise Refused(EFBIG)
     key = ino_key(changed.ino)
     if request.inline is not None:
-        if len(request.inline) != request.size:
+        if len(request.inline) != request.size or request.size > INLINE_MAX_BYTES:
             raise Refused(EINVAL)
         state.put(_INLINE, key, request.inline)
         changed.flags |= FLAG_INLINE

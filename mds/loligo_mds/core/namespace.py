@@ -94,7 +94,7 @@ def lookup(state: ShardState, request: Lookup, now_ns: int) -> Attributes | None
 def read_directory(state: ShardState, request: ReadDirectory, now_ns: int) -> list[ListingEntry]:
     directory = request.ino
     prefix = ino_key(directory)
-    count = min(request.count, LISTING_PAGE_MAX)
+    count = max(1, min(request.count, LISTING_PAGE_MAX))
     page: list[ListingEntry] = []
     if request.after_cookie < FIRST_COOKIE:
         _directory(state, directory)
@@ -129,6 +129,8 @@ def create(state: ShardState, request: Create, now_ns: int) -> Attributes:
     kind = S_IFMT(mode)
     if kind not in _KINDS:
         raise Refused(EINVAL)
+    if request.hold and kind == S_IFDIR:
+        raise Refused(EISDIR)
     parent = _directory(state, request.parent)
     name = request.name
     _check_new_name(name)

@@ -9,7 +9,7 @@ Holds are in memory only. After a restart every session states its holds anew; t
 have let go, so inodes without a name that nobody can hold any more are removed.
 """
 
-from errno import ENOENT
+from errno import EISDIR, ENOENT
 from struct import Struct
 from typing import Any
 
@@ -36,6 +36,8 @@ def hold(state: ShardState, session: int, ino: int) -> None:
 
 def open_inode(state: ShardState, session: int, request: Open) -> Attributes:
     attributes = state.inode(request.ino)
+    if attributes.is_directory:
+        raise Refused(EISDIR)  # a removed directory is gone at once, whoever looks at it
     hold(state, session, request.ino)
     return attributes
 

@@ -1,0 +1,130 @@
+"""A shard on tables in memory, with the checks that every step has to pass, whatever the test is about."""
+
+from typing import Any
+
+import pytest
+
+from loligo_mds.core.effects import AppendJournal, Effect, RemoveObjects, Reply
+from loligo_mds.core.events import Event, SessionOpened, Submitted
+from loligo_mds.core.invariants import check_shard
+from loligo_mds.core.requests import CHANGING, Create, Lookup, Request
+from loligo_mds.core.shard import Shard, initialise
+from loligo_mds.core.tables import Table, Write
+from loligo_mds.store.memory_tables import MemoryTables
+from loligo_wire.attributes import Attributes
+from loligo_wire.ids import ROOT_INO
+
+BLOCK_BYTES = 4096
+FILE = 0o100644
+DIRECTORY = 0o040755
+SYMLINK = 0o120777
+
+Rows = dict[tuple[int, bytes], bytes]
+
+
+def rows(tables: MemoryTables) -> Rows:
+    return {(table, key): value for table in Table for key, value in tables.scan(table, b"")}
+
+
+def replayed(journal: list[list[Write]]) -> MemoryTables:
+    """What recovery makes of these records."""
+    tables = MemoryTables()
+    for writes in journal:
+        for table, key, value in writes:
+            if value is None:
+                tables.delete(table, key)
+            else:
+                tables.put(table, key, value)
+    return tables
+
+
+class ShardLab:
+    """Takes events and requests; time goes up by one ns with each."""
+
+    def __init__(self) -> None:
+        self.tables = MemoryTables()
+        self.now_ns = 1000
+        self.journal = [effect.writes for effect in initialise(self.tables, self.now_ns, 0, 0)]
+        self.shard = Shard(0, self.tables, BLOCK_BYTES)
+        #: Effects of the last step.
+        self.effects: list[Effect] = []
+        self.event(SessionOpened(1))
+
+    def event(self, event: Event) -> list[Effect]:
+        self.now_ns += 1
+        before = rows(self.tables)
+        self.effects = effects = self.shard.step(self.now_ns, event)
+        after = rows(self.tables)
+        self._check_order(effects)
+        records = [effect.writes for effect in effects if isinstance(effect, AppendJournal)]
+        assert len(records) <= 1, "one step, one record"
+        assert bool(records) or before == after, "tables changed, and the journal knows nothing of it"
+        self.journal += records
+        reply = effects[-1] if effects and isinstance(effects[-1], Reply) else None
+        if reply is not None and reply.errno and not reply.sequence:
+            assert before == after and len(effects) == 1, "a refusal leaves no trace"
+        if type(event) is Submitted and type(event.request) not in CHANGING:
+            assert not records, "a question changes nothing"
+        assert check_shard(self.tables) == []
+        return effects
+
+    def _check_order(self, effects: list[Effect]) -> None:
+        """The record, then what must not happen before it is durable."""
+        rank = {AppendJournal: 0, RemoveObjects: 1, Reply: 2}
+        ranks = [rank[type(effect)] for effect in effects]
+        assert ranks == sorted(ranks)
+        if RemoveObjects in map(type, effects):
+            assert type(effects[0]) is AppendJournal
+
+    def reply(self, request: Request, session: int = 1, sequence: int = 0, acknowledged: int = 0) -> Reply:
+        reply = self.event(Submitted(session, sequence, request, acknowledged))[-1]
+        assert isinstance(reply, Reply)
+        assert (reply.session, reply.sequence) == (session, sequence)
+        return reply
+
+    def ask(self, request: Request, session: int = 1) -> Any:
+        """The answer; the test fails if there is none."""
+        reply = self.reply(request, session)
+        assert reply.errno == 0, f"{request} was refused with errno {reply.errno}"
+        return reply.value
+
+    def refused(self, request: Request, errno: int, session: int = 1) -> None:
+        assert self.reply(request, session).errno == errno, request
+
+    def restarted(self) -> None:
+        """The process dies and comes back: what the journal has is all that is left."""
+        tables = replayed(self.journal)
+        assert rows(tables) == rows(self.tables), "the journal and the tables tell different stories"
+        self.tables = tables
+        self.shard = Shard(0, tables, BLOCK_BYTES)
+
+    # -- a tree in few words ----------------------------------------------------------------------------------
+
+    def make(self, path: bytes, mode: int = FILE, target: bytes = b"", **more: Any) -> int:
+        parent, name = self._place(path)
+        made: Attributes = self.ask(Create(parent, name, mode, uid=10, gid=20, target=target, **more))
+        return made.ino
+
+    def look(self, path: bytes) -> Attributes | None:
+        """What `path` names now."""
+        parent, name = self._place(path)
+        found: Attributes | None = self.ask(Lookup(parent, name))
+        return found
+
+    def _place(self, path: bytes) -> tuple[int, bytes]:
+        parent = int(ROOT_INO)
+        *above, name = path.split(b"/")
+        for part in above:
+            found = self.ask(Lookup(parent, part))
+            assert found is not None, path
+            parent = found.ino
+        return parent, name
+
+    def removals(self) -> list[RemoveObjects]:
+        """What the last step wanted removed."""
+        return [effect for effect in self.effects if isinstance(effect, RemoveObjects)]
+
+
+@pytest.fixture
+def lab() -> ShardLab:
+    return ShardLab()
