@@ -16,9 +16,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from loligo_bench.compare import main as compare
-from loligo_lab.ceph import DEFAULT_PORT, CephLabError, LoopbackCeph, free_port
-
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".loligo"
 LOLIGO = ROOT / ".venv" / "bin" / "loligo"
@@ -38,9 +35,15 @@ def up() -> None:
 
 
 def ceph() -> None:
+    # `make up` has to do without Ceph's packages.
+    from loligo_lab.ceph import CephLabError, LoopbackCeph
+
     cluster = LoopbackCeph(HOME / "ceph", _port())
-    cluster.start()
-    cluster.create_pool(POOL)
+    try:
+        cluster.start()
+        cluster.create_pool(POOL)
+    except CephLabError as error:
+        raise PlaygroundError(str(error)) from None
     data = f"rados://{POOL}?conf={cluster.conf.as_uri().removeprefix('file://')}"
     directory = _mounted(ROOT / "mnt-ceph", HOME / "on-ceph", CONFIG, "on-ceph", data)
     print(f"{directory} is a Loligo volume with its data on Ceph. Try:")
@@ -49,11 +52,16 @@ def ceph() -> None:
 
 def ceph_down() -> None:
     _unmounted(ROOT / "mnt-ceph")
-    LoopbackCeph(HOME / "ceph").stop()
+    if (HOME / "ceph").exists():
+        from loligo_lab.ceph import LoopbackCeph
+
+        LoopbackCeph(HOME / "ceph").stop()
 
 
 def bench(rounds: int, peers: list[str]) -> int:
     """A fresh volume, and ext4's folder, both beside the repository's other files, and whatever peers there are."""
+    from loligo_bench.compare import main as compare
+
     HOME.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=HOME) as place:
         ours, ext4 = Path(place, "mnt"), Path(place, "ext4")
@@ -83,6 +91,8 @@ def _print_what_to_try(directory: Path, *more: str) -> None:
 
 def _port() -> int:
     """For a cluster that is to be made; one that exists keeps its port. Below those that the kernel gives to clients."""
+    from loligo_lab.ceph import DEFAULT_PORT, free_port
+
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", DEFAULT_PORT))
@@ -143,7 +153,7 @@ def main(arguments: list[str]) -> int:
                 ceph_down()
             case _:
                 return bench(options.rounds, options.peers)
-    except (PlaygroundError, CephLabError) as error:
+    except PlaygroundError as error:
         print(f"playground: {error}", file=sys.stderr)
         return 1
     return 0
