@@ -90,6 +90,8 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
             os.close(served.fd)  # who still uses the mount gets errors from now on
             _leave_tree(plan.directory, note)
         log.info("unmounted; storing what is left")
+        if prover.failure:
+            raise MountError(prover.failure)
     finally:
         try:
             volume.close()
@@ -97,8 +99,8 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
             if note is not None:
                 mount_state.note_failure(note, f"not everything could be stored: {error}")
             raise
-    if note is not None:
-        mount_state.remove_note(note)
+        if note is not None:
+            mount_state.remove_note(note)
     log.info("%s is stored", plan.volume.name)
 
 
@@ -151,18 +153,22 @@ class _Prover:
         self._directory = directory
         self._transport = transport
         self._on_ready = on_ready
+        self.failure = ""
 
     def prove(self) -> None:
         try:
             os.statvfs(self._directory)
+        except OSError as error:
+            self.failure = f"the mount on {self._directory} does not answer: {error.strerror}"
+            self._transport.stop()
+            return
+        try:
             if os.geteuid() == 0:
                 set_read_ahead(self._directory, READ_AHEAD_KB)
-        except OSError as error:
-            log.error("the mount does not work: %s", error)
-            self._transport.stop()
-        else:
-            log.info("mounted on %s", self._directory)
-            self._on_ready()
+        except OSError as error:  # without /sys, or where it is read-only
+            log.warning("large reads will be slower: %s", error)
+        log.info("mounted on %s", self._directory)
+        self._on_ready()
 
 
 class _Notifier:
