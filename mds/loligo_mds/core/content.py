@@ -19,7 +19,7 @@ from loligo_mds.core.limits import FILE_MAX_BYTES, INLINE_MAX_BYTES
 from loligo_mds.core.requests import ListUnsettled, Publish, ReadInline, Settle, Unsettle
 from loligo_mds.core.state import Refused, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
-from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes
+from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes, clamp_ns
 
 _DOUBT = Struct("<QQI")  # start, end, block size
 
@@ -82,8 +82,7 @@ def publish(state: ShardState, request: Publish, now_ns: int) -> Attributes:
     state.count(0, request.size - changed.size)
     changed.size = request.size
     if request.mtime_ns is not None:
-        changed.mtime_ns = request.mtime_ns
-        changed.ctime_ns = request.mtime_ns
+        changed.mtime_ns = changed.ctime_ns = clamp_ns(request.mtime_ns)
     state.put_inode(changed)
     return changed
 

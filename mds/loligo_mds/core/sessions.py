@@ -3,10 +3,11 @@
 A session that can outlive its connection numbers its changing requests 1, 2, 3 … The shard stores the last number
 applied (table SESSION) and the answers not yet acknowledged (table REPLY) in the same write set as the effect. A number it has
 applied already is answered from there, so a request sent again after a lost connection changes nothing twice.
-An answer is stored as (errno, ino): whatever a changing request answers can be told from that inode as it is now.
+A changing request answers with an inode or with nothing, so an answer is stored as (errno, ino, record of the inode).
 
 Holds are in memory only. After a restart every session states its holds anew; those that do not survive
-have let go, so inodes without a name that nobody can hold any more are removed.
+have let go, so inodes without a name that nobody can hold any more are removed. While a session that survived is
+there, it may still state a hold, so nothing is removed for want of one before the last session has ended.
 """
 
 from errno import EISDIR, ENOENT
@@ -18,11 +19,11 @@ from loligo_mds.core.limits import UNACKNOWLEDGED_REPLIES_MAX
 from loligo_mds.core.requests import Close, Open
 from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
-from loligo_wire.attributes import Attributes
+from loligo_wire.attributes import Attributes, decode_attributes
 
 _SESSION = Struct(">Q")
 _REPLY_KEY = Struct(">QQ")
-_ANSWER = Struct("<IQ")  # errno, ino or 0
+_ANSWER = Struct("<IQ")  # errno, ino or 0; the inode's record follows
 
 
 # -- holds ----------------------------------------------------------------------------------------------------------
@@ -71,6 +72,11 @@ def _remove_orphan(state: ShardState, attributes: Attributes) -> None:
 # -- coming and going -----------------------------------------------------------------------------------------------
 
 
+def open_session(state: ShardState, session: int) -> None:
+    """A session that comes back holds what it held."""
+    state.session_holds.setdefault(session, {})
+
+
 def end_session(state: ShardState, session: int) -> None:
     mine = state.session_holds.pop(session, {})
     for ino in list(mine):
@@ -81,16 +87,23 @@ def end_session(state: ShardState, session: int) -> None:
         state.delete(Table.REPLY, key)
     if state.tables.get(Table.SESSION, prefix) is not None:
         state.delete(Table.SESSION, prefix)
+    if not state.session_holds:
+        _remove_orphans(state)
 
 
 def restart(state: ShardState, surviving: tuple[int, ...]) -> None:
     """After recovery. While sessions survive, orphans wait for them: `end_session` of the last one removes the rest."""
+    for session in surviving:
+        open_session(state, session)
     for key, _ in list(state.tables.scan(Table.SESSION, b"")):
         session = ino_of_key(key)[0]
         if session not in surviving:
             end_session(state, session)
-    if surviving:
-        return
+    if not surviving:
+        _remove_orphans(state)
+
+
+def _remove_orphans(state: ShardState) -> None:
     for key, _ in list(state.tables.scan(Table.ORPHAN, b"")):
         ino = ino_of_key(key)[0]
         attributes = state.find_inode(ino)
@@ -110,8 +123,8 @@ def stored_answer(state: ShardState, session: int, sequence: int) -> tuple[int, 
     row = state.tables.get(Table.REPLY, _REPLY_KEY.pack(session, sequence))
     if row is None:
         return None
-    errno, ino = _ANSWER.unpack(row)
-    return errno, state.find_inode(ino) if ino else None
+    errno, ino = _ANSWER.unpack_from(row)
+    return errno, decode_attributes(ino, row[_ANSWER.size :]) if ino else None
 
 
 def last_applied(state: ShardState, session: int) -> int:
@@ -120,8 +133,8 @@ def last_applied(state: ShardState, session: int) -> int:
 
 
 def store_answer(state: ShardState, session: int, sequence: int, acknowledged: int, errno: int, value: Any) -> None:
-    ino = value.ino if isinstance(value, Attributes) else 0
-    state.put(Table.REPLY, _REPLY_KEY.pack(session, sequence), _ANSWER.pack(errno, ino))
+    ino, record = (value.ino, value.encode()) if isinstance(value, Attributes) else (0, b"")
+    state.put(Table.REPLY, _REPLY_KEY.pack(session, sequence), _ANSWER.pack(errno, ino) + record)
     state.put(Table.SESSION, _SESSION.pack(session), _SESSION.pack(sequence))
     forgotten = max(acknowledged, sequence - UNACKNOWLEDGED_REPLIES_MAX)
     done = []

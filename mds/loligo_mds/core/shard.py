@@ -59,7 +59,7 @@ class Shard:
             return self._submitted(now_ns, event)
         state = self.state
         if type(event) is SessionOpened:
-            state.session_holds[event.session] = {}
+            sessions.open_session(state, event.session)
         elif type(event) is SessionEnded:
             sessions.end_session(state, event.session)
         elif type(event) is ShardRestarted:

@@ -19,7 +19,7 @@ class Table(IntEnum):
     XATTR = 3  # ino ‖ name -> value
     INLINE = 4  # ino -> the whole content of a small file, or the target of a symbolic link
     ORPHAN = 5  # ino -> empty                   no name left, but still open somewhere
-    UNSETTLED = 6  # ino -> end                  objects and size may disagree up to `end`
+    UNSETTLED = 6  # ino -> start, end, block size    see core.content
     SESSION = 7  # session -> last applied sequence
     REPLY = 8  # session ‖ sequence -> answer not yet acknowledged
 

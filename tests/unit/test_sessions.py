@@ -1,0 +1,215 @@
+"""Sessions: each request is applied exactly once, and what nobody holds any more goes."""
+
+import errno
+
+import pytest
+
+from loligo_mds.core.events import SessionEnded, SessionOpened, ShardRestarted
+from loligo_mds.core.requests import (
+    Close,
+    Create,
+    GetAttributes,
+    Link,
+    Lookup,
+    Open,
+    Publish,
+    RecordAccess,
+    RemoveDirectory,
+    RemoveXattr,
+    Rename,
+    Request,
+    SetAttributes,
+    Settle,
+    SetXattr,
+    Unlink,
+    Unsettle,
+)
+from loligo_mds.core.tables import Table
+from loligo_wire.ids import ROOT_INO
+from unit.shard_lab import DIRECTORY, FILE, ShardLab, rows
+
+R = int(ROOT_INO)
+
+
+def stored_replies(lab: ShardLab, session: int = 1) -> list[int]:
+    """The sequences that a repetition would be answered for."""
+    prefix = session.to_bytes(8)
+    return [int.from_bytes(key[8:]) for key, _ in lab.tables.scan(Table.REPLY, prefix) if key.startswith(prefix)]
+
+
+def changing(lab: ShardLab) -> list[Request]:
+    """Every kind of change, in an order in which each is granted; refusals among them."""
+    f = lab.make(b"f")
+    return [
+        Create(R, b"g", FILE, 1, 2, hold=True),
+        Create(R, b"g", FILE, 1, 2),
+        Create(R, b"d", DIRECTORY, 1, 2),
+        SetAttributes(f, mode=0o600),
+        RecordAccess(f, 5),
+        Link(f, R, b"h"),
+        SetXattr(f, b"user.a", b"1"),
+        RemoveXattr(f, b"user.a"),
+        RemoveXattr(f, b"user.a"),
+        Unsettle(f, 9000),
+        Publish(f, 9000, 3),
+        Settle([f]),
+        Rename(R, b"h", R, b"g"),
+        Rename(R, b"g", R, b"i"),
+        Close(f + 1),
+        RemoveDirectory(R, b"d"),
+        Unlink(R, b"f"),
+        Unlink(R, b"i"),
+        Unlink(R, b"i"),
+    ]
+
+
+def test_a_repetition_changes_nothing_and_is_answered_the_same(lab: ShardLab) -> None:
+    requests = changing(lab)
+    answers = [lab.reply(request, sequence=number) for number, request in enumerate(requests, 1)]
+    assert {answer.errno for answer in answers} == {0, errno.EEXIST, errno.ENODATA, errno.ENOENT}
+    before = rows(lab.tables)
+    for number, (request, answer) in enumerate(zip(requests, answers, strict=True), 1):
+        assert lab.reply(request, sequence=number) == answer
+        assert len(lab.effects) == 1
+    assert rows(lab.tables) == before
+
+
+def test_a_repetition_is_answered_the_same_after_a_crash(lab: ShardLab) -> None:
+    requests = changing(lab)
+    answers = []
+    for number, request in enumerate(requests, 1):
+        answers.append(lab.reply(request, sequence=number))
+        if not isinstance(request, Close):  # it gives back what a restart would have to be told of again
+            lab.restarted()
+            lab.event(ShardRestarted(surviving=(1,)))
+            lab.event(SessionOpened(1))
+            if number < 15:
+                lab.ask(Open(answers[0].value.ino))
+        assert lab.reply(request, sequence=number) == answers[-1]
+
+
+def test_a_repetition_does_not_hold_twice(lab: ShardLab) -> None:
+    create = Create(R, b"f", FILE, 1, 2, hold=True)
+    ino = lab.reply(create, sequence=1).value.ino
+    lab.reply(create, sequence=1)
+    lab.reply(Unlink(R, b"f"), sequence=2)
+    lab.reply(Close(ino), sequence=3)
+    lab.refused(GetAttributes(ino), errno.ENOENT)
+
+
+def test_an_answer_is_what_it_was_whatever_happened_since(lab: ShardLab) -> None:
+    create = Create(R, b"f", FILE, 1, 2)
+    answer = lab.reply(create, sequence=1)
+    lab.ask(SetAttributes(answer.value.ino, mode=0), session=2)
+    assert lab.reply(create, sequence=1) == answer
+    lab.ask(Unlink(R, b"f"), session=2)
+    assert lab.reply(create, sequence=1) == answer
+
+
+def test_acknowledged_answers_are_dropped(lab: ShardLab) -> None:
+    for number in range(1, 6):
+        lab.reply(Create(R, b"f%d" % number, FILE, 1, 2), sequence=number)
+    assert stored_replies(lab) == [1, 2, 3, 4, 5]
+    lab.reply(Create(R, b"f6", FILE, 1, 2), sequence=6, acknowledged=4)
+    assert stored_replies(lab) == [5, 6]
+    assert lab.reply(Create(R, b"f2", FILE, 1, 2), sequence=2).errno == errno.EINVAL
+    assert lab.reply(Create(R, b"f5", FILE, 1, 2), sequence=5).errno == 0
+
+
+def test_answers_that_nobody_acknowledges_are_bounded(lab: ShardLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loligo_mds.core.sessions.UNACKNOWLEDGED_REPLIES_MAX", 3)
+    for number in range(1, 11):
+        lab.reply(RecordAccess(R, number), sequence=number)
+    assert stored_replies(lab) == [8, 9, 10]
+
+
+def test_sessions_count_for_themselves(lab: ShardLab) -> None:
+    lab.event(SessionOpened(2))
+    for session in (1, 2):
+        assert lab.reply(Create(R, b"f%d" % session, FILE, 1, 2), session, sequence=1).errno == 0
+    lab.reply(RecordAccess(R, 1), session=1, sequence=2, acknowledged=1)
+    assert (stored_replies(lab, 1), stored_replies(lab, 2)) == ([2], [1])
+
+
+def test_a_question_may_carry_any_number(lab: ShardLab) -> None:
+    lab.reply(Create(R, b"f", FILE, 1, 2), sequence=5)
+    assert lab.reply(Lookup(R, b"f"), sequence=5).errno == 0
+    assert stored_replies(lab) == [5]
+
+
+def test_a_session_without_numbers_leaves_no_rows(lab: ShardLab) -> None:
+    lab.make(b"f")
+    assert not list(lab.tables.scan(Table.REPLY, b"")) and not list(lab.tables.scan(Table.SESSION, b""))
+
+
+def test_the_end_of_a_session(lab: ShardLab) -> None:
+    lab.event(SessionOpened(2))
+    kept = lab.reply(Create(R, b"kept", FILE, 1, 2, hold=True), 2, 1).value.ino
+    gone = lab.reply(Create(R, b"gone", FILE, 1, 2, hold=True), 2, 2).value.ino
+    lab.ask(Open(gone), session=2)
+    lab.ask(Unlink(R, b"gone"))
+    lab.event(SessionEnded(2))
+    assert lab.ask(GetAttributes(kept)).nlink == 1
+    lab.refused(GetAttributes(gone), errno.ENOENT)
+    assert not stored_replies(lab, 2)
+    lab.event(SessionOpened(2))
+    assert lab.reply(Create(R, b"anew", FILE, 1, 2), 2, 1).errno == 0
+
+
+def test_ending_a_session_that_never_was(lab: ShardLab) -> None:
+    lab.make(b"f", hold=True)
+    assert lab.event(SessionEnded(9)) == []
+
+
+def test_a_session_that_opens_again_still_holds(lab: ShardLab) -> None:
+    f = lab.make(b"f", hold=True)
+    lab.event(SessionOpened(1))
+    lab.ask(Unlink(R, b"f"))
+    assert lab.ask(GetAttributes(f)).nlink == 0
+    lab.event(SessionEnded(1))
+    lab.refused(GetAttributes(f), errno.ENOENT)
+
+
+# -- restarts -------------------------------------------------------------------------------------------------------
+
+
+def orphan(lab: ShardLab, session: int) -> int:
+    ino = lab.reply(Create(R, b"x", FILE, 1, 2, hold=True), session).value.ino
+    lab.reply(Unlink(R, b"x"), session)
+    return int(ino)
+
+
+def test_orphans_wait_for_sessions_that_survive(lab: ShardLab) -> None:
+    lab.event(SessionOpened(2))
+    one, other = orphan(lab, 1), orphan(lab, 2)
+    lab.restarted()
+    lab.event(ShardRestarted(surviving=(1, 2)))
+    lab.event(SessionOpened(1))
+    lab.ask(Open(one), session=1)
+    lab.ask(Close(one), session=1)
+    lab.refused(GetAttributes(one), errno.ENOENT)
+    assert lab.ask(GetAttributes(other)).nlink == 0
+
+
+def test_the_last_session_that_survived_takes_orphans_along(lab: ShardLab) -> None:
+    lab.event(SessionOpened(2))
+    one, other = orphan(lab, 1), orphan(lab, 2)
+    lab.restarted()
+    lab.event(ShardRestarted(surviving=(1, 2)))
+    lab.event(SessionOpened(1))
+    lab.event(SessionEnded(1))
+    assert lab.ask(GetAttributes(one)).nlink == 0, "session 2 has not said what it holds"
+    lab.event(SessionEnded(2))
+    for ino in (one, other):
+        lab.refused(GetAttributes(ino), errno.ENOENT)
+
+
+def test_a_restart_forgets_sessions_that_did_not_survive(lab: ShardLab) -> None:
+    for session in (1, 2):
+        lab.event(SessionOpened(session))
+        lab.reply(RecordAccess(R, 1), session, sequence=1)
+    lab.restarted()
+    lab.event(ShardRestarted(surviving=(2,)))
+    assert (stored_replies(lab, 1), stored_replies(lab, 2)) == ([], [1])
+    assert lab.reply(RecordAccess(R, 9), 1, sequence=1).errno == 0
+    assert lab.ask(GetAttributes(R)).atime_ns == 9
