@@ -369,7 +369,8 @@ class DataPath:
         taken = buffer.take(index)
         start, data = taken[-1]
         end = index * file.block_bytes + start + len(data)
-        if end > file.stored_size and end > file.unsettled_end:
+        stored_end = 0 if file.stored_inline else file.stored_size
+        if end > stored_end and end > file.unsettled_end:
             ahead = (index + UNSETTLE_AHEAD_BLOCKS) * file.block_bytes
             failpoint("data.unsettle.before")
             try:
@@ -460,7 +461,9 @@ class DataPath:
             dirty = file.buffer.first_dirty
             size = file.size if dirty is None else max(file.stored_size, min(file.size, dirty))
             try:
-                self._publish(file, size, None)
+                # What is inline goes with the first publish, so objects must have all of it.
+                if dirty is None or not file.stored_inline or dirty >= file.stored_size:
+                    self._publish(file, size, None)
             except OSError as error:
                 file.error = error.errno or EIO
                 self._fail_waiters(file)
@@ -498,6 +501,7 @@ class DataPath:
         self._call(Publish(file.ino, size, file.mtime_ns, inline, file.sparse and inline is None))
         failpoint("data.publish.after")
         file.stored_size = size
+        file.stored_inline = inline is not None
         if file.unsettled_end:
             self._to_settle[file.ino] = None
 
@@ -620,7 +624,8 @@ class DataPath:
         attributes: Attributes = self._call(change)
         file.size = file.stored_size = attributes.size
         file.sparse = bool(attributes.flags & FLAG_SPARSE)
-        file.in_objects = attributes.size > 0 and not attributes.flags & FLAG_INLINE
+        file.stored_inline = bool(attributes.flags & FLAG_INLINE)
+        file.in_objects = attributes.size > 0 and not file.stored_inline
         file.loaded = attributes.size == 0
         file.mtime_ns = None
         return attributes
@@ -693,6 +698,8 @@ class DataPath:
                     self._set_size_slowly(file, SetAttributes(file.ino, size=end))
 
         with self._lock:
+            self._call(SetAttributes(file.ino, mtime_ns=now_ns))  # even if nothing else will change
+            file.mtime_ns = None
             if not (punch or zero) and not (grow and end > file.size):
                 return None
             return self._alone(file, change)

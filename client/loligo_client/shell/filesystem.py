@@ -345,9 +345,13 @@ class FileSystem(Operations):
     ) -> Answer[int]:
         file = self._handle(handle).file
         with self._lock:
-            if kill_suidgid and self._call(GetAttributes(file.ino)).mode & (S_ISUID | S_ISGID):
-                self._call(SetAttributes(file.ino, drop_privileges=True))
+            if kill_suidgid:
+                self._drop_privileges(file.ino)
             return self._data.write(file, offset, data, self._now_ns())
+
+    def _drop_privileges(self, ino: int) -> None:
+        if self._call(GetAttributes(ino)).mode & (S_ISUID | S_ISGID):
+            self._call(SetAttributes(ino, drop_privileges=True))
 
     def flush(self, ctx: Context, ino: int, handle: int) -> Answer[None]:
         return self._data.flush(self._handle(handle).file)
@@ -363,7 +367,11 @@ class FileSystem(Operations):
         return self._data.sync_all()
 
     def fallocate(self, ctx: Context, ino: int, handle: int, offset: int, length: int, mode: int) -> Answer[None]:
-        return self._data.allocate(self._handle(handle).file, offset, length, mode, self._now_ns())
+        file = self._handle(handle).file
+        with self._lock:
+            if ctx.uid:  # the kernel says so for writes and truncation only
+                self._drop_privileges(file.ino)
+            return self._data.allocate(file, offset, length, mode, self._now_ns())
 
     def lseek(self, ctx: Context, ino: int, handle: int, offset: int, whence: int) -> Answer[int]:
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):

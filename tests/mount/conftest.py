@@ -1,0 +1,56 @@
+"""Mounts for these tests: one a module and transport; a fresh directory for each test.
+
+After a module its volume is unmounted and checked: tables against each other, objects against inodes, and a log
+without errors. So each test also proves that what it did left a sound volume.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
+
+TRANSPORTS = ("native", "pyfuse3")
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    """A folder that other users can reach, which pytest's own are not."""
+    path = Path(tempfile.mkdtemp(prefix="loligo-mount-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def mounted(scratch: Path, transport: str) -> Iterator[LabMount]:
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    folder.chmod(0o755)
+    volume = make_lab_volume(folder)
+    with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+        yield mount
+    assert_sound(volume)
+
+
+@pytest.fixture
+def here(mounted: LabMount, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """An empty directory of this test's own, on the mount, open to everybody."""
+    path = Path(tempfile.mkdtemp(dir=mounted.path))
+    path.chmod(0o777)
+    before = os.umask(0o022)
+    try:
+        yield path
+    finally:
+        os.umask(before)
+    # Where a test failed, what it left may be what is wrong.
+    shutil.rmtree(path, ignore_errors=True)
