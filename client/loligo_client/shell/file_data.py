@@ -28,6 +28,7 @@ class FileData:
         "opens",
         "size",
         "sparse",
+        "stored_inline",
         "stored_size",
         "turn",
         "unlinked",
@@ -43,6 +44,8 @@ class FileData:
         #: The size that applications see, and the one that the metadata has.
         self.size = attributes.size
         self.stored_size = attributes.size
+        #: Until objects have all of the content that is in the inode, the inode keeps it.
+        self.stored_inline = bool(attributes.flags & FLAG_INLINE)
         #: Whether the content beneath the buffer is in objects; otherwise it is inline, or there is none.
         self.in_objects = attributes.size > 0 and not attributes.flags & FLAG_INLINE
         #: The buffer holds the whole content: the inline part was copied into it, or there is none.
