@@ -48,7 +48,7 @@ def check_volume(volume: Volume) -> Report:
             raise VolumeError(f"{volume.shard_folder} belongs to another volume than the description beside it says")
         objects = open_object_store(volume.data_url, create=False)
         try:
-            problems = check_shard(store)
+            problems = store.check() + check_shard(store)
             inodes = sum(1 for _ in all_inodes(store))
             report = Report(inodes, 0, 0, problems)
             _check_objects(_files(store), objects, report)
