@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 SESSION = 1
 DIRTY_LIMIT_BYTES = 48 << 20
 TICK_S = 0.5
+#: How old a change can be that a power loss takes away though nobody asked for fsync.
 SETTLE_EVERY_S = 5.0
 #: A mount that is going down may still hold the lock for a moment.
 LOCK_WAIT_S = 10.0
@@ -104,13 +105,17 @@ class EmbeddedVolume:
         self.data.remove_objects(effect)
 
     def _keep(self) -> None:
-        """Time passes: flush what has waited, settle what is stored, checkpoint what is journaled."""
+        """Time passes: flush what has waited, settle what is stored, checkpoint what is journaled.
+
+        The kernel passes sync(2) and syncfs(2) on to no FUSE file system, so everything is synced every few seconds.
+        """
         settled_at = time.monotonic()
         while not self._ending.wait(TICK_S):
             try:
                 self.data.tick(time.time_ns())
                 if time.monotonic() - settled_at >= SETTLE_EVERY_S:
                     self.data.settle()
+                    self._driver.sync()
                     settled_at = time.monotonic()
                 self._driver.checkpoint(only_if_due=True)
                 self._driver.trim_memory()
