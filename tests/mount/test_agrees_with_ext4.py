@@ -236,7 +236,8 @@ def read_link(place: Place, path: bytes) -> bytes:
 
 @operation(any_path, st.sampled_from([stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFREG]), modes)
 def make_node(place: Place, path: bytes, kind: int, mode: int) -> None:
-    os.mknod(place.at(path), kind | mode, os.makedev(7, 300) if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0)
+    # Of a device that does not exist.
+    os.mknod(place.at(path), kind | mode, os.makedev(240, 300) if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0)
 
 
 @operation(any_path, modes, weight=2)
@@ -246,6 +247,8 @@ def change_mode(place: Place, path: bytes, mode: int) -> None:
 
 @operation(any_path, owners, owners, st.booleans())
 def change_owner(place: Place, path: bytes, uid: int, gid: int, follow: bool) -> None:
+    if uid == gid == -1:
+        gid = 0  # a FUSE file system is not told of a chown that changes nothing
     os.chown(place.at(path), uid, gid, follow_symlinks=follow)
 
 

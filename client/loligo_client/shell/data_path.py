@@ -889,7 +889,10 @@ class DataPath:
         failpoint("data.reconcile.after")
 
     def drain(self) -> None:
-        """Everything buffered is stored and published, durably, and the rows in UNSETTLED are gone. Blocks."""
+        """The end: everything buffered is stored and published, durably, and the rows in UNSETTLED are gone. Blocks.
+
+        Files that are still open, when a busy mount was torn away, are let go.
+        """
         with self._lock:
             waiting = [self._when_clean(file) for file in list(self._files.values())]
         for clean in waiting:
@@ -897,6 +900,12 @@ class DataPath:
                 clean.result()
             except OSError as error:
                 log.error("written bytes are lost: %s", error)
+        with self._lock:
+            for file in list(self._files.values()):
+                file.opens = 0
+                if not file.clean:
+                    self._forget_bytes(file)
+                self._let_go(file)
         self._pool.submit(self._remove_noted).result()
         self.settle()
 
