@@ -1,0 +1,45 @@
+"""Mounts for these tests: one a module and kind, with the limits that volumes have by default."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loligo_lab.ceph import LoopbackCeph
+from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
+
+_POOL = "work"
+
+
+@pytest.fixture(scope="session")
+def pool_url(ceph_cluster: LoopbackCeph) -> str:
+    ceph_cluster.create_pool(_POOL)
+    return f"rados://{_POOL}/{{namespace}}?conf={ceph_cluster.conf}"
+
+
+@pytest.fixture(scope="module")
+def mounted(request: pytest.FixtureRequest) -> Iterator[LabMount]:
+    """The parameter is a kind of `work.places`. The volume must be sound in the end, and the log without errors."""
+    transport, where = request.param
+    folder = Path(tempfile.mkdtemp(prefix="loligo-work-"))
+    try:
+        data_url = None
+        if where == "ceph":
+            data_url = request.getfixturevalue("pool_url").format(namespace=folder.name)
+        volume = make_lab_volume(folder, data_url=data_url, block_bytes=4 << 20)
+        with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+            yield mount
+        assert_sound(volume)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def here(mounted: LabMount) -> Iterator[Path]:
+    """An empty directory on the mount."""
+    path = Path(tempfile.mkdtemp(dir=mounted.path))
+    yield path
+    shutil.rmtree(path)
+    assert not path.exists()
