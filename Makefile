@@ -1,7 +1,7 @@
 # What can be done here. Everything installs what it lacks by itself, asks nothing, and is safe to repeat.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down ceph ceph-down test check bench install uninstall install-missing install-all
+.PHONY: help up down ceph ceph-down test check bench upcall install uninstall install-missing install-all
 
 PYTHON := .venv/bin/python
 PLAYGROUND := PYTHONPATH=tests:bench $(PYTHON) -m loligo_lab.playground
@@ -37,6 +37,9 @@ check: install-all ## lint, format, types, import contracts
 
 bench: install-all ## side by side with ext4 and PEERS="label=/dir …"; results in bench/results/
 	@$(PLAYGROUND) bench --rounds $(ROUNDS) $(PEERS)
+
+upcall: install-all ## what one call costs, by operation and transport, with the file system and without
+	@$(PLAYGROUND) upcall --rounds $(ROUNDS)
 
 install: install-missing ## as root: `loligo` for all users, and `mount -t loligo`
 	@tools/link-commands

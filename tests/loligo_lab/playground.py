@@ -1,18 +1,21 @@
-"""The volumes of `make up`, `make ceph` and `make bench`: made in ./.loligo, mounted in this folder, safe to repeat.
+"""The volumes of `make up`, `make ceph`, `make bench`: made in ./.loligo, mounted in this folder, safe to repeat.
 
 Everything goes through the `loligo` command, as a user would do it. The Ceph cluster is a `LoopbackCeph`.
 
     python -m loligo_lab.playground up|down|ceph|ceph-down
     python -m loligo_lab.playground bench [--rounds N] [LABEL=DIR …]
+    python -m loligo_lab.playground upcall [--rounds N]
 """
 
 import argparse
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".loligo"
 LOLIGO = ROOT / ".venv" / "bin" / "loligo"
 POOL = "loligo"
+RESULTS = str(ROOT / "bench" / "results")
 
 CONFIG = HOME / "config"
 
@@ -59,23 +63,50 @@ def ceph_down() -> None:
 
 
 def bench(rounds: int, peers: list[str]) -> int:
-    """A fresh volume, and ext4's folder, both beside the repository's other files, and whatever peers there are."""
+    """A fresh volume, ext4's folder beside it, and whatever peers there are."""
     from loligo_bench.compare import main as compare
 
+    with _temporary() as place, _temporary_mount(place, "native") as (ours, pid):
+        ext4 = place / "ext4"
+        ext4.mkdir()
+        arguments = ["--ours", f"loligo={ours}", "--pid", f"loligo={pid}", "--rounds", str(rounds), "--out", RESULTS]
+        for peer in (f"ext4={ext4}", *peers):
+            arguments += ["--peer", peer]
+        return compare(arguments)
+
+
+def upcall(rounds: int) -> int:
+    """The floors of both transports, and a fresh volume on each."""
+    from loligo_bench.upcall import main as measure
+
+    arguments = ["--rounds", str(rounds), "--out", RESULTS]
+    with contextlib.ExitStack() as stack:
+        for transport in ("native", "pyfuse3"):
+            place = stack.enter_context(_temporary())
+            directory, pid = stack.enter_context(_temporary_mount(place, transport))
+            label = f"loligo-{transport}"
+            arguments += ["--on", f"{label}={directory}", "--pid", f"{label}={pid}"]
+        return measure(arguments)
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[Path]:
     HOME.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=HOME) as place:
-        ours, ext4 = Path(place, "mnt"), Path(place, "ext4")
-        ext4.mkdir()
-        _mounted(ours, Path(place), Path(place, "config"), "bench", Path(place, "data").as_uri())
-        try:
-            serving = next(mount for mount in _status() if mount["directory"] == str(ours))
-            arguments = ["--ours", f"loligo={ours}", "--pid", f"loligo={serving['pid']}", "--rounds", str(rounds)]
-            for peer in (f"ext4={ext4}", *peers):
-                arguments += ["--peer", peer]
-            arguments += ["--out", str(ROOT / "bench" / "results")]
-            return compare(arguments)
-        finally:
-            _unmounted(ours)
+        yield Path(place)
+
+
+@contextlib.contextmanager
+def _temporary_mount(place: Path, transport: str) -> Iterator[tuple[Path, int]]:
+    """(directory, process) of a fresh volume."""
+    directory = place / "mnt"
+    options = ("-o", f"transport={transport}")
+    _mounted(directory, place, place / "config", "bench", (place / "data").as_uri(), *options)
+    try:
+        serving = next(mount for mount in _status() if mount["directory"] == str(directory))
+        yield directory, serving["pid"]
+    finally:
+        _unmounted(directory)
 
 
 def _print_what_to_try(directory: Path, *more: str) -> None:
@@ -101,7 +132,7 @@ def _port() -> int:
         return DEFAULT_PORT
 
 
-def _mounted(directory: Path, place: Path, config: Path, name: str, data_url: str) -> Path:
+def _mounted(directory: Path, place: Path, config: Path, name: str, data_url: str, *options: str) -> Path:
     """The volume at `place` is mounted on `directory`, made first if need be."""
     os.environ["LOLIGO_CONFIG_DIR"] = str(config)
     mounts = {mount["directory"]: mount["state"] for mount in _status()}
@@ -112,7 +143,7 @@ def _mounted(directory: Path, place: Path, config: Path, name: str, data_url: st
     directory.mkdir(exist_ok=True)
     if not (place / "meta" / "volume.json").exists():
         _loligo("volume", "create", name, "--meta", (place / "meta").as_uri(), "--data", data_url)
-    _loligo("mount", name, str(directory))
+    _loligo("mount", name, str(directory), *options)
     return directory
 
 
@@ -137,7 +168,7 @@ def _loligo(*arguments: str, may_fail: bool = False) -> None:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m loligo_lab.playground", description=__doc__)
-    parser.add_argument("action", choices=["up", "down", "ceph", "ceph-down", "bench"])
+    parser.add_argument("action", choices=["up", "down", "ceph", "ceph-down", "bench", "upcall"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("peers", nargs="*", metavar="LABEL=DIR")
     options = parser.parse_args(arguments)
@@ -151,6 +182,8 @@ def main(arguments: list[str]) -> int:
                 ceph()
             case "ceph-down":
                 ceph_down()
+            case "upcall":
+                return upcall(options.rounds)
             case _:
                 return bench(options.rounds, options.peers)
     except PlaygroundError as error:
