@@ -1,0 +1,123 @@
+"""Locks between the processes that use a mount: the kernel keeps them."""
+
+import errno
+import fcntl
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loligo_lab.errnos import refused
+from loligo_lab.mounts import wait_until
+
+Lock = Callable[[int, int], object]
+_FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid
+
+
+def whole_file(fd: int, how: int) -> None:
+    fcntl.flock(fd, how)
+
+
+def record(fd: int, how: int) -> None:
+    fcntl.lockf(fd, how, 100, 50)
+
+
+HOLDER = """
+import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+if sys.argv[2] == "whole_file":
+    fcntl.flock(fd, int(sys.argv[3]))
+else:
+    fcntl.lockf(fd, int(sys.argv[3]), 100, 50)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+class Holder:
+    """Another process that holds a lock until it is let go."""
+
+    def __init__(self, path: Path, lock: Lock, how: int) -> None:
+        arguments = [sys.executable, "-c", HOLDER, str(path), lock.__name__, str(how)]
+        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def __enter__(self) -> "Holder":
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"held\n"
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.communicate()
+        assert self.process.returncode == 0
+
+
+@pytest.fixture
+def fd(here: Path) -> int:
+    (here / "file").write_bytes(b"x" * 1000)
+    return os.open(here / "file", os.O_RDWR)
+
+
+@pytest.mark.parametrize("lock", [whole_file, record])
+def test_an_exclusive_lock_shuts_others_out(here: Path, fd: int, lock: Lock) -> None:
+    with Holder(here / "file", lock, fcntl.LOCK_EX):
+        for how in (fcntl.LOCK_EX, fcntl.LOCK_SH):
+            with refused(errno.EAGAIN):
+                lock(fd, how | fcntl.LOCK_NB)
+    lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)
+
+
+@pytest.mark.parametrize("lock", [whole_file, record])
+def test_shared_locks_are_shared(here: Path, fd: int, lock: Lock) -> None:
+    with Holder(here / "file", lock, fcntl.LOCK_SH):
+        lock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with refused(errno.EAGAIN):
+            lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)
+
+
+@pytest.mark.parametrize("lock", [whole_file, record])
+def test_whoever_waits_gets_the_lock(here: Path, fd: int, lock: Lock) -> None:
+    lock(fd, fcntl.LOCK_EX)
+    waiter = Holder(here / "file", lock, fcntl.LOCK_EX)
+    wait_until(lambda: _is_waiting(waiter.process.pid), "it waits for the lock")
+    lock(fd, fcntl.LOCK_UN)
+    with waiter, refused(errno.EAGAIN):
+        lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)
+
+
+def _is_waiting(pid: int) -> bool:
+    rows = [row.split() for row in Path("/proc/locks").read_text().splitlines()]
+    return any("->" in row and str(pid) in row for row in rows)
+
+
+@pytest.mark.parametrize("lock", [whole_file, record])
+def test_a_killed_process_holds_nothing(here: Path, fd: int, lock: Lock) -> None:
+    holder = Holder(here / "file", lock, fcntl.LOCK_EX)
+    holder.__enter__()
+    holder.process.kill()
+    holder.process.communicate()
+    lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)
+
+
+def test_records_that_do_not_overlap(here: Path, fd: int) -> None:
+    with Holder(here / "file", record, fcntl.LOCK_EX):  # bytes 50 to 149
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 50, 0)
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 100, 150)
+        with refused(errno.EAGAIN):
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 149)
+    os.close(fd)
+
+
+def test_who_holds_a_record_is_told(here: Path, fd: int) -> None:
+    with Holder(here / "file", record, fcntl.LOCK_EX) as holder:
+        question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, start, length, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, question))
+        assert (kind, start, length, pid) == (fcntl.F_WRLCK, 50, 100, holder.process.pid)
+    os.close(fd)
