@@ -6,7 +6,7 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,9 +56,11 @@ class Holder:
 
 
 @pytest.fixture
-def fd(here: Path) -> int:
+def fd(here: Path) -> Iterator[int]:
     (here / "file").write_bytes(b"x" * 1000)
-    return os.open(here / "file", os.O_RDWR)
+    opened = os.open(here / "file", os.O_RDWR)
+    yield opened
+    os.close(opened)
 
 
 @pytest.mark.parametrize("lock", [whole_file, record])
@@ -68,7 +70,6 @@ def test_an_exclusive_lock_shuts_others_out(here: Path, fd: int, lock: Lock) -> 
             with refused(errno.EAGAIN):
                 lock(fd, how | fcntl.LOCK_NB)
     lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(fd)
 
 
 @pytest.mark.parametrize("lock", [whole_file, record])
@@ -77,7 +78,6 @@ def test_shared_locks_are_shared(here: Path, fd: int, lock: Lock) -> None:
         lock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         with refused(errno.EAGAIN):
             lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(fd)
 
 
 @pytest.mark.parametrize("lock", [whole_file, record])
@@ -88,7 +88,6 @@ def test_whoever_waits_gets_the_lock(here: Path, fd: int, lock: Lock) -> None:
     lock(fd, fcntl.LOCK_UN)
     with waiter, refused(errno.EAGAIN):
         lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(fd)
 
 
 def _is_waiting(pid: int) -> bool:
@@ -103,7 +102,6 @@ def test_a_killed_process_holds_nothing(here: Path, fd: int, lock: Lock) -> None
     holder.process.kill()
     holder.process.communicate()
     lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(fd)
 
 
 def test_records_that_do_not_overlap(here: Path, fd: int) -> None:
@@ -112,7 +110,6 @@ def test_records_that_do_not_overlap(here: Path, fd: int) -> None:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 100, 150)
         with refused(errno.EAGAIN):
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 149)
-    os.close(fd)
 
 
 def test_who_holds_a_record_is_told(here: Path, fd: int) -> None:
@@ -120,4 +117,3 @@ def test_who_holds_a_record_is_told(here: Path, fd: int) -> None:
         question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         kind, _, start, length, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, question))
         assert (kind, start, length, pid) == (fcntl.F_WRLCK, 50, 100, holder.process.pid)
-    os.close(fd)

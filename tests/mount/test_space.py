@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,10 @@ def drop_pages(fd: int) -> None:
 
 
 @pytest.fixture
-def fd(here: Path) -> int:
-    return os.open(here / "file", os.O_CREAT | os.O_RDWR)
+def fd(here: Path) -> Iterator[int]:
+    opened = os.open(here / "file", os.O_CREAT | os.O_RDWR)
+    yield opened
+    os.close(opened)
 
 
 @pytest.mark.parametrize("offset", [1, 4096, BLOCK - 1, BLOCK, 5 * BLOCK + 7])
@@ -38,7 +41,6 @@ def test_what_was_skipped_reads_as_zeros(fd: int, offset: int) -> None:
         drop_pages(fd)
     os.pwrite(fd, b"s", 0)
     assert os.pread(fd, offset + 10, 0) == b"s" + bytes(offset - 1) + b"end"
-    os.close(fd)
 
 
 @pytest.mark.parametrize("size", [10, 4096, 4097, BLOCK, 3 * BLOCK + 1])
@@ -50,7 +52,6 @@ def test_growing_by_truncation_adds_zeros(fd: int, size: int) -> None:
     assert os.pread(fd, size + 1, 0) == expected
     drop_pages(fd)
     assert os.pread(fd, size + 1, 0) == expected
-    os.close(fd)
 
 
 def test_cut_bytes_do_not_come_back(fd: int) -> None:
@@ -60,7 +61,6 @@ def test_cut_bytes_do_not_come_back(fd: int) -> None:
         os.ftruncate(fd, 3 * BLOCK)
         drop_pages(fd)
         assert os.pread(fd, 3 * BLOCK, 0) == b"x" * cut + bytes(3 * BLOCK - cut)
-    os.close(fd)
 
 
 def test_beyond_4_gib(fd: int) -> None:
@@ -74,7 +74,6 @@ def test_beyond_4_gib(fd: int) -> None:
     os.ftruncate(fd, 4 * GIB + 1)
     os.pwrite(fd, b"!", 4 * GIB + 1)
     assert os.pread(fd, 10, 4 * GIB) == b"\0!"
-    os.close(fd)
 
 
 def test_a_file_has_a_largest_size(fd: int) -> None:
@@ -83,7 +82,6 @@ def test_a_file_has_a_largest_size(fd: int) -> None:
     with refused(errno.EFBIG):
         os.pwrite(fd, b"x", 16 << 40)
     assert os.fstat(fd).st_size == 0
-    os.close(fd)
 
 
 @pytest.mark.parametrize("content", [100, 4096, 3 * BLOCK])
@@ -93,7 +91,6 @@ def test_fallocate(fd: int, transport: str, content: int) -> None:
             fallocate(fd, 0, 0, 100)
         os.posix_fallocate(fd, 0, content)  # the C library writes instead
         assert os.fstat(fd).st_size == content
-        os.close(fd)
         return
     os.write(fd, b"x" * content)
     fallocate(fd, 0, 10, content)
@@ -116,7 +113,6 @@ def test_fallocate(fd: int, transport: str, content: int) -> None:
         fallocate(fd, 0, 0, 0)
     with refused(errno.ENOSPC):
         fallocate(fd, 0, 0, 15 << 40)
-    os.close(fd)
 
 
 def test_punching_whole_blocks_removes_their_objects(fd: int, transport: str) -> None:
@@ -131,7 +127,6 @@ def test_punching_whole_blocks_removes_their_objects(fd: int, transport: str) ->
     os.pwrite(fd, b"y", 2 * BLOCK)
     drop_pages(fd)
     assert os.pread(fd, 6 * BLOCK, 0) == expected[: 2 * BLOCK] + b"y" + expected[2 * BLOCK + 1 :]
-    os.close(fd)
 
 
 def test_where_data_are(fd: int, transport: str) -> None:
@@ -155,11 +150,9 @@ def test_where_data_are(fd: int, transport: str) -> None:
         with refused(errno.ENXIO):
             os.lseek(fd, size, whence)
     assert os.lseek(fd, -1, os.SEEK_END) == size - 1
-    os.close(fd)
 
 
 def test_a_file_without_holes_is_all_data(fd: int) -> None:
     os.write(fd, b"x" * 3 * BLOCK)
     assert os.lseek(fd, 7, os.SEEK_DATA) == 7
     assert os.lseek(fd, 7, os.SEEK_HOLE) == 3 * BLOCK
-    os.close(fd)

@@ -13,6 +13,7 @@ Rules:
 What libfuse and pyfuse3 leave out, and what stands in for it here:
 
 - fallocate, SEEK_DATA and SEEK_HOLE, O_TMPFILE: EOPNOTSUPP or the kernel's own fallback. syncfs never reaches the file system.
+- Requests that the kernel gave up while they waited (a signal): a handle that was just opened stays open until the end.
 - Set-user-id and set-group-id bits: the kernel clears them itself, with a SETATTR of the mode, except where a file is
   truncated by open or gets an ACL. There the caller's identity decides.
 - Read-ahead: libfuse repeats the kernel's first offer of 128 KiB; `set_read_ahead` works once the mount answers.
@@ -42,6 +43,14 @@ TASKS_MAX = 64
 #: For requests of which pyfuse3 does not tell who asks.
 _NOBODY_IN_PARTICULAR = Context(0, 0, 0, 0)
 _ACCESS_ACL = b"system.posix_acl_access"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """pyfuse3 logs an error when the kernel has given up the request that it replies to: nobody has to know."""
+    return not (record.levelno == logging.ERROR and os.strerror(errno.ENOENT) in (record.args or ()))
+
+
+logging.getLogger("pyfuse3").addFilter(_is_news)
 
 
 class Pyfuse3Session:
