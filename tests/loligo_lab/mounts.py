@@ -207,13 +207,16 @@ def main(meta_url: str, directory: str, options: str, flags_allowed: str) -> Non
     if os.getppid() != parent:
         return
 
+    import logging
     from functools import partial
 
     from loligo.logs import log_to_terminal
     from loligo_client.shell import mount
+    from loligo_client.shell.filesystem import FileSystem
     from loligo_client.shell.mount_options import parse_options
 
     log_to_terminal()
+    FileSystem.init = lambda self, negotiated: logging.info("negotiated %s", negotiated)  # type: ignore[method-assign]
     mount.Config = partial(mount.Config, flags_allowed=int(flags_allowed))  # type: ignore[assignment,attr-defined]
     parsed = parse_options([options], allow_other=os.geteuid() == 0)
     plan = mount.MountPlan(volumes.load(meta_url), meta_url, directory, parsed, "")
