@@ -58,7 +58,12 @@ def mount(
     if os.geteuid() == 0:
         fd = _mount_as_root(path, fsname, subtype, options)
         if read_ahead_kb is not None:
-            set_read_ahead(path, read_ahead_kb)
+            try:
+                set_read_ahead(path, read_ahead_kb)
+            except BaseException:
+                os.close(fd)
+                unmount(path, lazy=True)
+                raise
     else:
         fd = _mount_by_helper(path, fsname, subtype, options)
     return fd

@@ -33,6 +33,7 @@ from loligo_runtime.failpoint import declare, failpoint
 from loligo_runtime.object_store import (
     DONE,
     MISSING,
+    OWNER_NAME,
     BytesLike,
     Missing,
     ObjectKey,
@@ -40,6 +41,7 @@ from loligo_runtime.object_store import (
     completed,
     failed,
     parse_object_name,
+    taken,
 )
 
 FOLDERS = 256
@@ -276,6 +278,32 @@ class LocalObjectStore:
         failpoint("objects.sync_all.after")
 
     # -- the whole -------------------------------------------------------------------------------
+
+    def owner(self) -> str | None:
+        try:
+            fd = os.open(OWNER_NAME, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory_fd)
+        except FileNotFoundError:
+            return None
+        try:
+            return os.read(fd, 256).decode().strip()
+        finally:
+            os.close(fd)
+
+    def claim(self, owner: str) -> None:
+        # A link fails if the name is there, and appears with its content or not at all.
+        partial = f"{OWNER_NAME}.{owner}"
+        fd = os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=self._directory_fd)
+        try:
+            os.write(fd, owner.encode() + b"\n")
+            os.fsync(fd)
+            with contextlib.suppress(FileExistsError):
+                os.link(partial, OWNER_NAME, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
+        finally:
+            os.close(fd)
+            os.unlink(partial, dir_fd=self._directory_fd)
+        os.fsync(self._directory_fd)
+        if self.owner() != owner:
+            raise taken(self.owner())
 
     def list(self) -> Iterator[tuple[int, int, int]]:
         for folder in range(FOLDERS):

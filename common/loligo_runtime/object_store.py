@@ -53,6 +53,7 @@ class ObjectStoreError(Exception):
     ObjectStoreError
     ├── UrlError               the URL is malformed; do not retry
     ├── StoreMissingError      no such folder, pool or configuration; make it first, do not retry
+    ├── StoreTakenError        another volume's data is there; do not retry
     └── StoreUnreachableError  the cluster does not answer or refuses us; retrying may help
     """
 
@@ -62,6 +63,10 @@ class UrlError(ObjectStoreError, ValueError):
 
 
 class StoreMissingError(ObjectStoreError):
+    pass
+
+
+class StoreTakenError(ObjectStoreError):
     pass
 
 
@@ -85,6 +90,17 @@ def parse_object_name(name: str) -> ObjectKey | None:
         if object_name(*key) == name:
             return key
     return None
+
+
+#: The name under which a store keeps its owner's; no object's name looks like it.
+OWNER_NAME: Final = "loligo-volume"
+
+
+def taken(owner: str | None) -> StoreTakenError:
+    return StoreTakenError(
+        f"this place holds the data of volume {owner}: choose another folder, pool or namespace (two volumes in one would"
+        " destroy each other), or empty it if that volume is gone"
+    )
 
 
 T = TypeVar("T")
@@ -140,6 +156,15 @@ class ObjectStore(Protocol):
 
     def sync_all(self) -> Future[None]:
         """`sync` of every object."""
+
+    def owner(self) -> str | None:
+        """Whose data this is: what `claim` was given; None before. Blocks."""
+
+    def claim(self, owner: str) -> None:
+        """Mark the store as `owner`'s, once and for all; StoreTakenError if it is another's. Blocks.
+
+        Two volumes in one store would take each other's objects for their own.
+        """
 
     def list(self) -> Iterator[tuple[int, int, int]]:
         """(ino, index, size) of every object, in no order. Blocks: for checks only."""

@@ -18,6 +18,7 @@ What it does not do: it makes no pools (their placement is the administrator's c
 hints about devices (placement is by pool).
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -33,6 +34,7 @@ import rados
 from loligo_runtime.object_store import (
     DONE,
     MISSING,
+    OWNER_NAME,
     BytesLike,
     Missing,
     ObjectKey,
@@ -40,6 +42,7 @@ from loligo_runtime.object_store import (
     StoreUnreachableError,
     object_name,
     parse_object_name,
+    taken,
 )
 
 IN_FLIGHT = 128
@@ -163,6 +166,20 @@ class RadosObjectStore:
         return DONE
 
     # -- the whole -------------------------------------------------------------------------------
+
+    def owner(self) -> str | None:
+        try:
+            return str(self._pool.read(OWNER_NAME, 256).decode().strip())
+        except rados.ObjectNotFound:
+            return None
+
+    def claim(self, owner: str) -> None:
+        with rados.WriteOpCtx() as change, contextlib.suppress(rados.ObjectExists):
+            change.new(rados.LIBRADOS_CREATE_EXCLUSIVE)
+            change.write_full(owner.encode() + b"\n")
+            self._pool.operate_write_op(change, OWNER_NAME)
+        if self.owner() != owner:
+            raise taken(self.owner())
 
     def list(self) -> Iterator[tuple[int, int, int]]:
         keys = (parse_object_name(found.key) for found in self._pool.list_objects())

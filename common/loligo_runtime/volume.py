@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 DESCRIPTION = "volume.json"
+SHARD_FOLDER = "shard-0000"
 FORMAT = 1
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -44,7 +45,7 @@ class Volume:
 
     @property
     def shard_folder(self) -> str:
-        return os.path.join(self.meta_folder, "shard-0000")
+        return os.path.join(self.meta_folder, SHARD_FOLDER)
 
 
 def folder_of(meta_url: str) -> str:
@@ -69,9 +70,9 @@ def describe(name: str, meta_url: str, data_url: str, block_bytes: int, inline_l
     return Volume(name, str(uuid.uuid4()), meta_url, data_url, block_bytes, inline_limit_bytes)
 
 
-def save(volume: Volume) -> None:
-    """Write the description; the folder exists. Durable when this returns."""
-    path = os.path.join(volume.meta_folder, DESCRIPTION)
+def save(volume: Volume, folder: str) -> None:
+    """Write the description into `folder`, durably."""
+    path = os.path.join(folder, DESCRIPTION)
     stored = {key: value for key, value in asdict(volume).items() if key != "meta_url"}
     _write_durably(path, json.dumps(stored, indent=2) + "\n")
 

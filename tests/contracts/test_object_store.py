@@ -28,6 +28,7 @@ from loligo_runtime.object_store import (
     MISSING,
     ObjectStore,
     StoreMissingError,
+    StoreTakenError,
     StoreUnreachableError,
     object_name,
     parse_object_name,
@@ -534,4 +535,19 @@ def test_silent_osds_end_in_a_timeout_and_their_return_in_success(
     finally:
         for ino, index, _ in list(store.list()):
             got(store.remove(ino, index))
+        store.close()
+
+
+def test_a_store_has_one_owner(url: str) -> None:
+    store = open_object_store(url, create=True)
+    try:
+        assert store.owner() is None
+        store.claim("one")
+        store.claim("one")
+        assert store.owner() == "one"
+        with pytest.raises(StoreTakenError, match="volume one"):
+            store.claim("other")
+        assert store.owner() == "one"
+        assert list(store.list()) == []
+    finally:
         store.close()

@@ -8,8 +8,9 @@ Order of things, for every file:
    `Publish` tells the metadata the size. So the metadata never promises bytes that are not in the store.
 4. Objects and size agree *durably* once the store has synced: `settle` does that for many files at once, and takes their
    rows in UNSETTLED away. `reconcile` goes through the rows that a crash left behind.
-5. A shrinking file, a punched hole: first the metadata says so, then the objects follow, and nothing else of that
-   file is flushed meanwhile (`exclusive`).
+5. A shrinking file, a punched hole: first the metadata says so, durably, then the objects follow, and nothing else of
+   that file is flushed meanwhile (`exclusive`). So with the objects of a file that is gone. Otherwise a loss of power
+   might bring back the size, or the name, and not the bytes.
 
 Threads: all state is guarded by the lock of the metadata, which every public method takes. Futures of the store complete on
 its threads and take the lock too. What must block does so on a pool of our own, without the lock.
@@ -22,7 +23,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from errno import EFBIG, EINVAL, EIO, ENOSPC, ENXIO, EOPNOTSUPP
 from functools import partial
 from typing import Any, Protocol
@@ -123,11 +124,16 @@ class DataPath:
         self._blocked: deque[tuple[FileData, Future[int], int]] = deque()
         #: (total, free) bytes of the store, as of the last tick; (0, 0) if it did not say.
         self.space = (0, 0)
+        #: `FileData.unsynced` of files that nobody has open any more: an fsync through another descriptor may come.
+        self._unsynced: dict[int, set[int]] = {}
         self._to_settle: dict[int, None] = {}
         self._settling: dict[int, None] = {}
         self._removals: deque[RemoveObjects] = deque()
         self._removing = False
+        self._removal_turn = threading.Lock()
         self._look_at_space()
+        #: What `_alone` has started.
+        self._under_way: set[Future[Any]] = set()
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="data")
 
     # -- open files ---------------------------------------------------------------------------------------------
@@ -140,6 +146,7 @@ class DataPath:
                 attributes = self._call(Open(ino))
                 if file is None:
                     file = self._files[ino] = FileData(attributes)
+                    file.unsynced.update(self._unsynced.pop(ino, ()))
                 file.held = True
             file.opens += 1
             return file
@@ -168,6 +175,8 @@ class DataPath:
         if file.opens or file.busy or self._files.get(file.ino) is not file:
             return
         del self._files[file.ino]
+        if file.unsynced:
+            self._unsynced[file.ino] = file.unsynced | self._unsynced.get(file.ino, set())
         if file.held:
             self._call(Close(file.ino))
 
@@ -380,8 +389,7 @@ class DataPath:
                 return False
             file.unsettled_end = ahead if index else end
             failpoint("data.unsettle.after")
-        self._to_settle.pop(file.ino, None)
-        self._settling.pop(file.ino, None)
+        self._objects_change(file.ino)
         file.unsynced.add(index)
         failpoint("data.block.before")
         pending = [self._store.write(file.ino, index, start, data) for start, data in taken]
@@ -389,6 +397,11 @@ class DataPath:
             return self._block_done(file, index, pending)
         _when_all(pending, partial(self._block_landed, file, index))
         return True
+
+    def _objects_change(self, ino: int) -> None:
+        """The next `settle` may, the one under way must not say that they agree with the inode."""
+        self._to_settle.pop(ino, None)
+        self._settling.pop(ino, None)
 
     def _block_landed(self, file: FileData, index: int, futures: list[Future[None]]) -> None:
         with self._lock:
@@ -420,13 +433,28 @@ class DataPath:
             self._lose(file)
 
     def _lose(self, file: FileData) -> None:
-        """Nobody has the file open any more, and its bytes cannot be stored."""
+        """Nobody has the file open any more, and its bytes cannot be stored: it is again as the metadata has it."""
         log.error("inode %d: written bytes are lost: %s", file.ino, os.strerror(file.error))
         file.error = 0
         self._forget_bytes(file)
-        self._to_settle[file.ino] = None
-        self._let_go(file)
+        self._to_settle.pop(file.ino, None)
+        self._settling.pop(file.ino, None)
+        self._alone(file, partial(self._trim_lost, file))
         self._on_lost(file.ino)
+
+    def _trim_lost(self, file: FileData) -> None:
+        """Some of the lost bytes may be in objects: they must not come to light when the file grows. On the pool, alone."""
+        with self._lock:
+            size = 0 if file.stored_inline else file.stored_size
+            end = max(file.stored_size, file.unsettled_end)
+        try:
+            self._trim(file.ino, size, end, file.block_bytes)
+        except OSError as error:
+            # The row in UNSETTLED stays: the next mount tries again.
+            log.warning("objects of inode %d reach beyond its end for now: %s", file.ino, error)
+        else:
+            with self._lock:
+                self._to_settle[file.ino] = None
 
     def _forget_bytes(self, file: FileData) -> None:
         before = file.buffer.cost_bytes
@@ -434,6 +462,9 @@ class DataPath:
         self._dirty_bytes += file.buffer.cost_bytes - before
         file.changed = False
         file.size = file.stored_size
+        file.in_objects = file.stored_size > 0 and not file.stored_inline
+        file.loaded = file.stored_size == 0
+        file.mtime_ns = None
         self._admit_blocked()
 
     def _fail_waiters(self, file: FileData) -> None:
@@ -546,11 +577,8 @@ class DataPath:
         def sync() -> None:
             try:
                 clean.result()
-                with self._lock:
-                    indexes, file.unsynced = file.unsynced, set()
                 failpoint("data.fsync.before")
-                if indexes:
-                    self._store.sync((file.ino, index) for index in indexes).result()
+                self._sync_blocks(file)
                 failpoint("data.fsync.stored")
                 self._metadata.sync()
                 failpoint("data.fsync.after")
@@ -561,6 +589,23 @@ class DataPath:
 
         clean.add_done_callback(lambda _: self._pool.submit(sync))
         return synced
+
+    def _sync_blocks(self, file: FileData) -> None:
+        """Returns when every block written so far is durable, those too that another caller is about to sync."""
+        with self._lock:
+            mine, file.unsynced = file.unsynced, set()
+            file.syncing.append(mine)
+            indexes = set().union(*file.syncing)
+        done = False
+        try:
+            if indexes:
+                self._store.sync((file.ino, index) for index in indexes).result()
+            done = True
+        finally:
+            with self._lock:
+                file.syncing.remove(mine)
+                if not done:
+                    file.unsynced |= mine
 
     def when_clean(self, file: FileData, then: Callable[[], None]) -> Future[None]:
         """Run `then` on the pool once everything written to the file so far is stored and published."""
@@ -644,7 +689,10 @@ class DataPath:
             failpoint("data.resize.before")
             attributes = self._resized(file, change)
             failpoint("data.resize.told")
+            if attributes.size < old_end:
+                self._objects_change(file.ino)
         if attributes.size < old_end:
+            self._metadata.sync()
             self._trim(file.ino, attributes.size, old_end, file.block_bytes)
             failpoint("data.resize.trimmed")
             with self._lock:
@@ -722,6 +770,7 @@ class DataPath:
             file.mtime_ns = now_ns
             self._publish(file, file.size, None)
         failpoint("data.clear.told")
+        self._metadata.sync()
         for index, start, length in extents(offset, end - offset, file.block_bytes):
             if length == file.block_bytes:
                 self._store.remove(file.ino, index).result()
@@ -771,7 +820,10 @@ class DataPath:
                     else:
                         self._finish(file)
 
-        return self._pool.submit(run)
+        future = self._pool.submit(run)
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return future
 
     def _drain(self, file: FileData) -> None:
         """Everything buffered reaches the store and the metadata. On the pool, with the file to ourselves."""
@@ -811,12 +863,23 @@ class DataPath:
                 for ino in batch:
                     del self._to_settle[ino]
                 self._settling = dict.fromkeys(batch)
-            if not batch:
+                unsynced = dict(self._unsynced)
+            if not batch and not unsynced:
                 return
             failpoint("data.settle.before")
-            self._store.sync_all().result()
+            try:
+                self._store.sync_all().result()
+            except BaseException:
+                with self._lock:
+                    self._to_settle.update(self._settling)
+                    self._settling = {}
+                raise
             failpoint("data.settle.synced")
             with self._lock:
+                for ino, indexes in unsynced.items():
+                    # Whoever opened the file meanwhile has taken them, and may have left others.
+                    if self._unsynced.get(ino) is indexes:
+                        del self._unsynced[ino]
                 settled = list(self._settling)
                 self._settling = {}
                 if settled:
@@ -833,19 +896,32 @@ class DataPath:
 
     def remove_objects(self, effect: RemoveObjects) -> None:
         """Note that the objects of an inode that is gone may go. Called with the lock."""
+        self._objects_change(effect.ino)
         self._removals.append(effect)
         if not self._removing:
             self._removing = True
             self._pool.submit(self._remove_noted)
 
     def _remove_noted(self) -> None:
-        while True:
-            with self._lock:
-                if not self._removals:
-                    self._removing = False
-                    return
-                effect = self._removals.popleft()
-            failpoint("data.remove.before")
+        """Returns when all that was noted before is removed."""
+        with self._removal_turn:
+            while True:
+                with self._lock:
+                    effects = list(self._removals)
+                    self._removals.clear()
+                    if not effects:
+                        self._removing = False
+                        return
+                self._remove(effects)
+
+    def _remove(self, effects: list[RemoveObjects]) -> None:
+        failpoint("data.remove.before")
+        try:
+            self._metadata.sync()
+        except OSError as error:
+            log.warning("objects of %d removed inodes stay for now: %s", len(effects), error)
+            return
+        for effect in effects:
             try:
                 self._remove_blocks(effect.ino, 0, block_count(effect.end, effect.block_bytes))
             except OSError as error:
@@ -858,6 +934,7 @@ class DataPath:
 
     def reconcile(self) -> None:
         """After a crash: make objects and sizes agree again. Before anything else; blocks."""
+        self._metadata.sync()
         after = 0
         while True:
             rows = self._call(ListUnsettled(after, SETTLE_BATCH))
@@ -891,23 +968,30 @@ class DataPath:
     def drain(self) -> None:
         """The end: everything buffered is stored and published, durably, and the rows in UNSETTLED are gone. Blocks.
 
-        Files that are still open, when a busy mount was torn away, are let go.
+        Files that are still open, when a busy mount was torn away, are let go. OSError, at the end, if written bytes
+        could not be stored.
         """
+        lost: OSError | None = None
         with self._lock:
-            waiting = [self._when_clean(file) for file in list(self._files.values())]
-        for clean in waiting:
+            waiting = [(file, self._when_clean(file)) for file in list(self._files.values())]
+        for file, clean in waiting:
             try:
                 clean.result()
             except OSError as error:
-                log.error("written bytes are lost: %s", error)
+                file.error = error.errno or EIO
         with self._lock:
             for file in list(self._files.values()):
                 file.opens = 0
-                if not file.clean:
-                    self._forget_bytes(file)
-                self._let_go(file)
+                if file.clean:
+                    self._let_go(file)
+                else:
+                    self._lose(file)
+            under_way = list(self._under_way)
+        wait(under_way)
         self._pool.submit(self._remove_noted).result()
         self.settle()
+        if lost is not None:
+            raise OSError(lost.errno, f"written bytes are lost: {lost.strerror}")
 
     def stop(self) -> None:
         """After `drain`."""

@@ -6,6 +6,7 @@ store's lock sees to that.
 
 import logging
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -18,6 +19,7 @@ from loligo_mds.core.effects import RemoveObjects
 from loligo_mds.core.requests import Request
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.shell.driver import ShardDriver
+from loligo_mds.store.journal import fsync_folder
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime import volume as volumes
 from loligo_runtime.clock import SystemClock
@@ -37,19 +39,30 @@ LOCK_WAIT_S = 10.0
 
 
 def make_volume(volume: Volume, uid: int, gid: int) -> None:
-    """Create folders, an empty shard and the description, the description last: without it there is no volume."""
+    """Make an empty volume, in one piece: its folder is built under another name and appears when it is complete."""
     folder = volume.meta_folder
-    if os.path.exists(os.path.join(folder, volumes.DESCRIPTION)):
-        raise VolumeError(f"there is a volume at {volume.meta_url} already: mount it, or choose another place")
-    open_object_store(volume.data_url, create=True).close()
-    os.makedirs(folder, exist_ok=True)
-    ShardStore.create(volume.shard_folder, uuid.UUID(volume.uuid).bytes)
-    store = ShardStore.open(volume.shard_folder)
+    if os.path.isdir(folder) and os.listdir(folder):
+        if os.path.exists(os.path.join(folder, volumes.DESCRIPTION)):
+            raise VolumeError(f"there is a volume at {volume.meta_url} already: mount it, or choose another place")
+        raise VolumeError(f"{folder} is not empty: give a folder of its own to the metadata; it is made if need be")
+    building = f"{folder}.new"
+    shutil.rmtree(building, ignore_errors=True)  # of an attempt that was interrupted: it never was a volume
+    os.makedirs(building)
+    shard_folder = os.path.join(building, volumes.SHARD_FOLDER)
+    ShardStore.create(shard_folder, uuid.UUID(volume.uuid).bytes)
+    store = ShardStore.open(shard_folder)
     store.reserve(reclaiming=False)
     for effect in initialise(store, time.time_ns(), uid, gid):
         store.append(effect.writes)
     store.close()
-    volumes.save(volume)
+    volumes.save(volume, building)
+    objects = open_object_store(volume.data_url, create=True)
+    try:
+        objects.claim(volume.uuid)
+    finally:
+        objects.close()
+    os.rename(building, folder)
+    fsync_folder(os.path.dirname(folder))
 
 
 class LocalMetadata:
@@ -73,6 +86,12 @@ class EmbeddedVolume:
         self.volume = volume
         objects = open_object_store(volume.data_url, create=False)
         try:
+            owner = objects.owner()
+            if owner != volume.uuid:
+                raise VolumeError(
+                    f"{volume.data_url} holds the data of {f'volume {owner}' if owner else 'no volume'}, not of"
+                    f" {volume.name} ({volume.uuid}): put back what was there, or the folder that was mounted there"
+                )
             store = ShardStore.open(volume.shard_folder, wait_s=LOCK_WAIT_S)
             if store.volume_uuid != uuid.UUID(volume.uuid).bytes:
                 store.close()
@@ -123,16 +142,15 @@ class EmbeddedVolume:
                 log.warning("housekeeping will be tried again: %s", error)
 
     def close(self) -> None:
-        """Store and publish everything, durably."""
+        """Store and publish everything, durably; OSError, after closing all the same, if something could not be stored."""
         self._ending.set()
         self._keeper.join()
         try:
             self.data.drain()
-        except OSError as error:
-            log.error("not everything could be stored: %s", error)
-        self.data.stop()
-        self._driver.end(SESSION)
-        self._objects.close()
+        finally:
+            self.data.stop()
+            self._driver.end(SESSION)
+            self._objects.close()
 
     def __enter__(self) -> "EmbeddedVolume":
         return self

@@ -30,6 +30,7 @@ class FileData:
         "sparse",
         "stored_inline",
         "stored_size",
+        "syncing",
         "turn",
         "unlinked",
         "unpublished_since_ns",
@@ -58,8 +59,9 @@ class FileData:
         self.mtime_ns: int | None = None
         #: The metadata says that objects may reach this far.
         self.unsettled_end = 0
-        #: Blocks written since they were last synced.
+        #: Blocks written since they were last synced, and those that somebody is syncing now.
         self.unsynced: set[int] = set()
+        self.syncing: list[set[int]] = []
         self.opens = 0
         #: The metadata knows that we have it open.
         self.held = False

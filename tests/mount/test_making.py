@@ -1,0 +1,52 @@
+"""Making a volume: in one piece, and never on top of another."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from loligo_client.shell.embedded import EmbeddedVolume, make_volume
+from loligo_runtime import volume as volumes
+from loligo_runtime.object_store import StoreTakenError
+from loligo_runtime.volume import Volume, VolumeError
+
+
+def described(tmp_path: Path, meta: str, data: str) -> Volume:
+    return volumes.describe("lab", (tmp_path / meta).as_uri(), (tmp_path / data).as_uri(), 65536, 4096)
+
+
+def test_two_volumes_cannot_share_a_place_for_data(tmp_path: Path) -> None:
+    make_volume(described(tmp_path, "one", "data"), 0, 0)
+    with pytest.raises(StoreTakenError, match="would destroy each other"):
+        make_volume(described(tmp_path, "two", "data"), 0, 0)
+    assert not (tmp_path / "two").exists()
+    with pytest.raises(VolumeError, match="no volume at"):
+        volumes.load((tmp_path / "two").as_uri())
+
+
+def test_what_an_interrupted_attempt_left_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "one.new" / "shard-0000").mkdir(parents=True)
+    (tmp_path / "one.new" / "shard-0000" / "tables.mdb").write_bytes(b"half")
+    volume = described(tmp_path, "one", "data")
+    make_volume(volume, 0, 0)
+    assert sorted(os.listdir(tmp_path)) == ["data", "one"]
+    with EmbeddedVolume(volume):
+        pass
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "thesis.tex").write_text("mine")
+    with pytest.raises(VolumeError, match="not empty"):
+        make_volume(described(tmp_path, "one", "data"), 0, 0)
+    assert sorted(os.listdir(tmp_path)) == ["one"]
+
+
+def test_data_of_another_volume_is_refused_at_mount(tmp_path: Path) -> None:
+    volume = described(tmp_path, "one", "data")
+    make_volume(volume, 0, 0)
+    make_volume(described(tmp_path, "two", "data2"), 0, 0)
+    os.rename(tmp_path / "data", tmp_path / "away")
+    os.rename(tmp_path / "data2", tmp_path / "data")
+    with pytest.raises(VolumeError, match="holds the data of volume"):
+        EmbeddedVolume(volume)
