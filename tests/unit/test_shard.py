@@ -363,8 +363,8 @@ def test_a_directory_keeps_its_privileges(lab: ShardLab) -> None:
 
 def test_a_small_file_lives_with_its_inode(lab: ShardLab) -> None:
     f = lab.make(b"f")
-    changed = lab.ask(Publish(f, 4, 77, b"four"))
-    assert (changed.size, changed.mtime_ns, changed.ctime_ns, changed.flags) == (4, 77, 77, FLAG_INLINE)
+    changed = lab.ask(Publish(f, 4, 5000, b"four"))
+    assert (changed.size, changed.mtime_ns, changed.ctime_ns, changed.flags) == (4, 5000, 5000, FLAG_INLINE)
     assert lab.ask(ReadInline(f)) == b"four"
     assert lab.ask(GetUsage()) == Usage(2, 4)
     lab.ask(SetAttributes(f, size=6))

@@ -82,7 +82,9 @@ def publish(state: ShardState, request: Publish, now_ns: int) -> Attributes:
     state.count(0, request.size - changed.size)
     changed.size = request.size
     if request.mtime_ns is not None:
-        changed.mtime_ns = changed.ctime_ns = clamp_ns(request.mtime_ns)
+        changed.mtime_ns = clamp_ns(request.mtime_ns)
+        # A chmod since the data was written has moved ctime further, and it must not go back.
+        changed.ctime_ns = max(changed.ctime_ns, changed.mtime_ns)
     state.put_inode(changed)
     return changed
 
