@@ -88,7 +88,7 @@ class LabMount:
         self._options = ",".join(options)
         self._flags_allowed = flags_allowed
         self._environment = environment or {}
-        self._log_path = Path(volume.meta_folder) / "lab.log"
+        self._log_path = path.with_name(f"{path.name}.log")
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._expected: list[re.Pattern[str]] = []

@@ -12,6 +12,11 @@ Order of things, for every file:
    that file is flushed meanwhile (`exclusive`). So with the objects of a file that is gone. Otherwise a loss of power
    might bring back the size, or the name, and not the bytes.
 
+6. Blocks of a file are stored in *rounds*: a round begins with the first block in flight and ends when none is left. Its end
+   publishes, and tells those who wait. Bytes that could not be stored stay buffered and are tried again; whoever writes,
+   flushes or syncs next is told, once. A write that is refused has taken nothing. When nobody has the file open any
+   more, such bytes are lost, and the file is again as the metadata has it.
+
 Threads: all state is guarded by the lock of the metadata, which every public method takes. Futures of the store complete on
 its threads and take the lock too. What must block does so on a pool of our own, without the lock.
 
@@ -168,7 +173,7 @@ class DataPath:
                     self._forget_bytes(file)
                 elif not file.clean:
                     self._start_flush(file)
-                self._let_go(file)
+                self._finish(file)
 
     def _let_go(self, file: FileData) -> None:
         """Drop the file once nobody has it open and nothing of it is under way."""
@@ -298,9 +303,13 @@ class DataPath:
         length = len(data)
         if offset + length > FILE_MAX_BYTES:
             raise OSError(EFBIG, "a file can have 16 TiB")
+        if not length:
+            return 0
         with self._lock:
             if file.error:
                 raise self._reported(file)
+            if file.failing and self._dirty_bytes > self._dirty_limit_bytes:
+                raise OSError(file.failing, "bytes written before could not be stored yet")
             if not file.in_objects and not file.loaded:
                 self._load(file)
             if offset > file.size:
@@ -343,13 +352,15 @@ class DataPath:
         for other in list(self._files.values()):
             if other.buffer.has_dirty:
                 self._start_flush(other)
-        if file.error:
-            raise self._reported(file)
-        if self._dirty_bytes <= self._dirty_limit_bytes:
+        if self._may_go_on(file):
             return length
         waiting: Future[int] = Future()
         self._blocked.append((file, waiting, length))
         return waiting
+
+    def _may_go_on(self, file: FileData) -> bool:
+        """A writer waits for others to make room only while bytes of its own file are under way."""
+        return self._dirty_bytes <= self._dirty_limit_bytes or not file.buffer or file.failing != 0
 
     def _reported(self, file: FileData) -> OSError:
         error = OSError(file.error, "written bytes could not be stored")
@@ -368,13 +379,16 @@ class DataPath:
                 return
             self._enter_objects(file)
         for index in file.buffer.ready_blocks():
-            if not self._write_block(file, index):
+            self._write_block(file, index)
+            if file.round_failed:
                 break
         self._arrived(file)
 
-    def _write_block(self, file: FileData, index: int) -> bool:
-        """Whether the block is on its way."""
+    def _write_block(self, file: FileData, index: int) -> None:
+        """Send a block on its way. It may have arrived, or failed, when this returns."""
         buffer = file.buffer
+        if not buffer.in_flight:
+            file.round_failed = False
         taken = buffer.take(index)
         start, data = taken[-1]
         end = index * file.block_bytes + start + len(data)
@@ -386,59 +400,67 @@ class DataPath:
                 self._call(Unsettle(file.ino, ahead if index else end))
             except OSError as error:
                 self._block_failed(file, index, error)
-                return False
+                return
             file.unsettled_end = ahead if index else end
             failpoint("data.unsettle.after")
         self._objects_change(file.ino)
-        file.unsynced.add(index)
         failpoint("data.block.before")
         pending = [self._store.write(file.ino, index, start, data) for start, data in taken]
+        if file.stored_inline and index == 0:
+            # These bytes may have been promised, and the publish to come takes them out of the inode.
+            pending = [_followed(pending, lambda: self._store.sync([(file.ino, 0)]))]
         if all(future.done() for future in pending):
-            return self._block_done(file, index, pending)
-        _when_all(pending, partial(self._block_landed, file, index))
-        return True
+            self._block_done(file, index, pending)
+        else:
+            _when_all(pending, partial(self._block_landed, file, index))
 
     def _objects_change(self, ino: int) -> None:
         """The next `settle` may, the one under way must not say that they agree with the inode."""
-        self._to_settle.pop(ino, None)
-        self._settling.pop(ino, None)
+        if ino in self._settling:
+            del self._settling[ino]
+            self._to_settle[ino] = None
 
     def _block_landed(self, file: FileData, index: int, futures: list[Future[None]]) -> None:
         with self._lock:
-            if self._block_done(file, index, futures):
-                self._arrived(file)
-                self._admit_blocked()
+            self._block_done(file, index, futures)
+            self._arrived(file)
+            self._admit_blocked()
 
-    def _block_done(self, file: FileData, index: int, futures: list[Future[None]]) -> bool:
-        """Whether the store has the block."""
+    def _block_done(self, file: FileData, index: int, futures: list[Future[None]]) -> None:
+        file.unsynced.add(index)  # by a write that failed half-way, too
         error = next((future.exception() for future in futures if future.exception()), None)
         if error is not None:
             self._block_failed(file, index, error)
-            return False
+            return
         failpoint("data.block.after")
         before = file.buffer.cost_bytes
         file.buffer.wrote(index)
         self._dirty_bytes += file.buffer.cost_bytes - before
-        return True
 
     def _block_failed(self, file: FileData, index: int, error: BaseException) -> None:
-        """The bytes stay buffered, to be tried again; whoever writes, syncs or closes next is told."""
-        file.error = error.errno if isinstance(error, OSError) and error.errno else EIO
+        """The bytes stay buffered, to be tried again."""
         log.warning("inode %d: %s not stored: %s", file.ino, object_name(file.ino, index), error)
+        self._failed(file, error)
         before = file.buffer.cost_bytes
         file.buffer.failed(index)
         self._dirty_bytes += file.buffer.cost_bytes - before
+
+    def _failed(self, file: FileData, error: BaseException) -> None:
+        """The round under way has failed; its end says what becomes of it."""
+        file.round_failed = True
+        file.error = file.failing = error.errno if isinstance(error, OSError) and error.errno else EIO
+
+    def _end_failed_round(self, file: FileData) -> None:
         self._fail_waiters(file)
-        if file.opens == 0 and not file.buffer.in_flight:
+        if file.opens == 0:
             self._lose(file)
 
     def _lose(self, file: FileData) -> None:
         """Nobody has the file open any more, and its bytes cannot be stored: it is again as the metadata has it."""
-        log.error("inode %d: written bytes are lost: %s", file.ino, os.strerror(file.error))
-        file.error = 0
+        log.error("inode %d: written bytes are lost: %s", file.ino, os.strerror(file.failing))
+        file.error = file.failing = 0
         self._forget_bytes(file)
-        self._to_settle.pop(file.ino, None)
-        self._settling.pop(file.ino, None)
+        self._objects_change(file.ino)
         self._alone(file, partial(self._trim_lost, file))
         self._on_lost(file.ino)
 
@@ -468,46 +490,50 @@ class DataPath:
         self._admit_blocked()
 
     def _fail_waiters(self, file: FileData) -> None:
+        """Who waits for all of it is told; writers go on: what they wrote is buffered, and the next call hears of it."""
         waiters, file.waiters = file.waiters, []
         if waiters:
             error = self._reported(file)
             for waiter in waiters:
                 waiter.set_exception(error)
-        for entry in [entry for entry in self._blocked if entry[0] is file]:
-            self._blocked.remove(entry)
-            entry[1].set_exception(self._reported(file) if file.error else OSError(EIO, "not stored"))
+        self._admit_blocked()
 
     def _admit_blocked(self) -> None:
-        while self._blocked and self._dirty_bytes <= self._dirty_limit_bytes:
-            _, waiting, length = self._blocked.popleft()
-            if waiting.set_running_or_notify_cancel():
+        if not self._blocked:
+            return
+        entries, self._blocked = self._blocked, deque()
+        for entry in entries:
+            file, waiting, length = entry
+            if self._may_go_on(file):
                 waiting.set_result(length)
+            else:
+                self._blocked.append(entry)
 
     def _arrived(self, file: FileData) -> None:
-        """Something of the file reached the store: publish what is there, and tell those who wait for all of it."""
+        """If the round has ended: publish what is there, and tell those who wait for all of it."""
         if file.buffer.in_flight:
-            self._finish(file)
             return
+        dirty = file.buffer.first_dirty
         if file.changed and file.in_objects:
-            dirty = file.buffer.first_dirty
             size = file.size if dirty is None else max(file.stored_size, min(file.size, dirty))
             try:
                 # What is inline goes with the first publish, so objects must have all of it.
                 if dirty is None or not file.stored_inline or dirty >= file.stored_size:
                     self._publish(file, size, None)
             except OSError as error:
-                file.error = error.errno or EIO
-                self._fail_waiters(file)
-                if file.opens == 0:
-                    self._lose(file)
-                return
-            if dirty is not None and file.waiters:
-                self._start_flush(file)
-                return
-            file.changed = dirty is not None
-        self._finish(file)
+                self._failed(file, error)
+        if file.round_failed:
+            self._end_failed_round(file)
+            return
+        file.failing = 0
+        if dirty is None:
+            file.changed = False
+            self._finish(file)
+        elif file.waiters or self._blocked:
+            self._start_flush(file)
 
     def _publish_inline(self, file: FileData) -> None:
+        file.round_failed = False
         if file.changed:
             if not file.loaded:
                 self._load(file)
@@ -515,11 +541,10 @@ class DataPath:
             try:
                 self._publish(file, file.size, content or None)
             except OSError as error:
-                file.error = error.errno or EIO
-                self._fail_waiters(file)
-                if file.opens == 0:
-                    self._lose(file)
+                self._failed(file, error)
+                self._end_failed_round(file)
                 return
+            file.failing = 0
             before = file.buffer.cost_bytes
             file.buffer.truncate(0)
             self._dirty_bytes += file.buffer.cost_bytes - before
@@ -538,9 +563,11 @@ class DataPath:
 
     def _finish(self, file: FileData) -> None:
         if file.clean:
+            file.error = file.failing = 0  # what could not be stored at first is there now
             waiters, file.waiters = file.waiters, []
             for waiter in waiters:
                 waiter.set_result(None)
+            self._admit_blocked()
             self._let_go(file)
 
     # -- flush and sync -----------------------------------------------------------------------------------------
@@ -572,23 +599,14 @@ class DataPath:
             if file.error:
                 raise self._reported(file)
             clean = self._when_clean(file)
-        synced: Future[None] = Future()
+        return self._after([clean], partial(self._sync_file, file))
 
-        def sync() -> None:
-            try:
-                clean.result()
-                failpoint("data.fsync.before")
-                self._sync_blocks(file)
-                failpoint("data.fsync.stored")
-                self._metadata.sync()
-                failpoint("data.fsync.after")
-            except Exception as error:  # noqa: BLE001 - whoever waits for it is told
-                synced.set_exception(error)
-            else:
-                synced.set_result(None)
-
-        clean.add_done_callback(lambda _: self._pool.submit(sync))
-        return synced
+    def _sync_file(self, file: FileData) -> None:
+        failpoint("data.fsync.before")
+        self._sync_blocks(file)
+        failpoint("data.fsync.stored")
+        self._metadata.sync()
+        failpoint("data.fsync.after")
 
     def _sync_blocks(self, file: FileData) -> None:
         """Returns when every block written so far is durable, those too that another caller is about to sync."""
@@ -611,12 +629,29 @@ class DataPath:
         """Run `then` on the pool once everything written to the file so far is stored and published."""
         with self._lock:
             clean = self._when_clean(file)
+        return self._after([clean], then)
+
+    def _after(self, futures: list[Future[None]], then: Callable[[], None]) -> Future[None]:
+        """Run `then` on the pool once all `futures` are done, unless one failed. None of the pool's threads waits for them:
+        what completes them may need one.
+        """
+        ended: Future[None] = Future()
 
         def run() -> None:
-            clean.result()
-            then()
+            try:
+                for future in futures:
+                    future.result()
+                then()
+            except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+                ended.set_exception(error)
+            else:
+                ended.set_result(None)
 
-        return self._pool.submit(run)
+        if futures:
+            _when_all(futures, lambda _: self._pool.submit(run))
+        else:
+            self._pool.submit(run)
+        return ended
 
     def sync_metadata(self) -> Future[None]:
         """Every change of the namespace so far survives a power loss."""
@@ -626,14 +661,12 @@ class DataPath:
         """As `fsync`, for the whole volume."""
 
         def sync() -> None:
-            for file in list(self._files.values()):
-                with self._lock:
-                    clean = self._when_clean(file)
-                clean.result()
             self._store.sync_all().result()
             self._metadata.sync()
 
-        return self._pool.submit(sync)
+        with self._lock:
+            clean = [self._when_clean(file) for file in list(self._files.values())]
+        return self._after(clean, sync)
 
     # -- size and holes -----------------------------------------------------------------------------------------
 
@@ -667,6 +700,7 @@ class DataPath:
     def _resized(self, file: FileData, change: SetAttributes) -> Attributes:
         """The metadata takes the new size; the file follows it."""
         attributes: Attributes = self._call(change)
+        self._forget_bytes(file)  # that were written meanwhile: as if before
         file.size = file.stored_size = attributes.size
         file.sparse = bool(attributes.flags & FLAG_SPARSE)
         file.stored_inline = bool(attributes.flags & FLAG_INLINE)
@@ -768,7 +802,7 @@ class DataPath:
                 return
             file.sparse = True
             file.mtime_ns = now_ns
-            self._publish(file, file.size, None)
+            self._publish(file, file.stored_size, None)
         failpoint("data.clear.told")
         self._metadata.sync()
         for index, start, length in extents(offset, end - offset, file.block_bytes):
@@ -805,8 +839,12 @@ class DataPath:
 
     def _alone(self, file: FileData, work: Callable[[], Any]) -> Future[Any]:
         """Run `work` on the pool while nothing else of this file is flushed. Called with the lock."""
+        if not file.held:  # or it might be removed meanwhile
+            self._call(Open(file.ino))
+            file.held = True
         file.exclusive += 1
-        self._files.setdefault(file.ino, file)
+        self._files[file.ino] = file
+        file.unsynced.update(self._unsynced.pop(file.ino, ()))
 
         def run() -> Any:
             try:
@@ -827,13 +865,17 @@ class DataPath:
 
     def _drain(self, file: FileData) -> None:
         """Everything buffered reaches the store and the metadata. On the pool, with the file to ourselves."""
-        with self._lock:
-            file.draining = True
-            clean = self._when_clean(file)
-        try:
-            clean.result()
-        finally:
-            file.draining = False
+        in_flight = 1
+        while in_flight:
+            with self._lock:
+                file.draining = True
+                clean = self._when_clean(file)
+            try:
+                clean.result()
+            finally:
+                with self._lock:
+                    file.draining = False
+                    in_flight = file.buffer.in_flight  # of bytes that were written meanwhile
 
     # -- in the background --------------------------------------------------------------------------------------
 
@@ -896,7 +938,8 @@ class DataPath:
 
     def remove_objects(self, effect: RemoveObjects) -> None:
         """Note that the objects of an inode that is gone may go. Called with the lock."""
-        self._objects_change(effect.ino)
+        self._settling.pop(effect.ino, None)
+        self._to_settle.pop(effect.ino, None)
         self._removals.append(effect)
         if not self._removing:
             self._removing = True
@@ -979,6 +1022,7 @@ class DataPath:
                 clean.result()
             except OSError as error:
                 file.error = error.errno or EIO
+                lost = error
         with self._lock:
             for file in list(self._files.values()):
                 file.opens = 0
@@ -1025,6 +1069,25 @@ def _when_all(futures: list[Future[Any]], then: Callable[[list[Future[Any]]], No
 
     for future in futures:
         future.add_done_callback(one_done)
+
+
+def _followed(futures: list[Future[None]], then: Callable[[], Future[None]]) -> Future[None]:
+    """A future of `then()`, which is called once all `futures` are done; or of the first of their errors."""
+    followed: Future[None] = Future()
+
+    def end(done: Future[None]) -> None:
+        error = done.exception()
+        if error is None:
+            followed.set_result(None)
+        else:
+            followed.set_exception(error)
+
+    def follow(done: list[Future[None]]) -> None:
+        failed = next((future for future in done if future.exception()), None)
+        (then() if failed is None else failed).add_done_callback(end)
+
+    _when_all(futures, follow)
+    return followed
 
 
 def _gather(futures: list[Future[Any]], join: Callable[[list[Any]], list[Data]]) -> Future[Any]:

@@ -17,7 +17,7 @@ a day old. What the kernel answers from its own cache does not move it.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT
+from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC
 from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISGID, S_ISUID
 from typing import Any
 
@@ -243,8 +243,8 @@ class FileSystem(Operations):
                 return iter(())
             page: list[Any] = self._call(ReadDirectory(ino, cookie, _FIRST_PAGE, plus))
             directory: Attributes = self._call(GetAttributes(ino))
-            if cookie == 0 and self._is_atime_due(directory):
-                self._call(RecordAccess(ino, self._now_ns()))
+            if cookie == 0:
+                self._note_access(directory)
         return self._listing(directory, cookie, page, plus)
 
     def _listing(self, directory: Attributes, cookie: int, page: list[Any], plus: bool) -> Iterator[DirectoryEntry]:
@@ -336,8 +336,7 @@ class FileSystem(Operations):
         if not found.no_atime:
             found.no_atime = True  # once is enough for one open
             with self._lock:
-                if self._is_atime_due(self._call(GetAttributes(found.file.ino))):
-                    self._call(RecordAccess(found.file.ino, self._now_ns()))
+                self._note_access(self._call(GetAttributes(found.file.ino)))
         return self._data.read(found.file, offset, size)
 
     def write(
@@ -377,6 +376,14 @@ class FileSystem(Operations):
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise OSError(EINVAL, "only SEEK_DATA and SEEK_HOLE are asked of a file system")
         return self._data.seek(self._handle(handle).file, offset, whence)
+
+    def _note_access(self, attributes: Attributes) -> None:
+        if self._is_atime_due(attributes):
+            try:
+                self._call(RecordAccess(attributes.ino, self._now_ns()))
+            except OSError as error:
+                if error.errno != ENOSPC:  # a full disk can be read
+                    raise
 
     def _is_atime_due(self, attributes: Attributes) -> bool:
         if not self._update_atime:

@@ -1,0 +1,121 @@
+"""A disk that fills up, under the data or under the metadata: an error, no harm, and work goes on once there is room."""
+
+import errno
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loligo_lab.errnos import refused
+from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
+from loligo_lab.system_calls import fallocate
+
+MIB = 1 << 20
+LOST = "written bytes are lost"
+
+
+@pytest.fixture
+def small_disk(scratch: Path) -> Iterator[Path]:
+    """24 MiB."""
+    path = Path(tempfile.mkdtemp(dir=scratch))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "loligo-test", path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def write_until_refused(path: Path, limit_bytes: int) -> int:
+    """The errno of the write, fsync or close that failed; 0 if none did."""
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+    try:
+        for _ in range(limit_bytes // MIB):
+            os.write(fd, os.urandom(MIB))
+        os.fsync(fd)
+    except OSError as error:
+        return error.errno or 0
+    finally:
+        try:
+            os.close(fd)
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+    return 0
+
+
+def test_no_space_for_data(scratch: Path, small_disk: Path, transport: str) -> None:
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
+    before = os.urandom(5 * MIB)
+    with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+        mount.expect_error(LOST)
+        (mount.path / "before").write_bytes(before)
+        assert write_until_refused(mount.path / "large", 40 * MIB) == errno.ENOSPC
+        if transport == "native":
+            with (mount.path / "before").open("r+b") as file, refused(errno.ENOSPC):
+                fallocate(file.fileno(), 0, 0, 40 * MIB)
+        assert (mount.path / "before").read_bytes() == before
+        (mount.path / "inline").write_bytes(b"needs no object")
+        (mount.path / "large").unlink()
+        # Objects are removed in the background, and space counts as low for a moment.
+        for attempt in range(100):
+            path = mount.path / f"after{attempt}"
+            if write_until_refused(path, 8 * MIB) == 0:
+                break
+            path.unlink()
+        else:
+            raise AssertionError("there is room, but nothing can be written")
+        assert path.stat().st_size == 8 * MIB
+        mount.unmount()
+        assert_sound(volume)
+        mount.start()
+        assert (mount.path / "before").read_bytes() == before
+        assert path.stat().st_size == 8 * MIB and len(path.read_bytes()) == 8 * MIB
+        assert (mount.path / "inline").read_bytes() == b"needs no object"
+    shutil.rmtree(folder)
+
+
+def test_no_space_tells_who_closes(scratch: Path, small_disk: Path, transport: str) -> None:
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
+    with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+        mount.expect_error(LOST)
+        source = folder / "source"
+        source.write_bytes(os.urandom(30 * MIB))
+        copied = subprocess.run(["cp", source, mount.path / "copy"], capture_output=True, text=True, check=False)
+        assert copied.returncode != 0 and "No space left" in copied.stderr
+    assert_sound(volume)
+
+
+def test_no_space_for_metadata(scratch: Path, small_disk: Path, transport: str) -> None:
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    volume = make_lab_volume(small_disk, data_url=f"file://{folder}/data")
+    with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+        mount.expect_error(LOST)  # the content of the file that did not fit
+        (mount.path / "kept").write_bytes(b"content")
+        count = 0
+        with refused(errno.ENOSPC):
+            while True:
+                (mount.path / f"file{count:06d}").write_bytes(b"x" * 4000)
+                count += 1
+        assert count > 500
+        with refused(errno.ENOSPC):
+            for number in range(1000):
+                (mount.path / f"folder{number}").mkdir()
+        # What is there can be read, and removing needs no room.
+        assert (mount.path / "kept").read_bytes() == b"content"
+        assert (mount.path / f"file{count // 2:06d}").read_bytes() == b"x" * 4000
+        for number in range(count):
+            (mount.path / f"file{number:06d}").unlink()
+        for number in range(100):
+            (mount.path / f"new{number}").write_bytes(b"y" * 4000)
+        expected = sorted(os.listdir(mount.path))
+        mount.unmount()
+        assert_sound(volume)
+        mount.start()
+        assert sorted(os.listdir(mount.path)) == expected
+        assert (mount.path / "new99").read_bytes() == b"y" * 4000
+    assert_sound(volume)
