@@ -1,5 +1,9 @@
-"""Fixtures of the tests of pure parts."""
+"""Fixtures of the tests of pure parts, and of the data path on scripted I/O."""
 
-from unit.shard_lab import lab
+import pytest
+
+pytest.register_assert_rewrite("unit.shard_lab", "unit.data_lab", "loligo_lab.scripted_objects")
+
+from unit.shard_lab import lab  # noqa: E402 - its assertions are rewritten first
 
 __all__ = ["lab"]

@@ -27,7 +27,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from errno import EFBIG, EINVAL, EIO, ENOSPC, ENXIO, EOPNOTSUPP
 from functools import partial
@@ -637,6 +637,9 @@ class DataPath:
         """
         ended: Future[None] = Future()
 
+        def submit(_: object) -> None:
+            self._pool.submit(run)
+
         def run() -> None:
             try:
                 for future in futures:
@@ -648,9 +651,9 @@ class DataPath:
                 ended.set_result(None)
 
         if futures:
-            _when_all(futures, lambda _: self._pool.submit(run))
+            _when_all(futures, submit)
         else:
-            self._pool.submit(run)
+            submit(None)
         return ended
 
     def sync_metadata(self) -> Future[None]:
@@ -738,8 +741,18 @@ class DataPath:
         keep, rest = divmod(size, block_bytes)
         if rest:
             self._store.truncate(ino, keep, rest).result()
+            self._note_unsynced(ino, (keep,))
             keep += 1
-        self._remove_blocks(ino, keep, block_count(end, block_bytes))
+        last = block_count(end, block_bytes)
+        self._remove_blocks(ino, keep, last)
+        self._note_unsynced(ino, range(keep, last))
+
+    def _note_unsynced(self, ino: int, indexes: Iterable[int]) -> None:
+        """An fsync must cover what was cut off, too: it would come to light again in a file that has grown since."""
+        with self._lock:
+            file = self._files.get(ino)
+            unsynced = file.unsynced if file is not None else self._unsynced.setdefault(ino, set())
+            unsynced.update(indexes)
 
     def _remove_blocks(self, ino: int, first: int, last: int) -> None:
         under_way: deque[Future[None]] = deque()
@@ -940,6 +953,7 @@ class DataPath:
         """Note that the objects of an inode that is gone may go. Called with the lock."""
         self._settling.pop(effect.ino, None)
         self._to_settle.pop(effect.ino, None)
+        self._unsynced.pop(effect.ino, None)
         self._removals.append(effect)
         if not self._removing:
             self._removing = True
@@ -1007,6 +1021,30 @@ class DataPath:
                     break
         self._trim(ino, size, max(end, attributes.size), block)
         failpoint("data.reconcile.after")
+
+    def remove_strays(self) -> None:
+        """After a loss of power, and `reconcile`: take away objects, and ends of objects, that no inode knows of. Blocks.
+
+        An object may have come to the disk before the journal's record that announced it: a file made later with the same
+        number, or grown later, would find somebody's bytes.
+        """
+        strays = 0
+        for ino, index, size in self._store.list():
+            try:
+                found: Attributes = self._call(GetAttributes(ino))
+            except OSError:
+                keep = 0
+            else:
+                in_objects = 0 if found.flags & FLAG_INLINE else found.size
+                keep = min(max(0, in_objects - index * found.block_bytes), found.block_bytes)
+            if not keep:
+                self._store.remove(ino, index).result()
+            elif size > keep:
+                self._store.truncate(ino, index, keep).result()
+            else:
+                continue
+            strays += 1
+        log.warning("power was lost while the volume was mounted: %d objects that nothing knew of were cut", strays)
 
     def drain(self) -> None:
         """The end: everything buffered is stored and published, durably, and the rows in UNSETTLED are gone. Blocks.

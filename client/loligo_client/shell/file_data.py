@@ -20,12 +20,14 @@ class FileData:
         "draining",
         "error",
         "exclusive",
+        "failing",
         "held",
         "in_objects",
         "ino",
         "loaded",
         "mtime_ns",
         "opens",
+        "round_failed",
         "size",
         "sparse",
         "stored_inline",
@@ -73,6 +75,10 @@ class FileData:
         self.turn = Lock()
         #: errno of a write that failed and was not reported yet.
         self.error = 0
+        #: errno of the last try to store what is buffered; 0 once a try went well.
+        self.failing = 0
+        #: The try under way has failed already.
+        self.round_failed = False
         #: Completed once everything written so far is in the store and published.
         self.waiters: list[Future[None]] = []
         #: The last name is gone: when nobody has it open, its bytes need not be kept.
