@@ -11,6 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from random import Random
 
+from chaos.lossy_disk import BOOT_ID
 from chaos.tree import Call, Disk, Model, look
 from chaos.workload import calls
 from loligo_client.shell.check import check_volume
@@ -45,12 +46,14 @@ class ChaosMount(LabMount):
 class Life:
     """A context manager: leaves no mount behind."""
 
-    def __init__(self, folder: Path, seed: int, *, block_bytes: int = 64 << 10) -> None:
+    def __init__(self, folder: Path, seed: int, *, block_bytes: int = 64 << 10, power_loss: bool = False) -> None:
+        """With `power_loss`, each death of the process comes with one: `folder` is on a disk that can lose it."""
         self.volume = make_lab_volume(folder, block_bytes=block_bytes, inline_limit_bytes=4096)
         self._folder = folder
         self._random = Random(seed)
-        #: What the volume must hold; two, if a call was under way when the process died.
-        self._models = [Model()]
+        self._power_loss = power_loss
+        #: One of these is what the volume must hold, the last one if nothing happens to it.
+        self._models = [Model(power_loss=power_loss)]
         self._mount: ChaosMount | None = None
         self._story: list[str] = []
 
@@ -95,7 +98,7 @@ class Life:
                 if name == "read":
                     assert answer == model.at(*arguments).content, f"{arguments} read wrong"
                 else:
-                    getattr(model, name)(*arguments)
+                    self._happened(model, name, arguments)
             if kill_after_s is not None:
                 killer.join()
                 return True
@@ -113,10 +116,17 @@ class Life:
             self._mount = None
 
     def _died_in(self, model: Model, name: str, arguments: tuple[object, ...]) -> None:
-        done = model.copy()
-        if name != "read":
+        if name not in ("read", "fsync"):  # which change nothing, and have promised nothing
+            done = model.copy()
             getattr(done, name)(*arguments)
-        self._models = [done, model]
+            self._models.append(done)
+
+    def _happened(self, model: Model, name: str, arguments: tuple[object, ...]) -> None:
+        if self._power_loss and name != "fsync":
+            self._models.insert(-1, model.copy())
+        else:
+            self._models = [model]
+        getattr(model, name)(*arguments)
 
     def die_recovering(self, failpoint: str) -> bool:
         """Mount with `failpoint` armed from the start. Whether it died before it was mounted."""
@@ -131,6 +141,8 @@ class Life:
         return False
 
     def _start(self, environment: dict[str, str]) -> ChaosMount:
+        if self._power_loss:
+            environment = {**environment, "LOLIGO_LAB_BOOT_ID": str(self._folder / BOOT_ID)}
         self._mount = mount = ChaosMount(self.volume, self._folder / "mnt", environment=environment)
         mount.start()
         return mount
@@ -155,7 +167,8 @@ class Life:
         mount = self._start({})
         try:
             seen = look(mount.path)
-            found = [model.differences(seen) for model in self._models]
+            latest = self._models[-1] if self._power_loss else None
+            found = [model.differences(seen, latest) for model in self._models]
             closest: list[str] = min(found, key=len)
             assert not closest, "\n".join(closest)
             mount.unmount()

@@ -1,6 +1,7 @@
 """The mount process of these tests: the product's own, with limits so small that a second of work meets all of them.
 
 LOLIGO_FAILPOINT arms it from its first instruction, as everywhere; LOLIGO_LAB_FAILPOINT once it is mounted.
+LOLIGO_LAB_BOOT_ID names the file that tells one start of the machine from another.
 
     python -m chaos.served META_URL DIRECTORY OPTIONS FLAGS_ALLOWED
 """
@@ -42,6 +43,8 @@ if __name__ == "__main__":
     for module, name, value in _LIMITS:
         assert hasattr(module, name)
         setattr(module, name, value)
+    if path := os.environ.get("LOLIGO_LAB_BOOT_ID"):
+        shard_store._BOOT_ID = path
     _real_serve = mount.serve
     mount.serve = _serve
     main(*sys.argv[1:])

@@ -9,6 +9,10 @@ What a killed mount process must keep, and `Model.differences` checks:
 3. Bytes written since: each byte is one that the file had at that place then or later, never a foreign one, and a zero
    only where there was a zero or a hole; the size lies between the sizes that it had.
 The call that was under way when the process died may have happened or not: the caller tries both models.
+
+After a loss of power less is promised (`Model(power_loss=True)`): only an fsync makes bytes certain, of its file, and
+changes of names up to it, all of them. Of the changes since then a first part may be there: the caller tries the models
+after each. Where a file with holes has grown since, zeros may stand for what was written.
 """
 
 import ctypes
@@ -162,13 +166,14 @@ def look(root: Path) -> dict[str, Seen]:
 
 
 class Model:
-    def __init__(self) -> None:
+    def __init__(self, *, power_loss: bool = False) -> None:
+        self._power_loss = power_loss
         self.names: dict[str, int] = {}
         self.nodes: dict[int, Node] = {}
         self._next = 1
 
     def copy(self) -> "Model":
-        copied = Model()
+        copied = Model(power_loss=self._power_loss)
         copied.names, copied.nodes, copied._next = dict(self.names), dict(self.nodes), self._next
         return copied
 
@@ -194,7 +199,9 @@ class Model:
         self._change(path, versions=(*old.versions, new), mtime_ns=None)
 
     def truncate(self, path: str, size: int) -> None:
-        self._change(path, versions=(self.at(path).content[:size].ljust(size, b"\0"),), mtime_ns=None)
+        old = self.at(path)
+        new = old.content[:size].ljust(size, b"\0")
+        self._change(path, versions=(*old.versions, new) if self._power_loss else (new,), mtime_ns=None)
 
     def punch(self, path: str, offset: int, length: int) -> None:
         old = self.at(path)
@@ -227,7 +234,7 @@ class Model:
         del self.names[path]
 
     def rename(self, path: str, new: str) -> None:
-        if new in self.names and self.at(path).kind == stat.S_IFREG:
+        if new in self.names and self.at(path).kind == stat.S_IFREG and not self._power_loss:
             self.fsync(path)
         for old in [old for old in self.names if old == path or old.startswith(path + "/")]:
             self.names[new + old[len(path) :]] = self.names.pop(old)
@@ -246,8 +253,8 @@ class Model:
 
     # -- the check ------------------------------------------------------------------------------------------------
 
-    def differences(self, seen: dict[str, Seen]) -> list[str]:
-        """How what was found contradicts this model, in words."""
+    def differences(self, seen: dict[str, Seen], latest: "Model | None" = None) -> list[str]:
+        """How what was found contradicts this model, in words. Bytes may be as late as in `latest`."""
         found = [f"{path} is missing" for path in self.names.keys() - seen.keys()]
         found += [f"{path} is there, and should not be" for path in seen.keys() - self.names.keys()]
         inos: dict[int, int] = {}
@@ -261,10 +268,13 @@ class Model:
                 found.append(f"{path}: {one.status.st_mode:o} {one.target} {one.xattrs}, not {node}")
             if node.kind != stat.S_IFDIR and one.status.st_nlink != links.count(number):
                 found.append(f"{path} has {one.status.st_nlink} links, not {links.count(number)}")
-            if node.mtime_ns is not None and one.status.st_mtime_ns != node.mtime_ns:
+            may_be_cut = self._power_loss and len(node.versions) > 1
+            if node.mtime_ns not in (None, one.status.st_mtime_ns) and not may_be_cut:
                 found.append(f"{path} has mtime {one.status.st_mtime_ns}, not {node.mtime_ns}")
             if node.kind == stat.S_IFREG:
-                found += _content_differences(path, node.versions, one.content)
+                versions = (latest or self).nodes[number].versions
+                certain = min(map(len, versions)) if self._power_loss else FILE_LIMIT_BYTES
+                found += _content_differences(path, versions, one.content, certain)
         if len(set(inos.values())) != len(inos):
             found.append("one file has the names of two")
         return found
@@ -276,7 +286,7 @@ class Model:
             self._change(path, versions=(one.content,), mtime_ns=one.status.st_mtime_ns if is_file else None)
 
 
-def _content_differences(path: str, versions: tuple[bytes, ...], content: bytes) -> list[str]:
+def _content_differences(path: str, versions: tuple[bytes, ...], content: bytes, certain: int) -> list[str]:
     if content in versions:
         return []
     sizes = [len(version) for version in versions]
@@ -284,6 +294,6 @@ def _content_differences(path: str, versions: tuple[bytes, ...], content: bytes)
         return [f"{path} has {len(content)} bytes; it had {sizes}"]
     for at, byte in enumerate(content):
         possible = {version[at] for version in versions if at < len(version)}
-        if byte not in possible:
+        if byte not in possible and (byte or at < certain):
             return [f"{path} has {byte:#x} at {at}, and never had; sizes {len(content)} of {sizes}"]
     return []

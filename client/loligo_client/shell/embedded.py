@@ -112,6 +112,9 @@ class EmbeddedVolume:
             )
             self._driver.start(SESSION)
             self.data.reconcile()
+            if store.after_power_loss:
+                self.data.remove_strays()
+                store.power_loss_is_over()
         except BaseException:
             objects.close()
             raise

@@ -1,6 +1,7 @@
 """The durable state of one shard, in a folder: tables and journal joined.
 
-    DIR/lock         flock of the process that has the volume open, with a JSON note {"pid": …}
+    DIR/lock         flock of the process that has the volume open, with a JSON note {"pid": …, "boot": …}: who, and which
+                     start of the machine; {} when it was closed in order
     DIR/tables.mdb   see lmdb_tables
     DIR/journal/     see journal
 
@@ -28,7 +29,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from typing import Any, Self
 
 import lmdb
 
@@ -72,6 +73,7 @@ JOURNAL_LIMIT_BYTES = 64 << 20
 MAPPED_LIMIT_BYTES = 48 << 20
 
 _LOCK_POLL_S = 0.05
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 declare("store.create.journal", "store.create.tables", "store.create.renamed")
 
@@ -91,6 +93,7 @@ class ShardStore:
         "_lock_fd",
         "_tables",
         "_trouble",
+        "after_power_loss",
         "delete",
         "get",
         "put",
@@ -107,7 +110,7 @@ class ShardStore:
         if len(volume_uuid) != 16:
             raise ValueError(f"a volume uuid has 16 bytes, not {len(volume_uuid)}")
         os.makedirs(folder, exist_ok=True)
-        lock_fd = _lock(folder, 0.0)
+        lock_fd, _ = _lock(folder, 0.0)
         try:
             _check_creatable(folder)
             new = f"{folder}/tables.new"
@@ -140,16 +143,18 @@ class ShardStore:
                     "volume again; else restore the folder from a backup"
                 )
             raise NoVolume(f"{folder} holds no volume: create one, or correct the path")
-        lock_fd = _lock(folder, wait_s)
+        lock_fd, after_power_loss = _lock(folder, wait_s)
         try:
-            return cls(folder, lock_fd)
+            return cls(folder, lock_fd, after_power_loss)
         except BaseException:
             os.close(lock_fd)
             raise
 
-    def __init__(self, folder: str, lock_fd: int) -> None:
+    def __init__(self, folder: str, lock_fd: int, after_power_loss: bool) -> None:
         """Use `open`."""
         self._folder = folder
+        #: The machine stopped while the volume was open: records that nobody had synced may be gone.
+        self.after_power_loss = after_power_loss
         self._lock_fd = lock_fd
         self._tables = tables = LmdbTables(f"{folder}/tables.mdb")
         try:
@@ -190,6 +195,11 @@ class ShardStore:
     def synced_position(self) -> int:
         """Everything up to this record survives a power loss."""
         return self._journal.synced
+
+    def power_loss_is_over(self) -> None:
+        """What a loss of power may have left in other places is dealt with. Until then every `open` tells of it."""
+        self.after_power_loss = False
+        _write_note(self._lock_fd, {"pid": os.getpid(), "boot": _boot_id()})
 
     # A step.
 
@@ -293,7 +303,8 @@ class ShardStore:
     def close(self) -> None:
         """A last checkpoint, and the lock is released. If that fails the journal has it all, as after a crash."""
         try:
-            self.checkpoint()
+            if self.checkpoint() and not self.after_power_loss:
+                _write_note(self._lock_fd, {})
         finally:
             self._journal.close()
             self._tables.close()
@@ -363,8 +374,8 @@ class ShardStore:
         return findings
 
 
-def _lock(folder: str, wait_s: float) -> int:
-    """The descriptor that holds the folder's lock. VolumeBusy."""
+def _lock(folder: str, wait_s: float) -> tuple[int, bool]:
+    """The descriptor that holds the folder's lock, and whether the machine stopped under its last holder. VolumeBusy."""
     path = f"{folder}/lock"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + wait_s
@@ -378,17 +389,35 @@ def _lock(folder: str, wait_s: float) -> int:
                 os.close(fd)
                 raise VolumeBusy(folder, pid) from None
             time.sleep(_LOCK_POLL_S)
-    note = json.dumps({"pid": os.getpid()}).encode()
+    boot = _boot_id()
+    before = _note(fd)
+    after_power_loss = before is None or before.get("boot", boot) != boot
+    _write_note(fd, {"pid": os.getpid(), "boot": "" if after_power_loss else boot})
+    return fd, after_power_loss
+
+
+def _boot_id() -> str:
+    with open(_BOOT_ID, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _note(fd: int) -> dict[str, Any] | None:
+    """What the last holder of the lock noted; None if that cannot be read."""
+    try:
+        note = json.loads(os.pread(fd, 4096, 0))
+    except ValueError:
+        return None
+    return note if isinstance(note, dict) else None
+
+
+def _write_note(fd: int, note: dict[str, Any]) -> None:
     os.ftruncate(fd, 0)
-    os.pwrite(fd, note, 0)
-    return fd
+    os.pwrite(fd, json.dumps(note).encode(), 0)
+    os.fdatasync(fd)
 
 
 def _holder(fd: int) -> int | None:
-    try:
-        pid = json.loads(os.pread(fd, 4096, 0))["pid"]
-    except (ValueError, KeyError, TypeError):
-        return None  # just being written
+    pid = (_note(fd) or {}).get("pid")  # nothing, while it is being written
     return pid if isinstance(pid, int) else None
 
 
