@@ -73,6 +73,7 @@ JOURNAL_LIMIT_BYTES = 64 << 20
 MAPPED_LIMIT_BYTES = 48 << 20
 
 _LOCK_POLL_S = 0.05
+_NOTE_BYTES = 128
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 declare("store.create.journal", "store.create.tables", "store.create.renamed")
@@ -404,15 +405,15 @@ def _boot_id() -> str:
 def _note(fd: int) -> dict[str, Any] | None:
     """What the last holder of the lock noted; None if that cannot be read."""
     try:
-        note = json.loads(os.pread(fd, 4096, 0))
+        note = json.loads(os.pread(fd, _NOTE_BYTES, 0))
     except ValueError:
         return None
     return note if isinstance(note, dict) else None
 
 
 def _write_note(fd: int, note: dict[str, Any]) -> None:
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, json.dumps(note).encode(), 0)
+    # Always of one length: a full disk has room for it.
+    os.pwrite(fd, json.dumps(note).encode().ljust(_NOTE_BYTES), 0)
     os.fdatasync(fd)
 
 
