@@ -79,12 +79,18 @@ class ScriptedObjects:
         while self.pending:
             self.run()
 
-    def wait_for(self, done: Callable[[], bool], choose: Random | None = None, deadline_s: float = 5.0) -> None:
-        """Let calls end, in an order of `choose`'s or as they came, until `done()`."""
+    def wait_for(
+        self,
+        done: Callable[[], bool],
+        choose: Random | None = None,
+        deadline_s: float = 5.0,
+        stop_at: tuple[str, ...] = (),
+    ) -> None:
+        """Let calls end, in an order of `choose`'s or as they came, until `done()`; but not those of the kinds `stop_at`."""
         while not done():
             with self.changed:
-                count = len(self.pending)
-                if not count:
+                free = [index for index, call in enumerate(self.pending) if call.kind not in stop_at]
+                if not free:
                     if done():
                         return
                     if not self.changed.wait(min(deadline_s, 0.02)):
@@ -92,7 +98,7 @@ class ScriptedObjects:
                         if deadline_s <= 0:
                             raise AssertionError("nothing is pending, and what the test waits for has not come")
                     continue
-            self.run(choose.randrange(count) if choose else 0)
+            self.run(choose.choice(free) if choose else free[0])
 
     def crash(self, choose: Random, *, power: bool) -> "ScriptedObjects":
         """The store as the next process finds it. Calls that had not ended took effect, or not, or partly."""

@@ -378,6 +378,8 @@ class DataPath:
                 self._publish_inline(file)
                 return
             self._enter_objects(file)
+        if not file.buffer.in_flight:
+            file.round_failed = False
         for index in file.buffer.ready_blocks():
             self._write_block(file, index)
             if file.round_failed:
@@ -578,7 +580,7 @@ class DataPath:
         Waits for the store only while space is low, when it may well refuse.
         """
         with self._lock:
-            if not file.clean:
+            if not file.error and not file.clean:
                 self._start_flush(file)
             if file.error:
                 raise self._reported(file)
@@ -866,7 +868,7 @@ class DataPath:
             finally:
                 with self._lock:
                     file.exclusive -= 1
-                    if not file.exclusive and not file.clean:
+                    if not file.exclusive and not file.clean and (file.waiters or not file.failing):
                         self._start_flush(file)
                     else:
                         self._finish(file)
