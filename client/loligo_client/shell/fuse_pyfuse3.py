@@ -25,7 +25,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -33,7 +33,16 @@ from typing import Any
 import pyfuse3
 import trio
 
-from loligo_fuse import FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, OPEN_KILL_SUIDGID, ROOT_ID, Context, Opened, Operations
+from loligo_fuse import (
+    FOPEN_DIRECT_IO,
+    FOPEN_KEEP_CACHE,
+    OPEN_KILL_SUIDGID,
+    ROOT_ID,
+    Context,
+    DirectoryEntry,
+    Opened,
+    Operations,
+)
 from loligo_fuse import SetAttributes as Change
 from loligo_fuse.protocol.encode import encode_inval_inode
 
@@ -115,7 +124,8 @@ class _Adapter(pyfuse3.Operations):
         self._entry_timeout_s = operations.entry_timeout_s
         self._attribute_timeout_s = operations.attribute_timeout_s
         self._negative_timeout_s = operations.negative_timeout_s
-        #: pyfuse3 names an open file by its handle alone. A directory's handle is its inode number.
+        #: pyfuse3 names an open file by its handle alone. A directory's handle is its inode number: `Operations.opendir`
+        #: is not asked.
         self._inos: dict[int, int] = {}
 
     async def _answer(self, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -229,10 +239,10 @@ class _Adapter(pyfuse3.Operations):
         return inode
 
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
-        await self._answer(self._list, fh, start_id, token)
+        listing = await self._answer(self._to.readdir, _NOBODY_IN_PARTICULAR, fh, 0, start_id, True)
+        await self._answer(self._fill, listing, token)
 
-    def _list(self, ino: int, cookie: int, token: Any) -> None:
-        listing: Any = self._to.readdir(_NOBODY_IN_PARTICULAR, ino, 0, cookie, True)
+    def _fill(self, listing: Iterable[DirectoryEntry], token: Any) -> None:
         # An entry that does not fit was not handed out: the listing is dropped there, not resumed.
         for name, next_cookie, child, mode, attributes in listing:
             if attributes is None:  # "." and "..": the kernel takes name and number only
@@ -271,25 +281,25 @@ class _Adapter(pyfuse3.Operations):
         return self._file_info(made.ino, opened), self._entry(made)
 
     async def read(self, fh: int, off: int, size: int) -> Any:
-        pieces = await self._answer(self._to.read, _NOBODY_IN_PARTICULAR, self._inos[fh], fh, off, size)
+        pieces = await self._answer(self._to.read, _NOBODY_IN_PARTICULAR, self._inos.get(fh, 0), fh, off, size)
         if isinstance(pieces, (bytes, bytearray, memoryview)):
             return pieces
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         to = self._to.write
-        ino = self._inos[fh]
+        ino = self._inos.get(fh, 0)
         length: int = await self._answer(to, _NOBODY_IN_PARTICULAR, ino, fh, off, memoryview(buf), False, 0)
         return length
 
     async def flush(self, fh: int) -> None:
-        await self._answer(self._to.flush, _NOBODY_IN_PARTICULAR, self._inos[fh], fh)
+        await self._answer(self._to.flush, _NOBODY_IN_PARTICULAR, self._inos.get(fh, 0), fh)
 
     async def release(self, fh: int) -> None:
-        await self._answer(self._to.release, _NOBODY_IN_PARTICULAR, self._inos.pop(fh), fh)
+        await self._answer(self._to.release, _NOBODY_IN_PARTICULAR, self._inos.pop(fh, 0), fh)
 
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self._answer(self._to.fsync, _NOBODY_IN_PARTICULAR, self._inos[fh], fh, datasync)
+        await self._answer(self._to.fsync, _NOBODY_IN_PARTICULAR, self._inos.get(fh, 0), fh, datasync)
 
     # -- extended attributes --------------------------------------------------------------------------------------
 
