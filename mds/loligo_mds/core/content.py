@@ -22,6 +22,7 @@ from loligo_mds.core.tables import Table
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes, clamp_ns
 
 _DOUBT = Struct("<QQI")  # start, end, block size
+DOUBT_BYTES = _DOUBT.size
 
 _INLINE = int(Table.INLINE)
 _UNSETTLED = int(Table.UNSETTLED)

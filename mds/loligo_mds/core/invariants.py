@@ -6,8 +6,11 @@
 from collections.abc import Iterator
 from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 
+from loligo_mds.core.content import DOUBT_BYTES
+from loligo_mds.core.limits import NAME_MAX_BYTES
 from loligo_mds.core.namespace import cookie_of
-from loligo_mds.core.state import ShardState, ino_key, ino_of_key
+from loligo_mds.core.sessions import ANSWER_BYTES
+from loligo_mds.core.state import COUNTERS_BYTES, COUNTERS_KEY, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table, Tables
 from loligo_wire import acl
 from loligo_wire.attributes import (
@@ -15,6 +18,7 @@ from loligo_wire.attributes import (
     FLAG_DEFAULT_ACL,
     FLAG_INLINE,
     FLAG_XATTR,
+    RECORD_SIZE,
     Attributes,
     decode_attributes,
 )
@@ -28,6 +32,9 @@ def all_inodes(tables: Tables) -> Iterator[Attributes]:
 
 def check_shard(tables: Tables, shard: int = 0) -> list[str]:
     """Every contradiction found, a sentence each; an empty list is good news."""
+    malformed = _malformed(tables)
+    if malformed:
+        return malformed  # what else there is cannot be read
     problems: list[str] = []
     counters = ShardState(shard, tables, 0)
     inodes = {attributes.ino: attributes for attributes in all_inodes(tables)}
@@ -40,6 +47,8 @@ def check_shard(tables: Tables, shard: int = 0) -> list[str]:
         directory, cookie = ino_of_key(key)[0], int.from_bytes(key[8:16])
         name, child, kind = key[16:], ino_of_key(value)[0], value[8] << 12
         where = f"entry {name!r} of directory {directory}"
+        if not name or name in (b".", b"..") or b"/" in name or len(name) > NAME_MAX_BYTES:
+            problems.append(f"{where} has no valid name")
         if cookie != cookie_of(name):
             problems.append(f"{where} has cookie {cookie}, not its own")
         if directory not in inodes or not inodes[directory].is_directory:
@@ -59,12 +68,18 @@ def check_shard(tables: Tables, shard: int = 0) -> list[str]:
     orphans = {ino_of_key(key)[0] for key, _ in tables.scan(Table.ORPHAN, b"")}
     inline = {ino_of_key(key)[0]: len(value) for key, value in tables.scan(Table.INLINE, b"")}
     xattr_names: dict[int, set[bytes]] = {}
-    for key, _ in tables.scan(Table.XATTR, b""):
-        xattr_names.setdefault(ino_of_key(key)[0], set()).add(key[8:])
+    acls: dict[tuple[int, bytes], bytes] = {}
+    for key, value in tables.scan(Table.XATTR, b""):
+        ino, name = ino_of_key(key)[0], key[8:]
+        xattr_names.setdefault(ino, set()).add(name)
+        if name in (acl.ACCESS_NAME, acl.DEFAULT_NAME):
+            acls[ino, name] = value
 
     for ino, found in inodes.items():
         if found.is_directory:
             problems += _check_directory(found, entries.get(ino, 0), subdirectories.get(ino, 0), place.get(ino))
+            if names.get(ino, 0) != (ino != ROOT_INO):
+                problems.append(f"directory {ino} has {names.get(ino, 0)} names")
         elif found.nlink != names.get(ino, 0):
             problems.append(f"inode {ino} has nlink {found.nlink} and {names.get(ino, 0)} names")
         if (found.nlink == 0) != (ino in orphans):
@@ -87,6 +102,13 @@ def check_shard(tables: Tables, shard: int = 0) -> list[str]:
         for ino in sorted(present - inodes.keys()):
             problems.append(f"table {table} has a row for inode {ino}, which does not exist")
 
+    for (ino, name), value in acls.items():
+        if ino in inodes:
+            problems += _check_acl(inodes[ino], name, value)
+    problems += _check_unsettled(tables, inodes)
+    problems += _check_sessions(tables)
+    if shard == 0 and (ROOT_INO not in inodes or not inodes[ROOT_INO].is_directory):
+        problems.append("there is no root directory")
     problems += _check_reachable(inodes)
     size_bytes = sum(found.size for found in inodes.values() if found.is_file)
     if (counters.inode_count, counters.size_bytes) != (len(inodes), size_bytes):
@@ -97,6 +119,71 @@ def check_shard(tables: Tables, shard: int = 0) -> list[str]:
     highest = max(inodes, default=0)
     if highest >= int.from_bytes(ino_key(shard << 48 | counters.next_counter)):
         problems.append(f"inode {highest} lies beyond the next number to be given out")
+    return problems
+
+
+#: The length of keys and values, or the least one of those that end in a name.
+_SHAPES = (
+    # table, key, name behind it, value, name behind it
+    (Table.INODE, 8, False, RECORD_SIZE, True),
+    (Table.DENTRY, 16, True, 9, False),
+    (Table.XATTR, 8, True, 0, True),
+    (Table.INLINE, 8, False, 0, True),
+    (Table.ORPHAN, 8, False, 0, False),
+    (Table.UNSETTLED, 8, False, DOUBT_BYTES, False),
+    (Table.SESSION, 8, False, 8, False),
+    (Table.REPLY, 16, False, ANSWER_BYTES, True),
+)
+
+
+def _malformed(tables: Tables) -> list[str]:
+    problems = []
+    for table, key_bytes, key_grows, value_bytes, value_grows in _SHAPES:
+        for key, value in tables.scan(table, b""):
+            key_fits = len(key) >= key_bytes if key_grows else len(key) == key_bytes
+            value_fits = len(value) >= value_bytes if value_grows else len(value) == value_bytes
+            if not key_fits or not value_fits:
+                problems.append(f"table {table.name} has a row of a wrong length at {key.hex()}")
+    counters = tables.get(Table.META, COUNTERS_KEY)
+    if counters is None or len(counters) != COUNTERS_BYTES:
+        problems.append("table META has no counters, or a row of a wrong length for them")
+    return problems
+
+
+def _check_acl(found: Attributes, name: bytes, value: bytes) -> list[str]:
+    """Stored ACLs say more than the permission bits, and nothing else than them."""
+    try:
+        entries = acl.decode(value)
+    except acl.AclInvalid as error:
+        return [f"inode {found.ino} has an invalid ACL: {error}"]
+    if not entries:
+        return [f"inode {found.ino} has an empty ACL"]
+    if name == acl.DEFAULT_NAME:
+        return [] if found.is_directory else [f"inode {found.ino} is no directory and has a default ACL"]
+    if acl.permission_bits(entries) != found.mode & 0o777 or acl.is_minimal(entries):
+        return [f"inode {found.ino} has mode {found.mode:o}, its ACL says {acl.permission_bits(entries):o}"]
+    return []
+
+
+def _check_unsettled(tables: Tables, inodes: dict[int, Attributes]) -> list[str]:
+    problems = []
+    for key, value in tables.scan(Table.UNSETTLED, b""):
+        ino = ino_of_key(key)[0]
+        block_bytes = int.from_bytes(value[-4:], "little")
+        found = inodes.get(ino)
+        if not block_bytes or (found is not None and (not found.is_file or found.block_bytes != block_bytes)):
+            problems.append(f"unsettled inode {ino} has blocks of {block_bytes} bytes: {found}")
+    return problems
+
+
+def _check_sessions(tables: Tables) -> list[str]:
+    """An answer is kept only for what its session has asked."""
+    applied = {ino_of_key(key)[0]: ino_of_key(value)[0] for key, value in tables.scan(Table.SESSION, b"")}
+    problems = []
+    for key, _ in tables.scan(Table.REPLY, b""):
+        session, sequence = ino_of_key(key)[0], int.from_bytes(key[8:])
+        if sequence > applied.get(session, 0):
+            problems.append(f"an answer is kept for request {sequence} of session {session}, which never came")
     return problems
 
 

@@ -24,6 +24,7 @@ from loligo_wire.attributes import Attributes, decode_attributes
 _SESSION = Struct(">Q")
 _REPLY_KEY = Struct(">QQ")
 _ANSWER = Struct("<IQ")  # errno, ino or 0; the inode's record follows
+ANSWER_BYTES = _ANSWER.size
 
 
 # -- holds ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from loligo_wire.ids import COUNTER_BITS, FIRST_FREE_COUNTER
 
 COUNTERS_KEY = b"counters"
 _COUNTERS = Struct("<QQQ")  # next inode counter, inodes, bytes
+COUNTERS_BYTES = _COUNTERS.size
 
 ino_key = Struct(">Q").pack
 ino_of_key = Struct(">Q").unpack_from
