@@ -76,7 +76,7 @@ def set_xattr(state: ShardState, request: SetXattr, now_ns: int) -> Attributes:
     if stored is not None and not present:
         _check_room(state, changed, name)
     if name == acl.ACCESS_NAME:
-        entries = acl.decode(value)
+        entries = _decoded(value)
         if entries:
             changed.mode = changed.mode & ~0o777 | acl.permission_bits(entries)
         if request.kill_sgid:
@@ -138,12 +138,17 @@ def _check_acl(attributes: Attributes, name: bytes, value: bytes) -> bytes | Non
     if name == acl.DEFAULT_NAME and kind != S_IFDIR:
         raise Refused(EACCES)
     try:
-        entries = acl.decode(value)
+        entries = _decoded(value)
     except acl.AclInvalid:
         raise Refused(EINVAL) from None
     if not entries or (name == acl.ACCESS_NAME and acl.is_minimal(entries)):
         return None
     return acl.encode(entries)
+
+
+def _decoded(value: bytes) -> list[acl.Entry]:
+    """setxattr(2) with nothing at all removes an ACL, as one without entries does."""
+    return acl.decode(value) if value else []
 
 
 def _acl(state: ShardState, ino: int, name: bytes) -> list[acl.Entry]:
