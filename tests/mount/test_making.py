@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from loligo_client.shell.check import check_volume
 from loligo_client.shell.embedded import EmbeddedVolume, make_volume
+from loligo_mds.store.errors import NotOurs
 from loligo_runtime import volume as volumes
 from loligo_runtime.object_store import StoreTakenError
 from loligo_runtime.volume import Volume, VolumeError
@@ -50,3 +52,39 @@ def test_data_of_another_volume_is_refused_at_mount(tmp_path: Path) -> None:
     os.rename(tmp_path / "data2", tmp_path / "data")
     with pytest.raises(VolumeError, match="holds the data of volume"):
         EmbeddedVolume(volume)
+
+
+def test_an_attempt_that_failed_does_not_lock_itself_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have claimed the place for data before it failed."""
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "rename", lambda *names: (_ for _ in ()).throw(OSError("no")))
+        with pytest.raises(OSError, match="no"):
+            make_volume(described(tmp_path, "one", "data"), 0, 0)
+    volume = make_volume(described(tmp_path, "one", "data"), 0, 0)
+    with EmbeddedVolume(volume):
+        pass
+
+
+def test_metadata_cannot_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("mine")
+    with pytest.raises(VolumeError, match="is a file"):
+        make_volume(described(tmp_path, "one", "data"), 0, 0)
+    assert os.listdir(tmp_path) == ["one"]
+
+
+def test_the_check_refuses_data_of_another_volume(tmp_path: Path) -> None:
+    volume = make_volume(described(tmp_path, "one", "data"), 0, 0)
+    os.rename(tmp_path / "data", tmp_path / "away")
+    make_volume(described(tmp_path, "two", "data"), 0, 0)
+    with pytest.raises(VolumeError, match="holds the data of volume"):
+        check_volume(volume)
+
+
+def test_tables_that_are_cut_off_are_refused(tmp_path: Path) -> None:
+    volume = make_volume(described(tmp_path, "one", "data"), 0, 0)
+    tables = os.path.join(volume.shard_folder, "tables.mdb")
+    os.truncate(tables, 3 * 4096)
+    with pytest.raises(NotOurs, match="cut off"):
+        EmbeddedVolume(volume)
+    with pytest.raises(NotOurs, match="cut off"):
+        check_volume(volume)

@@ -56,6 +56,5 @@ def command(name: str, meta_url: str, data_url: str, block_size: int, inline: in
             f"there is a volume {name!r} already, at {taken}: choose another name, or mount it with"
             f" 'loligo mount {name} DIR'"
         )
-    make_volume(volume, os.getuid(), os.getgid())
-    volumes.register(volume)
+    volumes.register(make_volume(volume, os.getuid(), os.getgid()))
     click.echo(f"volume {name} is made; mount it with: loligo mount {name} DIR")

@@ -4,19 +4,18 @@ Opens the volume as a mount does, under its lock, so what a crash left in the jo
 repairs nothing, and looks at the rows in UNSETTLED as they are. See `loligo_mds.core.content` for what they admit.
 """
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from loligo_client.shell.volume_parts import open_objects, open_shard_store
 from loligo_mds.core.content import list_unsettled
 from loligo_mds.core.invariants import all_inodes, check_shard
 from loligo_mds.core.requests import ListUnsettled
 from loligo_mds.core.state import ShardState
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime.object_store import ObjectStore, object_name
-from loligo_runtime.object_url import open_object_store
-from loligo_runtime.volume import Volume, VolumeError
+from loligo_runtime.volume import Volume
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE
 from loligo_wire.striping import block_count
 
@@ -42,11 +41,9 @@ class FileFacts(NamedTuple):
 
 def check_volume(volume: Volume) -> Report:
     """StoreError, ObjectStoreError, VolumeError, OSError: it cannot be checked."""
-    store = ShardStore.open(volume.shard_folder)
+    store = open_shard_store(volume)
     try:
-        if store.volume_uuid != uuid.UUID(volume.uuid).bytes:
-            raise VolumeError(f"{volume.shard_folder} belongs to another volume than the description beside it says")
-        objects = open_object_store(volume.data_url, create=False)
+        objects = open_objects(volume)
         try:
             problems = store.check() + check_shard(store)
             inodes = sum(1 for _ in all_inodes(store))

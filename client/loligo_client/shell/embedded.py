@@ -11,10 +11,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
+from loligo_client.shell.volume_parts import open_objects, open_shard_store
 from loligo_mds.core.effects import RemoveObjects
 from loligo_mds.core.requests import Request
 from loligo_mds.core.shard import Shard, initialise
@@ -38,16 +41,28 @@ SETTLE_EVERY_S = 5.0
 LOCK_WAIT_S = 10.0
 
 
-def make_volume(volume: Volume, uid: int, gid: int) -> None:
-    """Make an empty volume, in one piece: its folder is built under another name and appears when it is complete."""
+def make_volume(volume: Volume, uid: int, gid: int) -> Volume:
+    """Make an empty volume, in one piece: its folder is built under another name and appears when it is complete.
+
+    -> the volume as it was made
+    """
     folder = volume.meta_folder
     if os.path.isdir(folder) and os.listdir(folder):
         if os.path.exists(os.path.join(folder, volumes.DESCRIPTION)):
             raise VolumeError(f"there is a volume at {volume.meta_url} already: mount it, or choose another place")
         raise VolumeError(f"{folder} is not empty: give a folder of its own to the metadata; it is made if need be")
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise VolumeError(f"{folder} is a file: give a folder of its own to the metadata; it is made if need be")
     building = f"{folder}.new"
-    shutil.rmtree(building, ignore_errors=True)  # of an attempt that was interrupted: it never was a volume
+    volume = _resumed(volume, building)
+    shutil.rmtree(building, ignore_errors=True)
     os.makedirs(building)
+    volumes.save(volume, building)
+    objects = open_object_store(volume.data_url, create=True)
+    try:
+        objects.claim(volume.uuid)
+    finally:
+        objects.close()
     shard_folder = os.path.join(building, volumes.SHARD_FOLDER)
     ShardStore.create(shard_folder, uuid.UUID(volume.uuid).bytes)
     store = ShardStore.open(shard_folder)
@@ -55,14 +70,18 @@ def make_volume(volume: Volume, uid: int, gid: int) -> None:
     for effect in initialise(store, time.time_ns(), uid, gid):
         store.append(effect.writes)
     store.close()
-    volumes.save(volume, building)
-    objects = open_object_store(volume.data_url, create=True)
-    try:
-        objects.claim(volume.uuid)
-    finally:
-        objects.close()
     os.rename(building, folder)
     fsync_folder(os.path.dirname(folder))
+    return volume
+
+
+def _resumed(volume: Volume, building: str) -> Volume:
+    """`volume` with the identity of an attempt that was interrupted: that one may own the place for data already."""
+    try:
+        begun = volumes.load(Path(building).as_uri())
+    except VolumeError:
+        return volume
+    return replace(volume, uuid=begun.uuid) if begun.data_url == volume.data_url else volume
 
 
 class LocalMetadata:
@@ -84,21 +103,9 @@ class EmbeddedVolume:
         self, volume: Volume, *, update_atime: bool = True, on_lost: Callable[[int], None] = lambda ino: None
     ) -> None:
         self.volume = volume
-        objects = open_object_store(volume.data_url, create=False)
+        objects = open_objects(volume)
         try:
-            owner = objects.owner()
-            if owner != volume.uuid:
-                raise VolumeError(
-                    f"{volume.data_url} holds the data of {f'volume {owner}' if owner else 'no volume'}, not of"
-                    f" {volume.name} ({volume.uuid}): put back what was there, or the folder that was mounted there"
-                )
-            store = ShardStore.open(volume.shard_folder, wait_s=LOCK_WAIT_S)
-            if store.volume_uuid != uuid.UUID(volume.uuid).bytes:
-                store.close()
-                raise VolumeError(
-                    f"{volume.shard_folder} belongs to another volume than {volumes.DESCRIPTION} beside it says:"
-                    " folders were mixed up; put the right ones together"
-                )
+            store = open_shard_store(volume, LOCK_WAIT_S)
             shard = Shard(0, store, volume.block_bytes)
             self._driver = ShardDriver(store, shard, self._remove_objects)
             metadata = LocalMetadata(self._driver)
@@ -143,6 +150,9 @@ class EmbeddedVolume:
                 self._driver.trim_memory()
             except OSError as error:
                 log.warning("housekeeping will be tried again: %s", error)
+            except Exception as error:  # noqa: BLE001 - without housekeeping nothing may go on
+                self._driver.stop(error, "housekeeping")
+                return
 
     def close(self) -> None:
         """Store and publish everything, durably; OSError, after closing all the same, if something could not be stored."""

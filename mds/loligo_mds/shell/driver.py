@@ -60,7 +60,7 @@ class ShardDriver:
             try:
                 reply = self._run(self._shard.step(time.time_ns(), Submitted(session, 0, request)))
             except BaseException as error:
-                self._stop(error, request)
+                self.stop(error, request)
                 raise OSError(EIO, "this shard has stopped; see the log") from error
             failpoint("driver.reply.before")
         if reply is None:
@@ -82,7 +82,8 @@ class ShardDriver:
                 self._remove_objects(effect)  # type: ignore[arg-type]
         return reply  # type: ignore[return-value]
 
-    def _stop(self, error: BaseException, cause: object) -> None:
+    def stop(self, error: BaseException, cause: object) -> None:
+        """Nothing may change any more: every later request fails."""
         log.critical("the shard stops: %r failed; what was acknowledged is safe in the journal", cause, exc_info=error)
         self._broken = error
 

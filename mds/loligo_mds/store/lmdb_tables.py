@@ -94,11 +94,21 @@ class LmdbTables:
                 f"{self._path} is not a file of tables ({error}): restore the volume's folder from a backup"
             ) from error
         try:
+            self._check_length()
             self._begin()
             self._check_format()
         except BaseException:
             self._env.close()
             raise
+
+    def _check_length(self) -> None:
+        """The map reaches beyond the file: touching a page that is not there would end the process."""
+        needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        size = os.stat(self._path).st_size
+        if size < needed:
+            raise NotOurs(
+                f"{self._path} is cut off, {size} of {needed} bytes: restore the volume's folder from a backup"
+            )
 
     def _begin(self) -> None:
         self._txn = txn = self._env.begin(write=True)
