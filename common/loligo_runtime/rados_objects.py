@@ -172,12 +172,22 @@ class RadosObjectStore:
             return str(self._pool.read(OWNER_NAME, 256).decode().strip())
         except rados.ObjectNotFound:
             return None
+        except rados.Error as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: rados.Error) -> StoreUnreachableError:
+        return StoreUnreachableError(
+            f"pool {self._pool_name!r} does not answer ({error}): see 'ceph health detail', and try again when its OSDs are up"
+        )
 
     def claim(self, owner: str) -> None:
-        with rados.WriteOpCtx() as change, contextlib.suppress(rados.ObjectExists):
-            change.new(rados.LIBRADOS_CREATE_EXCLUSIVE)
-            change.write_full(owner.encode() + b"\n")
-            self._pool.operate_write_op(change, OWNER_NAME)
+        try:
+            with rados.WriteOpCtx() as change, contextlib.suppress(rados.ObjectExists):
+                change.new(rados.LIBRADOS_CREATE_EXCLUSIVE)
+                change.write_full(owner.encode() + b"\n")
+                self._pool.operate_write_op(change, OWNER_NAME)
+        except rados.Error as error:
+            raise self._unreachable(error) from None
         if self.owner() != owner:
             raise taken(self.owner())
 

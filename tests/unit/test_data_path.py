@@ -124,7 +124,8 @@ def test_the_metadata_may_have_no_room(lab: DataLab, kind: type, data: bytes) ->
     assert lab.content(file) == data
 
 
-def test_a_closed_file_whose_bytes_are_lost_is_what_it_was(lab: DataLab) -> None:
+def refused_at_close(lab: DataLab) -> FileData:
+    """A closed file of which block 1 is stored, and block 0 is not."""
     file = lab.create(b"f")
     lab.write(file, 0, b"inline")
     lab.fsync(file)
@@ -134,6 +135,37 @@ def test_a_closed_file_whose_bytes_are_lost_is_what_it_was(lab: DataLab) -> None
     lab.store.fault = fails("write", ENOSPC)
     lab.data.close(file)
     lab.quiet()
+    return file
+
+
+def test_the_bytes_of_a_closed_file_are_tried_again_until_they_are_stored(lab: DataLab) -> None:
+    file = refused_at_close(lab)
+    for seconds in range(1, 20):
+        lab.data.tick(seconds << 50)
+        lab.quiet()
+    again = lab.open(b"f")
+    assert again is file
+    assert lab.content(again) == b"inline" + bytes(4) + BLOCK * 3
+    lab.data.close(again)
+    lab.quiet()
+    lab.store.fault = works
+    lab.data.tick(20 << 50)
+    lab.quiet()
+    assert lab.lost == []
+    later = lab.open(b"f")
+    assert later is not file
+    assert lab.content(later) == b"inline" + bytes(4) + BLOCK * 3
+    lab.data.close(later)
+    lab.quiet()
+    lab.run_blocking(lab.data.settle)
+    lab.check_at_rest()
+
+
+def test_bytes_that_cannot_be_stored_at_the_end_are_lost_and_the_file_is_what_it_was(lab: DataLab) -> None:
+    file = refused_at_close(lab)
+    with pytest.raises(OSError) as told:
+        lab.run_blocking(lab.data.drain)
+    assert told.value.errno == ENOSPC
     assert lab.lost == [file.ino]
     lab.store.fault = works
     lab.run_blocking(lab.data.settle)

@@ -57,6 +57,8 @@ log = logging.getLogger(__name__)
 
 #: How long written bytes may wait for company.
 FLUSH_AFTER_NS = 1_000_000_000
+#: ... and how much longer after the store refused them.
+RETRY_AFTER_NS = 2_000_000_000
 #: An Unsettle covers this many blocks more than it must, so that a growing file needs few of them.
 UNSETTLE_AHEAD_BLOCKS = 16
 SETTLE_BATCH = 1000
@@ -441,24 +443,20 @@ class DataPath:
 
     def _block_failed(self, file: FileData, index: int, error: BaseException) -> None:
         """The bytes stay buffered, to be tried again."""
-        log.warning("inode %d: %s not stored: %s", file.ino, object_name(file.ino, index), error)
         self._failed(file, error)
         before = file.buffer.cost_bytes
         file.buffer.failed(index)
         self._dirty_bytes += file.buffer.cost_bytes - before
 
     def _failed(self, file: FileData, error: BaseException) -> None:
-        """The round under way has failed; its end says what becomes of it."""
+        """The round under way has failed. What is buffered stays so and is tried again, for as long as it takes."""
+        if not file.failing:
+            log.warning("inode %d: written bytes are not stored yet, and will be tried again: %s", file.ino, error)
         file.round_failed = True
         file.error = file.failing = error.errno if isinstance(error, OSError) and error.errno else EIO
 
-    def _end_failed_round(self, file: FileData) -> None:
-        self._fail_waiters(file)
-        if file.opens == 0:
-            self._lose(file)
-
     def _lose(self, file: FileData) -> None:
-        """Nobody has the file open any more, and its bytes cannot be stored: it is again as the metadata has it."""
+        """The end has come, and its bytes cannot be stored: the file is again as the metadata has it."""
         log.error("inode %d: written bytes are lost: %s", file.ino, os.strerror(file.failing))
         file.error = file.failing = 0
         self._forget_bytes(file)
@@ -525,7 +523,7 @@ class DataPath:
             except OSError as error:
                 self._failed(file, error)
         if file.round_failed:
-            self._end_failed_round(file)
+            self._fail_waiters(file)
             return
         file.failing = 0
         if dirty is None:
@@ -544,7 +542,7 @@ class DataPath:
                 self._publish(file, file.size, content or None)
             except OSError as error:
                 self._failed(file, error)
-                self._end_failed_round(file)
+                self._fail_waiters(file)
                 return
             file.failing = 0
             before = file.buffer.cost_bytes
@@ -900,7 +898,7 @@ class DataPath:
         with self._lock:
             for file in list(self._files.values()):
                 if file.changed and now_ns - file.unpublished_since_ns >= FLUSH_AFTER_NS:
-                    file.unpublished_since_ns = now_ns
+                    file.unpublished_since_ns = now_ns + (RETRY_AFTER_NS if file.failing else 0)
                     self._start_flush(file)
 
     def _look_at_space(self) -> None:
