@@ -316,7 +316,7 @@ def test_many_wait_for_a_file_whose_exclusive_operation_is_queued_behind_them(la
     lab.data.flush(file)
     lab.write(file, 0, b"again")
     waiting = [lab.data.sync_all() for _ in range(20)]
-    waiting += [lab.data.when_clean(file, lambda: None) for _ in range(20)]
+    waiting += [lab.data.when_stored(file, lambda: None) for _ in range(20)]
     cut = lab.data.set_size(SetAttributes(file.ino, size=10))
     for answer in [*waiting, cut]:
         lab.wait(answer)
