@@ -17,7 +17,7 @@ import lmdb
 import pytest
 
 from loligo_mds.core.tables import Table
-from loligo_mds.store import lmdb_tables, shard_store
+from loligo_mds.store import journal, lmdb_tables, shard_store
 from loligo_mds.store.errors import (
     FormatTooNew,
     JournalCorrupt,
@@ -25,6 +25,7 @@ from loligo_mds.store.errors import (
     NotOurs,
     NoVolume,
     StoreError,
+    StoreFull,
     TablesMissing,
     VolumeBusy,
     VolumeExists,
@@ -499,4 +500,65 @@ def test_a_failed_checkpoint_on_a_full_journal_folder_goes_on(folder: Path, monk
     monkeypatch.undo()
     assert store.checkpoint()
     assert store.get(1, b"7") == b"w"
+    store.close()
+
+
+@pytest.mark.parametrize("crash", [True, False])
+def test_an_old_segment_that_cannot_be_removed_stays_for_now(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, crash: bool
+) -> None:
+    store = ShardStore.open(str(folder))
+    while store._journal.allocated < 3 * journal.PIECE_BYTES:
+        take(store, [(1, b"large", os.urandom(900_000))])
+    old = segment(folder)
+    unlink = os.unlink
+
+    def refuse(path: str) -> None:
+        if path.endswith(".segment"):
+            raise PermissionError(1, "not permitted", path)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert store.checkpoint()
+    assert old.exists()
+    assert "stays for now" in caplog.text
+    for number in range(6):
+        take(store, [(1, b"%d" % number, bytes(900_000))])
+        assert store._journal.free_bytes >= 0, "a step was let in where the journal had no space"
+    if crash:
+        abandon(store)
+        store = ShardStore.open(str(folder))
+        assert old.exists()
+    monkeypatch.undo()
+    take(store, [(1, b"last", b"row")])
+    assert store.checkpoint()
+    assert not old.exists()
+    segment(folder)
+    store.close()
+    store = ShardStore.open(str(folder))
+    assert store.get(1, b"5") == bytes(900_000)
+    assert store.get(1, b"last") == b"row"
+    store.close()
+
+
+def test_without_another_file_there_is_no_room_and_nothing_is_broken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ShardStore.open(str(folder))
+    take(store, [(1, b"a", b"1")])
+    assert store.checkpoint()
+    opening = os.open
+
+    def refuse(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(28, "no inodes left", path)
+        return opening(path, flags, mode)
+
+    (folder / "journal" / "spare").unlink()
+    store._free_until = -1
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StoreFull):
+        take(store, [(1, b"a", b"2")])
+    monkeypatch.undo()
+    take(store, [(1, b"a", b"3")])
     store.close()

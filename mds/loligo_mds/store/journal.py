@@ -399,12 +399,18 @@ class Journal:
         return size
 
     def _remove_leftovers(self) -> None:
-        """Segments of before the last checkpoint, or prepared for one that did not come."""
-        for first, path in _segments(self._folder):
-            if first != self._first:
-                failpoint("journal.discard.before")
-                os.unlink(path)
-                failpoint("journal.discard.after")
+        """Segments of before the last checkpoint, or prepared for one that did not come.
+
+        They do no harm, see `verify_journal`: what cannot be removed waits for the next checkpoint, or the next open.
+        """
+        try:
+            for first, path in _segments(self._folder):
+                if first != self._first:
+                    failpoint("journal.discard.before")
+                    os.unlink(path)
+                    failpoint("journal.discard.after")
+        except OSError as error:
+            log.warning("%s: a segment that is not needed any more stays for now: %s", self._folder, error)
 
     def close(self) -> None:
         with self._sync_lock:
@@ -548,13 +554,11 @@ class Journal:
             os.close(self._fd)
             self._fd, self._next_fd = self._next_fd, -1
             self.synced = self.position
-        old, self._first = self._first, self._next_first
+        self._first = self._next_first
         self._seed = _seed(self._uuid, self._first)
         self.offset = FIRST_RECORD
         self.allocated = os.fstat(self._fd).st_size
-        failpoint("journal.discard.before")
-        os.unlink(segment_path(self._folder, old))
-        failpoint("journal.discard.after")
+        self._remove_leftovers()
 
     def read(self) -> Tail:
         """What has been appended since the last checkpoint."""
@@ -578,20 +582,24 @@ def create_journal(folder: str, volume_uuid: bytes) -> None:
 
 
 def make_spare(folder: str) -> bool:
-    """A spare is complete or absent. False if the disk is full."""
+    """A spare is complete or absent. False if the disk is full, or there is another obstacle."""
     new = f"{folder}/{_SPARE}.new"
     failpoint("journal.spare.before")
-    fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        failpoint("journal.spare.created")
-        complete = _allocate(fd, 0, PIECE_BYTES)
-    finally:
-        os.close(fd)
-    if complete:
-        os.rename(new, f"{folder}/{_SPARE}")
-        failpoint("journal.spare.after")
-    else:
-        os.unlink(new)
+        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            failpoint("journal.spare.created")
+            complete = _allocate(fd, 0, PIECE_BYTES)
+        finally:
+            os.close(fd)
+        if complete:
+            os.rename(new, f"{folder}/{_SPARE}")
+            failpoint("journal.spare.after")
+        else:
+            os.unlink(new)
+    except OSError as error:
+        log.info("no spare segment: %s", error)
+        return False
     return complete
 
 

@@ -216,14 +216,15 @@ class LmdbTables:
         if missing_bytes <= 0:
             return True
         failpoint("tables.room.before")
-        fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            # More than is missing, so that a growing volume does not come back at every checkpoint.
-            os.posix_fallocate(fd, file_bytes, missing_bytes + ROOM_BYTES // 2)
+            fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                # More than is missing, so that a growing volume does not come back at every checkpoint.
+                os.posix_fallocate(fd, file_bytes, missing_bytes + ROOM_BYTES // 2)
+            finally:
+                os.close(fd)
         except OSError:
             return False
-        finally:
-            os.close(fd)
         failpoint("tables.room.after")
         return True
 
