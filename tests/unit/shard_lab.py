@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from loligo_mds.core.effects import AppendJournal, Effect, RemoveObjects, Reply
+from loligo_mds.core.effects import AppendJournal, Effect, RemoveObjects, Repeat, Reply
 from loligo_mds.core.events import Event, SessionOpened, Submitted
 from loligo_mds.core.invariants import check_shard
 from loligo_mds.core.requests import CHANGING, Create, Lookup, Request
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.core.tables import Table, Write
+from loligo_mds.store.journal import MAX_RECORD_BYTES
 from loligo_mds.store.memory_tables import MemoryTables
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
@@ -38,6 +39,11 @@ def replayed(journal: list[list[Write]]) -> MemoryTables:
     return tables
 
 
+def record_bytes(writes: list[Write]) -> int:
+    """What the journal needs for them, see the format there."""
+    return 37 + sum(7 + len(key) + len(value or b"") for _, key, value in writes)
+
+
 class ShardLab:
     """Takes events and requests; time goes up by one ns with each."""
 
@@ -58,6 +64,8 @@ class ShardLab:
         self._check_order(effects)
         records = [effect.writes for effect in effects if isinstance(effect, AppendJournal)]
         assert len(records) <= 1, "one step, one record"
+        for writes in records:
+            assert record_bytes(writes) <= MAX_RECORD_BYTES and len(writes) <= 0xFFFF, "more than the journal takes"
         assert bool(records) or before == after, "tables changed, and the journal knows nothing of it"
         self.journal += records
         reply = effects[-1] if effects and isinstance(effects[-1], Reply) else None
@@ -68,9 +76,16 @@ class ShardLab:
         assert check_shard(self.tables) == []
         return effects
 
+    def whole_event(self, event: Event) -> list[list[Effect]]:
+        """The effects of each of the steps that `event` takes."""
+        steps = [self.event(event)]
+        while steps[-1] and isinstance(steps[-1][-1], Repeat):
+            steps.append(self.event(steps[-1][-1].event))
+        return steps
+
     def _check_order(self, effects: list[Effect]) -> None:
         """The record, then what must not happen before it is durable."""
-        rank = {AppendJournal: 0, RemoveObjects: 1, Reply: 2}
+        rank = {AppendJournal: 0, RemoveObjects: 1, Reply: 2, Repeat: 2}
         ranks = [rank[type(effect)] for effect in effects]
         assert ranks == sorted(ranks)
         if RemoveObjects in map(type, effects):

@@ -1,13 +1,17 @@
 """Sessions: each request is applied exactly once, and what nobody holds any more goes."""
 
 import errno
+from itertools import product
 
 import pytest
 
-from loligo_mds.core.events import SessionEnded, SessionOpened, ShardRestarted
+from loligo_mds.core import limits
+from loligo_mds.core.effects import AppendJournal, Effect, RemoveObjects, Repeat
+from loligo_mds.core.events import Event, SessionEnded, SessionOpened, ShardRestarted
 from loligo_mds.core.requests import (
     Close,
     Create,
+    CreateUnnamed,
     GetAttributes,
     Link,
     Lookup,
@@ -25,8 +29,9 @@ from loligo_mds.core.requests import (
     Unsettle,
 )
 from loligo_mds.core.tables import Table
+from loligo_mds.store.journal import MAX_RECORD_BYTES
 from loligo_wire.ids import ROOT_INO
-from unit.shard_lab import DIRECTORY, FILE, ShardLab, rows
+from unit.shard_lab import DIRECTORY, FILE, ShardLab, record_bytes, rows
 
 R = int(ROOT_INO)
 
@@ -213,3 +218,139 @@ def test_a_restart_forgets_sessions_that_did_not_survive(lab: ShardLab) -> None:
     assert (stored_replies(lab, 1), stored_replies(lab, 2)) == ([], [1])
     assert lab.reply(RecordAccess(R, 9), 1, sequence=1).errno == 0
     assert lab.ask(GetAttributes(R)).atime_ns == 9
+
+
+# -- steps have an end ----------------------------------------------------------------------------------------------
+
+
+def removed(steps: list[list[Effect]]) -> list[int]:
+    return [effect.ino for effects in steps for effect in effects if isinstance(effect, RemoveObjects)]
+
+
+def orphans_in_objects(lab: ShardLab, count: int, session: int = 1) -> list[int]:
+    inos = [orphan(lab, session) for _ in range(count)]
+    for ino in inos:
+        lab.ask(Publish(ino, 9000, 1), session)
+    return inos
+
+
+@pytest.mark.parametrize("limit", [1, 4, 7])
+def test_a_restart_takes_as_many_steps_as_it_needs(lab: ShardLab, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr("loligo_mds.core.sessions.STEP_WRITES_MAX", limit)
+    inos = orphans_in_objects(lab, 10)
+    for session in (1, 2, 3):
+        for number in range(1, 6):
+            lab.reply(RecordAccess(R, 1), session, sequence=number)
+    lab.restarted()
+    steps = lab.whole_event(ShardRestarted())
+    assert removed(steps) == inos
+    assert len(steps) > 5
+    for table in (Table.ORPHAN, Table.SESSION, Table.REPLY):
+        assert not list(lab.tables.scan(table, b""))
+
+
+@pytest.mark.parametrize("limit", [1, 4, 7])
+def test_a_crash_between_two_steps_loses_nobody(lab: ShardLab, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr("loligo_mds.core.sessions.STEP_WRITES_MAX", limit)
+    inos = orphans_in_objects(lab, 10, session=2)
+    for number in range(1, 10):
+        lab.reply(RecordAccess(R, 1), session=2, sequence=number)
+    steps = []
+    event: Event = SessionEnded(2)
+    while True:
+        steps.append(lab.event(event))
+        if not steps[-1] or not isinstance(steps[-1][-1], Repeat):
+            break
+        lab.restarted()
+        event = ShardRestarted()
+    assert removed(steps) == inos
+    assert not list(lab.tables.scan(Table.REPLY, b"")) and not list(lab.tables.scan(Table.SESSION, b""))
+
+
+@pytest.mark.parametrize("limit", [1, 4, 7])
+def test_the_end_of_a_session_takes_as_many_steps_as_it_needs(
+    lab: ShardLab, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr("loligo_mds.core.sessions.STEP_WRITES_MAX", limit)
+    lab.event(SessionOpened(2))
+    kept = orphan(lab, 1)
+    inos = orphans_in_objects(lab, 10, session=2)
+    named = [lab.reply(Create(R, b"f%d" % number, FILE, 1, 2, hold=True), 2).value.ino for number in range(10)]
+    for number in range(1, 10):
+        lab.reply(RecordAccess(R, 1), session=2, sequence=number)
+    steps = lab.whole_event(SessionEnded(2))
+    assert sorted(removed(steps)) == inos
+    assert len(steps) > 5
+    assert not stored_replies(lab, 2)
+    assert lab.ask(GetAttributes(kept)).nlink == 0, "session 1 has it open"
+    for ino in named:
+        lab.refused(Close(ino), errno.ENOENT, session=2)
+    lab.ask(Unlink(R, b"f0"))
+    lab.refused(GetAttributes(named[0]), errno.ENOENT)
+
+
+def test_steps_without_a_write_come_to_an_end(lab: ShardLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loligo_mds.core.sessions.STEP_WRITES_MAX", 4)
+    inos = [lab.make(b"f%d" % number, hold=True) for number in range(10)]
+    lab.whole_event(SessionEnded(1))
+    for ino in inos:
+        lab.refused(Close(ino), errno.ENOENT)
+
+
+def fill_with_xattrs(lab: ShardLab, ino: int) -> int:
+    """As many as there may be, by the shortest names; how many that is. Straight into the tables: they are thousands."""
+    lab.ask(SetXattr(ino, b"user.\1", b""))
+    count, used = 1, len(b"user.\1") + 1
+    for length in (1, 2):
+        for letters in product(range(1, 256), repeat=length):
+            name = b"user." + bytes(letters)
+            if name == b"user.\1":
+                continue
+            if used + len(name) + 1 > limits.XATTR_LIST_MAX_BYTES:
+                lab.refused(SetXattr(ino, name, b""), errno.ENOSPC)
+                return count
+            write = (Table.XATTR, ino.to_bytes(8) + name, b"")
+            lab.tables.put(*write)
+            lab.journal.append([write])
+            count, used = count + 1, used + len(name) + 1
+    raise AssertionError("there are more short names")
+
+
+def test_the_largest_step_fits_a_record(lab: ShardLab) -> None:
+    """The inodes before the last one have long names of xattrs, the last one has as many xattrs as fit."""
+    inos = [lab.ask(CreateUnnamed(R, FILE, 1, 2)).ino for _ in range(9)]
+    for ino in inos[:-1]:
+        for number in range(limits.XATTR_LIST_MAX_BYTES // 256):
+            name = b"user.%03d" % number
+            lab.ask(SetXattr(ino, name.ljust(limits.XATTR_NAME_MAX_BYTES, b"x"), b""))
+    count = fill_with_xattrs(lab, inos[-1])
+    assert 8000 < count < 8300
+    lab.restarted()
+    steps = lab.whole_event(ShardRestarted())
+    assert len(steps) == 2
+    first = steps[0][0]
+    assert isinstance(first, AppendJournal)
+    assert len(first.writes) >= limits.STEP_WRITES_MAX
+    sizes = [record_bytes(effects[0].writes) for effects in steps if isinstance(effects[0], AppendJournal)]
+    assert max(sizes) > 400_000
+    assert limits.STEP_WRITES_MAX * 270 + 200_000 < MAX_RECORD_BYTES
+
+
+def test_one_step_forgets_so_many_answers_and_no_more(lab: ShardLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loligo_mds.core.sessions.FORGOTTEN_REPLIES_MAX", 3)
+    for number in range(1, 11):
+        lab.reply(RecordAccess(R, number), sequence=number)
+    left = []
+    for number in range(11, 15):
+        lab.reply(RecordAccess(R, number), sequence=number, acknowledged=10)
+        left.append(stored_replies(lab)[0])
+    assert left == [4, 7, 10, 11]
+    assert lab.reply(RecordAccess(R, 2), sequence=2).errno == errno.EINVAL
+
+
+def test_more_inodes_than_one_step_takes_cannot_be_settled(lab: ShardLab) -> None:
+    f = lab.make(b"f")
+    lab.ask(Unsettle(f, 9000))
+    lab.refused(Settle([f] * (limits.SETTLE_MAX + 1)), errno.EINVAL)
+    lab.ask(Settle([f] * limits.SETTLE_MAX))
+    assert not list(lab.tables.scan(Table.UNSETTLED, b""))

@@ -7,6 +7,7 @@
 4. A request first checks everything that can refuse it, then changes tables: a refusal leaves no trace.
 5. Refusals (ENOENT, EEXIST …) are answers. A broken invariant is `InvariantBroken`: it stops the shard.
 6. Values handed out are snapshots: the core never changes an `Attributes` that it has given away.
+7. A step is bounded, so that its record fits the journal: requests by `limits`, the other events by `Repeat`.
 
 Where to look: `shard` (events to handlers), `namespace` (names), `inodes` (attributes), `content` (sizes, inline data,
 what objects may exist), `xattrs` (and ACLs), `sessions` (exactly once, who holds what open), `state` (tables, write

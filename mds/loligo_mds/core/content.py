@@ -15,7 +15,7 @@ shrinking `SetAttributes` by itself, and the removal of an inode by itself. When
 from errno import EFBIG, EINVAL, ENOENT
 from struct import Struct
 
-from loligo_mds.core.limits import FILE_MAX_BYTES, INLINE_MAX_BYTES
+from loligo_mds.core.limits import FILE_MAX_BYTES, INLINE_MAX_BYTES, SETTLE_MAX
 from loligo_mds.core.requests import ListUnsettled, Publish, ReadInline, Settle, Unsettle
 from loligo_mds.core.state import Refused, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
@@ -57,6 +57,8 @@ def unsettle(state: ShardState, request: Unsettle, now_ns: int) -> None:
 
 
 def settle(state: ShardState, request: Settle, now_ns: int) -> None:
+    if len(request.inos) > SETTLE_MAX:
+        raise Refused(EINVAL)
     for ino in request.inos:
         key = ino_key(ino)
         if state.tables.get(_UNSETTLED, key) is not None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from loligo_mds.core.events import Event
 from loligo_mds.core.tables import Write
 
 
@@ -32,4 +33,11 @@ class Reply:
     errno: int = 0
 
 
-Effect = AppendJournal | RemoveObjects | Reply
+@dataclass(slots=True)
+class Repeat:
+    """Last effect of a step that could not do all at once: give the shard `event` again, before any other."""
+
+    event: Event
+
+
+Effect = AppendJournal | RemoveObjects | Reply | Repeat

@@ -15,3 +15,11 @@ INODE_CACHE_MAX = 8192
 LISTING_PAGE_MAX = 1024
 #: Replies kept for a session that does not acknowledge them.
 UNACKNOWLEDGED_REPLIES_MAX = 65536
+#: Replies that one step forgets, once they are acknowledged.
+FORGOTTEN_REPLIES_MAX = 1024
+#: Inodes of one `Settle`.
+SETTLE_MAX = 4096
+#: A step that clears up after a session, and has made so many writes, leaves the rest to the next one. Its record stays
+#: below the journal's limit (1 MiB, 65,535 writes): a row that goes takes at most 270 bytes of it, and the last inode that
+#: it begins with has at most some 8,200 xattrs, 180 KiB, because their names fit XATTR_LIST_MAX_BYTES.
+STEP_WRITES_MAX = 2000

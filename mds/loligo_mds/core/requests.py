@@ -212,7 +212,7 @@ class Publish:
 
 @dataclass(slots=True)
 class Settle:
-    """Objects and sizes of these inodes agree again, durably. -> None"""
+    """Objects and sizes of these inodes, at most SETTLE_MAX, agree again, durably. -> None"""
 
     inos: list[int]
 

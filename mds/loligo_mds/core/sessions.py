@@ -8,14 +8,18 @@ A changing request answers with an inode or with nothing, so an answer is stored
 Holds are in memory only. After a restart every session states its holds anew; those that do not survive
 have let go, so inodes without a name that nobody can hold any more are removed. While a session that survived is
 there, it may still state a hold, so nothing is removed for want of one before the last session has ended.
+
+A session, or a crash, can leave any number of inodes and answers behind, and the record of one step has an end. So
+`end_session` and `restart` do a step's worth and say whether that was all; done again, they go on where they were.
 """
 
 from errno import EISDIR, ENOENT
+from itertools import islice
 from struct import Struct
 from typing import Any
 
 from loligo_mds.core import inodes
-from loligo_mds.core.limits import UNACKNOWLEDGED_REPLIES_MAX
+from loligo_mds.core.limits import FORGOTTEN_REPLIES_MAX, STEP_WRITES_MAX, UNACKNOWLEDGED_REPLIES_MAX
 from loligo_mds.core.requests import Close, Open
 from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
@@ -78,39 +82,60 @@ def open_session(state: ShardState, session: int) -> None:
     state.session_holds.setdefault(session, {})
 
 
-def end_session(state: ShardState, session: int) -> None:
-    mine = state.session_holds.pop(session, {})
-    for ino in list(mine):
+def _is_full(state: ShardState) -> bool:
+    """This step has done enough. Never true of one that has done nothing."""
+    return len(state.writes) >= STEP_WRITES_MAX
+
+
+def end_session(state: ShardState, session: int) -> bool:
+    """False: do it again, something is left."""
+    mine = state.session_holds.get(session, {})
+    for ino in list(islice(mine, STEP_WRITES_MAX)):
+        if _is_full(state):
+            return False
         while ino in mine:
             _let_go(state, mine, ino)
+    if mine:
+        return False
     prefix = _SESSION.pack(session)
-    for key in [key for key, _ in state.scan_prefix(Table.REPLY, prefix)]:
+    for key in [key for key, _ in islice(state.scan_prefix(Table.REPLY, prefix), STEP_WRITES_MAX)]:
+        if _is_full(state):
+            return False
         state.delete(Table.REPLY, key)
+    if next(state.scan_prefix(Table.REPLY, prefix), None) is not None:
+        return False
+    # The last of its rows: as long as it is there, a restart finds what is left of the session.
     if state.tables.get(Table.SESSION, prefix) is not None:
         state.delete(Table.SESSION, prefix)
-    if not state.session_holds:
-        _remove_orphans(state)
+    state.session_holds.pop(session, None)
+    return bool(state.session_holds) or _remove_orphans(state)
 
 
-def restart(state: ShardState, surviving: tuple[int, ...]) -> None:
-    """After recovery. While sessions survive, orphans wait for them: `end_session` of the last one removes the rest."""
+def restart(state: ShardState, surviving: tuple[int, ...]) -> bool:
+    """After recovery. While sessions survive, orphans wait for them: `end_session` of the last one removes the rest.
+
+    False: do it again, something is left.
+    """
     for session in surviving:
         open_session(state, session)
     for key, _ in list(state.tables.scan(Table.SESSION, b"")):
         session = ino_of_key(key)[0]
-        if session not in surviving:
-            end_session(state, session)
-    if not surviving:
-        _remove_orphans(state)
+        if session not in surviving and (_is_full(state) or not end_session(state, session)):
+            return False
+    return bool(surviving) or _remove_orphans(state)
 
 
-def _remove_orphans(state: ShardState) -> None:
-    for key, _ in list(state.tables.scan(Table.ORPHAN, b"")):
+def _remove_orphans(state: ShardState) -> bool:
+    """Whether none is left."""
+    for key in [key for key, _ in islice(state.tables.scan(Table.ORPHAN, b""), STEP_WRITES_MAX)]:
+        if _is_full(state):
+            return False
         ino = ino_of_key(key)[0]
         attributes = state.find_inode(ino)
         if attributes is None:
             raise InvariantBroken(f"orphan {ino} has no inode")
         _remove_orphan(state, attributes)
+    return next(state.tables.scan(Table.ORPHAN, b""), None) is None
 
 
 # -- exactly once ---------------------------------------------------------------------------------------------------
@@ -138,10 +163,10 @@ def store_answer(state: ShardState, session: int, sequence: int, acknowledged: i
     state.put(Table.REPLY, _REPLY_KEY.pack(session, sequence), _ANSWER.pack(errno, ino) + record)
     state.put(Table.SESSION, _SESSION.pack(session), _SESSION.pack(sequence))
     forgotten = max(acknowledged, sequence - UNACKNOWLEDGED_REPLIES_MAX)
-    done = []
+    done: list[bytes] = []
     for key, _ in state.tables.scan(Table.REPLY, _REPLY_KEY.pack(session, 0)):
         owner, number = _REPLY_KEY.unpack(key)
-        if owner != session or number > forgotten:
+        if owner != session or number > forgotten or len(done) == FORGOTTEN_REPLIES_MAX:
             break
         done.append(key)
     for key in done:

@@ -6,7 +6,7 @@ from stat import S_IFDIR
 from typing import Any
 
 from loligo_mds.core import content, inodes, namespace, requests, sessions, xattrs
-from loligo_mds.core.effects import AppendJournal, Effect, Reply
+from loligo_mds.core.effects import AppendJournal, Effect, Repeat, Reply
 from loligo_mds.core.events import (
     Event,
     SessionEnded,
@@ -58,15 +58,16 @@ class Shard:
         if type(event) is Submitted:
             return self._submitted(now_ns, event)
         state = self.state
+        complete = True
         if type(event) is SessionOpened:
             sessions.open_session(state, event.session)
         elif type(event) is SessionEnded:
-            sessions.end_session(state, event.session)
+            complete = sessions.end_session(state, event.session)
         elif type(event) is ShardRestarted:
-            sessions.restart(state, event.surviving)
+            complete = sessions.restart(state, event.surviving)
         else:
             raise TypeError(f"no such event: {event!r}")
-        return self._effects(None)
+        return self._effects(None if complete else Repeat(event))
 
     def _submitted(self, now_ns: int, event: Submitted) -> list[Effect]:
         state = self.state
@@ -112,7 +113,7 @@ class Shard:
             return Reply(event.session, event.sequence, None, EINVAL)
         return Reply(event.session, event.sequence, answer[1], answer[0])
 
-    def _effects(self, reply: Reply | None) -> list[Effect]:
+    def _effects(self, last: Reply | Repeat | None) -> list[Effect]:
         state = self.state
         effects: list[Effect] = []
         writes = state.take_writes()
@@ -121,8 +122,8 @@ class Shard:
         if state.effects:
             effects += state.effects
             state.effects = []
-        if reply is not None:
-            effects.append(reply)
+        if last is not None:
+            effects.append(last)
         return effects
 
 

@@ -3,6 +3,9 @@
 Pages of a mapped file that were read once count as this process's memory until the kernel needs them, which on a large
 machine is never; an operator sees a process that only grows. The pages themselves belong to the page cache: dropping
 them from the process costs a minor fault each when they are needed again, and no I/O.
+
+The kernel is told addresses that were looked up just before. Whoever calls this sees to it that the file's mappings stay
+in their places meanwhile (for the tables: with the lock of the core): what is mapped there instead could lose its content.
 """
 
 import ctypes
@@ -21,7 +24,10 @@ def mapped_file_bytes() -> int:
 
 
 def drop_mapped_pages(path: str) -> None:
-    """Take the pages of the shared, read-only mappings of the file at `path` out of this process."""
+    """Take the pages of the shared, read-only mappings of the file at `path` out of this process.
+
+    None of them may come or go while this runs.
+    """
     wanted = os.fsencode(os.path.realpath(path))
     with open("/proc/self/maps", "rb") as file:
         lines = file.readlines()

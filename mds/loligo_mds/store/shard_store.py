@@ -312,7 +312,10 @@ class ShardStore:
             os.close(self._lock_fd)
 
     def trim_memory(self) -> None:
-        """Once the tables' pages take up much of this process's memory, give them back. Any thread, without the lock."""
+        """Once the tables' pages take up much of this process's memory, give them back.
+
+        Under the lock, as all else here: a checkpoint may put the map in another place.
+        """
         if mapped_file_bytes() > MAPPED_LIMIT_BYTES:
             drop_mapped_pages(f"{self._folder}/tables.mdb")
 
