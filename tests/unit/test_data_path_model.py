@@ -41,11 +41,14 @@ class Run:
     def __init__(self, seed: int, store: ScriptedObjects) -> None:
         self.random = Random(seed)
         self.order = Random(seed)
-        self.lab = DataLab(store, choose=self.order)
+        self.lab = self.make_lab(store)
         #: What was done, for whoever looks into a failure.
         self.story: list[str] = []
         self.files: list[ModelFile] = []
         self.next_name = 0
+
+    def make_lab(self, store: Any) -> DataLab:
+        return DataLab(store, choose=self.order)
 
     # -- operations -------------------------------------------------------------------------------------------------
 
