@@ -22,6 +22,8 @@ MASK = 0x10
 OTHER = 0x20
 _ONCE = (USER_OBJ, GROUP_OBJ, OTHER)
 _NAMED = (USER, GROUP)
+#: The id of an entry that is about nobody by name.
+_NO_ID = 0xFFFFFFFF
 
 #: tag, permissions (rwx bits), id
 Entry = tuple[int, int, int]
@@ -36,7 +38,10 @@ def decode(value: bytes) -> list[Entry]:
         raise AclInvalid("length")
     if _HEADER.unpack_from(value)[0] != _VERSION:
         raise AclInvalid("version")
-    entries: list[Entry] = list(_ENTRY.iter_unpack(value[_HEADER.size :]))
+    entries: list[Entry] = [
+        (tag, permissions, who if tag in _NAMED else _NO_ID)
+        for tag, permissions, who in _ENTRY.iter_unpack(value[_HEADER.size :])
+    ]
     tags = [tag for tag, _, _ in entries]
     if not entries:
         return entries

@@ -1,5 +1,6 @@
 """A disk that fills up, under the data or under the metadata: an error, no harm, and work goes on once there is room."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from loligo_lab.errnos import refused
-from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
+from loligo_lab.mounts import LabMount, MountFailed, assert_sound, make_lab_volume
 from loligo_lab.system_calls import fallocate
 
 MIB = 1 << 20
@@ -87,7 +88,35 @@ def test_no_space_tells_who_closes(scratch: Path, small_disk: Path, transport: s
         source.write_bytes(os.urandom(30 * MIB))
         copied = subprocess.run(["cp", source, mount.path / "copy"], capture_output=True, text=True, check=False)
         assert copied.returncode != 0 and "No space left" in copied.stderr
+        # What did not fit is kept and tried again for as long as the mount lives, and its end says what became of it.
+        with pytest.raises(MountFailed, match=LOST):
+            mount.unmount()
     assert_sound(volume)
+
+
+def test_what_did_not_fit_is_stored_once_there_is_room(scratch: Path, small_disk: Path, transport: str) -> None:
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
+    content = os.urandom(12 * MIB)
+    with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(bytes(16 * MIB))
+        with contextlib.suppress(OSError):  # told at a write or at the close, or not yet
+            (mount.path / "f").write_bytes(content)
+        written = (mount.path / "f").stat().st_size
+        assert (mount.path / "f").read_bytes() == content[:written]
+        ballast.unlink()
+        fd = os.open(mount.path / "f", os.O_WRONLY)
+        try:
+            with contextlib.suppress(OSError):  # of the first try
+                os.fsync(fd)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        mount.unmount()
+        assert_sound(volume)
+        mount.start()
+        assert (mount.path / "f").read_bytes() == content[:written]
 
 
 def test_no_space_for_metadata(scratch: Path, small_disk: Path, transport: str) -> None:

@@ -171,9 +171,10 @@ def test_what_is_an_acl_and_what_is_not(folder: Path, value: bytes, name: bytes)
 
 
 def test_the_layout_of_an_acl() -> None:
-    entries = [(USER_OBJ, 7, 0), (USER, 6, 1000), (GROUP_OBJ, 5, 0), (MASK, 4, 0), (OTHER, 1, 0)]
+    nobody = 0xFFFFFFFF  # the kernel's id for entries that name nobody
+    entries = [(USER_OBJ, 7, nobody), (USER, 6, 1000), (GROUP_OBJ, 5, nobody), (MASK, 4, nobody), (OTHER, 1, nobody)]
     value = bytes.fromhex(
-        "02000000 0100070000000000 02000600e8030000 0400050000000000 1000040000000000 2000010000000000"
+        "02000000 01000700ffffffff 02000600e8030000 04000500ffffffff 10000400ffffffff 20000100ffffffff"
     )
     assert acl.encode(entries[::-1]) == value
     assert acl.decode(value) == entries

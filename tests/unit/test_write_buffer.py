@@ -102,13 +102,17 @@ class Buffer(RuleBasedStateMachine):
         assert bool(buffer) == bool(self.dirty or self.in_flight)
         assert buffer.has_dirty == bool(self.dirty)
         assert buffer.in_flight == len(self.handed_out)
-        assert buffer.first_dirty == min(self.dirty, default=None)
+        assert buffer.first_unstored == min([*self.dirty, *self.in_flight], default=None)
+        flying = {at // block for at in self.in_flight}
+        touched = flying | {at // block for at in self.dirty}
+        assert buffer.landings() == {
+            index: (index in flying) + bool(self.block_of(self.dirty, index)) for index in touched
+        }
         dirty = {at // block for at in self.dirty}
         assert buffer.ready_blocks() == sorted(dirty - self.handed_out.keys())
         whole = [index for index in dirty if len(self.block_of(self.dirty, index)) == block]
         complete = sorted(index for index in whole if index not in self.handed_out)
-        assert sorted(buffer.complete_blocks()) == complete
-        assert [index for index in range(30) if buffer.is_complete(index)] == complete
+        assert [index for index in range(200) if buffer.is_complete(index)] == complete
 
 
 TestBuffer = Buffer.TestCase

@@ -143,16 +143,8 @@ class WriteBuffer:
                         found += [(base + low, data) for low, data in runs.pieces(start, start + piece)]
         return found
 
-    def complete_blocks(self) -> list[int]:
-        """Dirty blocks that nothing is left to be added to: full, and not in flight."""
-        block = self.block_bytes
-        return [
-            index
-            for index, runs in self._dirty.items()
-            if len(runs.starts) == 1 and len(runs.data[0]) == block and index not in self._in_flight
-        ]
-
     def is_complete(self, index: int) -> bool:
+        """Nothing is left to be added to the dirty block: it is full, and not in flight."""
         runs = self._dirty.get(index)
         return (
             runs is not None
@@ -203,10 +195,20 @@ class WriteBuffer:
             whole[low - offset : low - offset + len(data)] = data
         return whole
 
+    def landings(self) -> dict[int, int]:
+        """How often each block must be written until the store has all that is buffered now."""
+        needed = dict.fromkeys(self._in_flight, 1)
+        for index in self._dirty:
+            needed[index] = needed.get(index, 0) + 1
+        return needed
+
     @property
-    def first_dirty(self) -> int | None:
-        """The lowest dirty byte."""
-        if not self._dirty:
-            return None
-        index = min(self._dirty)
-        return index * self.block_bytes + self._dirty[index].starts[0]
+    def first_unstored(self) -> int | None:
+        """The lowest byte that the store does not have, for all we know."""
+        found = [
+            index * self.block_bytes + layer[index].starts[0]
+            for layer in (self._dirty, self._in_flight)
+            if layer
+            for index in (min(layer),)
+        ]
+        return min(found, default=None)

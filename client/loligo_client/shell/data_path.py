@@ -27,13 +27,13 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from errno import EFBIG, EINVAL, EIO, ENOSPC, ENXIO, EOPNOTSUPP
+from errno import EFBIG, EINVAL, EIO, ENOENT, ENOSPC, ENXIO, EOPNOTSUPP
 from functools import partial
 from typing import Any, Protocol
 
-from loligo_client.shell.file_data import FileData
+from loligo_client.shell.file_data import FileData, Waiter
 from loligo_mds.core.effects import RemoveObjects
 from loligo_mds.core.limits import FILE_MAX_BYTES
 from loligo_mds.core.requests import (
@@ -62,6 +62,9 @@ RETRY_AFTER_NS = 2_000_000_000
 #: An Unsettle covers this many blocks more than it must, so that a growing file needs few of them.
 UNSETTLE_AHEAD_BLOCKS = 16
 SETTLE_BATCH = 1000
+#: More unsynced blocks than these are not remembered one by one: the whole store is synced for them.
+UNSYNCED_MAX_BLOCKS = 1000
+ALL_BLOCKS = -1
 #: Removals of objects under way at once.
 REMOVALS_IN_FLIGHT = 32
 
@@ -133,11 +136,15 @@ class DataPath:
         self.space = (0, 0)
         #: `FileData.unsynced` of files that nobody has open any more: an fsync through another descriptor may come.
         self._unsynced: dict[int, set[int]] = {}
+        #: ino -> end: bytes beyond the file's size that could not be taken out of its objects, yet. Such a file does not
+        #: grow, or they would come to light, and its row in UNSETTLED stays.
+        self._untrimmed: dict[int, int] = {}
         self._to_settle: dict[int, None] = {}
         self._settling: dict[int, None] = {}
         self._removals: deque[RemoveObjects] = deque()
         self._removing = False
         self._removal_turn = threading.Lock()
+        self._looking = False
         self._look_at_space()
         #: What `_alone` has started.
         self._under_way: set[Future[Any]] = set()
@@ -182,8 +189,9 @@ class DataPath:
         if file.opens or file.busy or self._files.get(file.ino) is not file:
             return
         del self._files[file.ino]
-        if file.unsynced:
-            self._unsynced[file.ino] = file.unsynced | self._unsynced.get(file.ino, set())
+        unsynced = file.unsynced.union(*file.syncing)  # who syncs them now may fail, or go away
+        if unsynced:
+            self._unsynced[file.ino] = unsynced | self._unsynced.get(file.ino, set())
         if file.held:
             self._call(Close(file.ino))
 
@@ -210,9 +218,13 @@ class DataPath:
 
     def unlinked(self, ino: int) -> None:
         """The file has lost its last name."""
-        file = self._files.get(ino)
-        if file is not None:
-            file.unlinked = True
+        with self._lock:
+            file = self._files.get(ino)
+            if file is not None:
+                file.unlinked = True
+                if file.opens == 0:
+                    self._forget_bytes(file)
+                    self._finish(file)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -314,6 +326,8 @@ class DataPath:
                 raise OSError(file.failing, "bytes written before could not be stored yet")
             if not file.in_objects and not file.loaded:
                 self._load(file)
+            if self._untrimmed and offset + length > file.size and file.ino in self._untrimmed:
+                raise OSError(EIO, "what was cut off this file before is not gone yet")
             if offset > file.size:
                 file.sparse = True
             if not file.changed:
@@ -382,11 +396,14 @@ class DataPath:
             self._enter_objects(file)
         if not file.buffer.in_flight:
             file.round_failed = False
+        self._send_ready(file)
+        self._arrived(file)
+
+    def _send_ready(self, file: FileData) -> None:
         for index in file.buffer.ready_blocks():
             self._write_block(file, index)
             if file.round_failed:
-                break
-        self._arrived(file)
+                return
 
     def _write_block(self, file: FileData, index: int) -> None:
         """Send a block on its way. It may have arrived, or failed, when this returns."""
@@ -427,6 +444,8 @@ class DataPath:
     def _block_landed(self, file: FileData, index: int, futures: list[Future[None]]) -> None:
         with self._lock:
             self._block_done(file, index, futures)
+            if file.waiters and not file.round_failed and (file.draining or not file.exclusive):
+                self._send_ready(file)
             self._arrived(file)
             self._admit_blocked()
 
@@ -439,6 +458,11 @@ class DataPath:
         failpoint("data.block.after")
         before = file.buffer.cost_bytes
         file.buffer.wrote(index)
+        for waiter in file.waiters:
+            if index in waiter.landings:
+                waiter.landings[index] -= 1
+                if not waiter.landings[index]:
+                    del waiter.landings[index]
         self._dirty_bytes += file.buffer.cost_bytes - before
 
     def _block_failed(self, file: FileData, index: int, error: BaseException) -> None:
@@ -459,24 +483,11 @@ class DataPath:
         """The end has come, and its bytes cannot be stored: the file is again as the metadata has it."""
         log.error("inode %d: written bytes are lost: %s", file.ino, os.strerror(file.failing))
         file.error = file.failing = 0
+        # Some of the lost bytes may be in objects: they must not come to light when the file grows.
+        self._untrimmed[file.ino] = max(file.stored_size, file.unsettled_end, self._untrimmed.get(file.ino, 0))
         self._forget_bytes(file)
-        self._objects_change(file.ino)
-        self._alone(file, partial(self._trim_lost, file))
+        self._alone(file, partial(self._trim_again, file))
         self._on_lost(file.ino)
-
-    def _trim_lost(self, file: FileData) -> None:
-        """Some of the lost bytes may be in objects: they must not come to light when the file grows. On the pool, alone."""
-        with self._lock:
-            size = 0 if file.stored_inline else file.stored_size
-            end = max(file.stored_size, file.unsettled_end)
-        try:
-            self._trim(file.ino, size, end, file.block_bytes)
-        except OSError as error:
-            # The row in UNSETTLED stays: the next mount tries again.
-            log.warning("objects of inode %d reach beyond its end for now: %s", file.ino, error)
-        else:
-            with self._lock:
-                self._to_settle[file.ino] = None
 
     def _forget_bytes(self, file: FileData) -> None:
         before = file.buffer.cost_bytes
@@ -495,7 +506,7 @@ class DataPath:
         if waiters:
             error = self._reported(file)
             for waiter in waiters:
-                waiter.set_exception(error)
+                waiter.done.set_exception(error)
         self._admit_blocked()
 
     def _admit_blocked(self) -> None:
@@ -510,27 +521,42 @@ class DataPath:
                 self._blocked.append(entry)
 
     def _arrived(self, file: FileData) -> None:
-        """If the round has ended: publish what is there, and tell those who wait for all of it."""
-        if file.buffer.in_flight:
+        """If the round has ended, or what somebody waits for is there: publish it, and tell them."""
+        in_flight = file.buffer.in_flight
+        if in_flight and all(waiter.landings for waiter in file.waiters):
             return
-        dirty = file.buffer.first_dirty
+        unstored = file.buffer.first_unstored
         if file.changed and file.in_objects:
-            size = file.size if dirty is None else max(file.stored_size, min(file.size, dirty))
+            size = file.size if unstored is None else max(file.stored_size, min(file.size, unstored))
             try:
                 # What is inline goes with the first publish, so objects must have all of it.
-                if dirty is None or not file.stored_inline or dirty >= file.stored_size:
+                if unstored is None or not file.stored_inline or unstored >= file.stored_size:
                     self._publish(file, size, None)
             except OSError as error:
                 self._failed(file, error)
         if file.round_failed:
-            self._fail_waiters(file)
+            if not in_flight:
+                self._fail_waiters(file)
+            return
+        self._tell_waiters(file)
+        if in_flight:
             return
         file.failing = 0
-        if dirty is None:
+        if unstored is None:
             file.changed = False
             self._finish(file)
         elif file.waiters or self._blocked:
             self._start_flush(file)
+
+    def _tell_waiters(self, file: FileData) -> None:
+        still_inline = file.in_objects and file.stored_inline
+        waiters, file.waiters = file.waiters, []
+        for waiter in waiters:
+            stored = not waiter.landings and not still_inline and file.stored_size >= min(waiter.size, file.size)
+            if file.clean or stored:
+                waiter.done.set_result(None)
+            else:
+                file.waiters.append(waiter)
 
     def _publish_inline(self, file: FileData) -> None:
         file.round_failed = False
@@ -564,9 +590,7 @@ class DataPath:
     def _finish(self, file: FileData) -> None:
         if file.clean:
             file.error = file.failing = 0  # what could not be stored at first is there now
-            waiters, file.waiters = file.waiters, []
-            for waiter in waiters:
-                waiter.set_result(None)
+            self._tell_waiters(file)
             self._admit_blocked()
             self._let_go(file)
 
@@ -582,23 +606,24 @@ class DataPath:
                 self._start_flush(file)
             if file.error:
                 raise self._reported(file)
-            return self._when_clean(file) if self._space_is_low and not file.clean else None
+            return self._when_stored(file) if self._space_is_low and not file.clean else None
 
-    def _when_clean(self, file: FileData) -> Future[None]:
-        clean: Future[None] = Future()
+    def _when_stored(self, file: FileData) -> Future[None]:
+        """Done when everything written so far is in the store and published; others may go on writing meanwhile."""
+        waiter = Waiter(file)
         if file.clean:
-            clean.set_result(None)
+            waiter.done.set_result(None)
         else:
-            file.waiters.append(clean)
+            file.waiters.append(waiter)
             self._start_flush(file)
-        return clean
+        return waiter.done
 
     def fsync(self, file: FileData) -> Future[None]:
         """Done when everything written so far, and the metadata, survive a power loss."""
         with self._lock:
             if file.error:
                 raise self._reported(file)
-            clean = self._when_clean(file)
+            clean = self._when_stored(file)
         return self._after([clean], partial(self._sync_file, file))
 
     def _sync_file(self, file: FileData) -> None:
@@ -616,7 +641,9 @@ class DataPath:
             indexes = set().union(*file.syncing)
         done = False
         try:
-            if indexes:
+            if ALL_BLOCKS in indexes:
+                self._store.sync_all().result()
+            elif indexes:
                 self._store.sync((file.ino, index) for index in indexes).result()
             done = True
         finally:
@@ -625,10 +652,10 @@ class DataPath:
                 if not done:
                     file.unsynced |= mine
 
-    def when_clean(self, file: FileData, then: Callable[[], None]) -> Future[None]:
+    def when_stored(self, file: FileData, then: Callable[[], None]) -> Future[None]:
         """Run `then` on the pool once everything written to the file so far is stored and published."""
         with self._lock:
-            clean = self._when_clean(file)
+            clean = self._when_stored(file)
         return self._after([clean], then)
 
     def _after(self, futures: list[Future[None]], then: Callable[[], None]) -> Future[None]:
@@ -668,7 +695,7 @@ class DataPath:
             self._metadata.sync()
 
         with self._lock:
-            clean = [self._when_clean(file) for file in list(self._files.values())]
+            clean = [self._when_stored(file) for file in list(self._files.values())]
         return self._after(clean, sync)
 
     # -- size and holes -----------------------------------------------------------------------------------------
@@ -682,7 +709,7 @@ class DataPath:
             file = self._files.get(change.ino) or FileData(self._call(GetAttributes(change.ino)))
             if size > FILE_MAX_BYTES:
                 raise OSError(EFBIG, "a file can have 16 TiB")
-            if not file.in_objects and not file.exclusive:
+            if not file.in_objects and not file.exclusive and file.ino not in self._untrimmed:
                 if size < file.size and file.loaded:
                     self._cut(file, size)
                 if file.size <= self._inline_limit_bytes:
@@ -703,17 +730,23 @@ class DataPath:
     def _resized(self, file: FileData, change: SetAttributes) -> Attributes:
         """The metadata takes the new size; the file follows it."""
         attributes: Attributes = self._call(change)
-        self._forget_bytes(file)  # that were written meanwhile: as if before
+        # Bytes that were written meanwhile, by way of a mapping, say, stay as far as they lie below the new size.
+        before = file.buffer.cost_bytes
+        file.buffer.truncate(attributes.size)
+        self._dirty_bytes += file.buffer.cost_bytes - before
+        file.changed = bool(file.buffer)
         file.size = file.stored_size = attributes.size
         file.sparse = bool(attributes.flags & FLAG_SPARSE)
         file.stored_inline = bool(attributes.flags & FLAG_INLINE)
         file.in_objects = attributes.size > 0 and not file.stored_inline
-        file.loaded = attributes.size == 0
+        file.loaded = attributes.size == 0 or (file.loaded and file.changed)
         file.mtime_ns = None
+        self._admit_blocked()
         return attributes
 
     def _set_size_slowly(self, file: FileData, change: SetAttributes) -> Attributes:
         """On the pool, alone with the file: nothing is in flight or dirty."""
+        self._trim_again(file)
         with self._lock:
             if not file.in_objects and file.size:  # content that outgrows the inode
                 if not file.loaded:
@@ -727,32 +760,48 @@ class DataPath:
             attributes = self._resized(file, change)
             failpoint("data.resize.told")
             if attributes.size < old_end:
+                self._untrimmed[file.ino] = old_end
                 self._objects_change(file.ino)
         if attributes.size < old_end:
             self._metadata.sync()
             self._trim(file.ino, attributes.size, old_end, file.block_bytes)
             failpoint("data.resize.trimmed")
-            with self._lock:
-                self._to_settle[file.ino] = None
         return attributes
 
     def _trim(self, ino: int, size: int, end: int, block_bytes: int) -> None:
-        """Take every byte from `size` on out of the objects of a file that reached up to `end`. Blocks."""
+        """Take every byte from `size` on out of the objects of a file that reached up to `end`. Blocks.
+
+        OSError: some may be left; `_trim_again` tries until they are gone.
+        """
+        with self._lock:
+            end = self._untrimmed[ino] = max(end, self._untrimmed.get(ino, 0))
+            self._objects_change(ino)
         keep, rest = divmod(size, block_bytes)
         if rest:
             self._store.truncate(ino, keep, rest).result()
-            self._note_unsynced(ino, (keep,))
+            self._note_unsynced(ino, range(keep, keep + 1))
             keep += 1
         last = block_count(end, block_bytes)
         self._remove_blocks(ino, keep, last)
         self._note_unsynced(ino, range(keep, last))
+        with self._lock:
+            self._untrimmed.pop(ino, None)
+            self._to_settle[ino] = None
 
-    def _note_unsynced(self, ino: int, indexes: Iterable[int]) -> None:
+    def _trim_again(self, file: FileData) -> None:
+        """What an earlier trim left. On the pool, alone with the file."""
+        with self._lock:
+            size = 0 if file.stored_inline else file.stored_size
+            end = self._untrimmed.get(file.ino, 0)
+        if end:
+            self._trim(file.ino, size, end, file.block_bytes)
+
+    def _note_unsynced(self, ino: int, indexes: range) -> None:
         """An fsync must cover what was cut off, too: it would come to light again in a file that has grown since."""
         with self._lock:
             file = self._files.get(ino)
             unsynced = file.unsynced if file is not None else self._unsynced.setdefault(ino, set())
-            unsynced.update(indexes)
+            unsynced.update(indexes if len(indexes) <= UNSYNCED_MAX_BLOCKS else (ALL_BLOCKS,))
 
     def _remove_blocks(self, ino: int, first: int, last: int) -> None:
         under_way: deque[Future[None]] = deque()
@@ -779,6 +828,7 @@ class DataPath:
         grow = not punch and not mode & FALLOC_KEEP_SIZE
 
         def change() -> None:
+            self._trim_again(file)
             if punch or zero:
                 self._drain(file)
                 self._clear(file, offset, min(end, file.size), now_ns)
@@ -824,8 +874,7 @@ class DataPath:
             else:
                 self._store.zero(file.ino, index, start, length).result()
         failpoint("data.clear.after")
-        with self._lock:
-            file.unsynced.update(range(offset // file.block_bytes, block_count(end, file.block_bytes)))
+        self._note_unsynced(file.ino, range(offset // file.block_bytes, block_count(end, file.block_bytes)))
 
     def seek(self, file: FileData, offset: int, whence: int) -> int | Future[int]:
         """SEEK_DATA and SEEK_HOLE, by whole blocks; a file without holes is all data."""
@@ -882,7 +931,7 @@ class DataPath:
         while in_flight:
             with self._lock:
                 file.draining = True
-                clean = self._when_clean(file)
+                clean = self._when_stored(file)
             try:
                 clean.result()
             finally:
@@ -893,15 +942,22 @@ class DataPath:
     # -- in the background --------------------------------------------------------------------------------------
 
     def tick(self, now_ns: int) -> None:
-        """Now and then: send on its way what has waited long enough."""
-        self._look_at_space()
+        """Now and then: send on its way what has waited long enough, and try again what could not be done."""
         with self._lock:
+            if not self._looking:
+                self._looking = True
+                self._pool.submit(self._look_at_space)
             for file in list(self._files.values()):
                 if file.changed and now_ns - file.unpublished_since_ns >= FLUSH_AFTER_NS:
                     file.unpublished_since_ns = now_ns + (RETRY_AFTER_NS if file.failing else 0)
                     self._start_flush(file)
+            for ino in list(self._untrimmed):
+                file = self._files.get(ino) or FileData(self._call(GetAttributes(ino)))
+                if not file.exclusive:
+                    self._alone(file, partial(self._trim_again, file)).add_done_callback(_log_failure)
 
     def _look_at_space(self) -> None:
+        """May take as long as the cluster does to answer."""
         try:
             self.space = self._store.usage()
         except OSError as error:
@@ -909,26 +965,28 @@ class DataPath:
             self.space = (0, 0)
         total, free = self.space
         self._space_is_low = free < max(4 * self._dirty_limit_bytes, total >> 7)
+        self._looking = False
 
     def settle(self) -> None:
-        """Make durable what is in objects, and take the files off the list of those to look at after a crash. Blocks."""
-        while True:
-            with self._lock:
-                batch = [ino for ino in list(self._to_settle)[:SETTLE_BATCH] if not self._is_writing(ino)]
-                for ino in batch:
-                    del self._to_settle[ino]
-                self._settling = dict.fromkeys(batch)
-                unsynced = dict(self._unsynced)
-            if not batch and not unsynced:
-                return
+        """Make durable what is in objects, and take the files off the list of those to look at after a crash. Blocks.
+
+        What comes while this runs waits for the next time.
+        """
+        with self._lock:
+            due = [ino for ino in self._to_settle if not self._is_writing(ino) and ino not in self._untrimmed]
+            unsynced = bool(self._unsynced)
+        for first in range(0, max(len(due), int(unsynced)), SETTLE_BATCH):
+            self._settle(due[first : first + SETTLE_BATCH])
+
+    def _settle(self, batch: list[int]) -> None:
+        with self._lock:
+            for ino in batch:
+                self._to_settle.pop(ino, None)
+            self._settling = dict.fromkeys(batch)
+            unsynced = dict(self._unsynced)
+        try:
             failpoint("data.settle.before")
-            try:
-                self._store.sync_all().result()
-            except BaseException:
-                with self._lock:
-                    self._to_settle.update(self._settling)
-                    self._settling = {}
-                raise
+            self._store.sync_all().result()
             failpoint("data.settle.synced")
             with self._lock:
                 for ino, indexes in unsynced.items():
@@ -936,14 +994,19 @@ class DataPath:
                     if self._unsynced.get(ino) is indexes:
                         del self._unsynced[ino]
                 settled = list(self._settling)
-                self._settling = {}
                 if settled:
                     self._call(Settle(settled))
+                self._settling = {}
                 failpoint("data.settle.after")
                 for ino in settled:
                     file = self._files.get(ino)
                     if file is not None:
                         file.unsettled_end = 0
+        except BaseException:
+            with self._lock:
+                self._to_settle.update(self._settling)
+                self._settling = {}
+            raise
 
     def _is_writing(self, ino: int) -> bool:
         file = self._files.get(ino)
@@ -954,6 +1017,7 @@ class DataPath:
         self._settling.pop(effect.ino, None)
         self._to_settle.pop(effect.ino, None)
         self._unsynced.pop(effect.ino, None)
+        self._untrimmed.pop(effect.ino, None)
         self._removals.append(effect)
         if not self._removing:
             self._removing = True
@@ -1003,7 +1067,6 @@ class DataPath:
                         self.remove_objects(RemoveObjects(ino, end, block_bytes))
                     continue
                 self._reconcile_file(attributes, start, end)
-                self._to_settle[ino] = None
             after = rows[-1][0]
 
     def _reconcile_file(self, attributes: Attributes, start: int, end: int) -> None:
@@ -1028,11 +1091,14 @@ class DataPath:
         An object may have come to the disk before the journal's record that announced it: a file made later with the same
         number, or grown later, would find somebody's bytes.
         """
+        self._pool.submit(self._remove_noted).result()
         strays = 0
         for ino, index, size in self._store.list():
             try:
                 found: Attributes = self._call(GetAttributes(ino))
-            except OSError:
+            except OSError as error:
+                if error.errno != ENOENT:
+                    raise
                 keep = 0
             else:
                 in_objects = 0 if found.flags & FLAG_INLINE else found.size
@@ -1054,7 +1120,7 @@ class DataPath:
         """
         lost: OSError | None = None
         with self._lock:
-            waiting = [(file, self._when_clean(file)) for file in list(self._files.values())]
+            waiting = [(file, self._when_stored(file)) for file in list(self._files.values())]
         for file, clean in waiting:
             try:
                 clean.result()
@@ -1091,6 +1157,12 @@ def _gaps(offset: int, length: int, buffered: list[tuple[int, bytes]]) -> list[t
     if at < offset + length:
         gaps.append((at, offset + length))
     return gaps
+
+
+def _log_failure(future: Future[Any]) -> None:
+    error = future.exception()
+    if error is not None:
+        log.warning("this will be tried again: %s", error)
 
 
 def _when_all(futures: list[Future[Any]], then: Callable[[list[Future[Any]]], None]) -> None:

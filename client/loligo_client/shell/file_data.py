@@ -7,6 +7,18 @@ from loligo_client.core.write_buffer import WriteBuffer
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes
 
 
+class Waiter:
+    """Somebody waits until everything written so far is in the store and published, whatever is written meanwhile."""
+
+    __slots__ = ("done", "landings", "size")
+
+    def __init__(self, file: "FileData") -> None:
+        self.done: Future[None] = Future()
+        #: Blocks that have yet to reach the store, and how often.
+        self.landings = file.buffer.landings()
+        self.size = file.size
+
+
 class FileData:
     """Guarded by the lock of the metadata. Its owner is `data_path`; others read it.
 
@@ -80,7 +92,7 @@ class FileData:
         #: The try under way has failed already.
         self.round_failed = False
         #: Completed once everything written so far is in the store and published.
-        self.waiters: list[Future[None]] = []
+        self.waiters: list[Waiter] = []
         #: The last name is gone: when nobody has it open, its bytes need not be kept.
         self.unlinked = False
         #: The next read of stored bytes moves atime.

@@ -76,11 +76,12 @@ declare("rename.stored", "rename.after")
 class Handle:
     """An open file."""
 
-    __slots__ = ("file", "no_atime")
+    __slots__ = ("file", "no_atime", "writes")
 
-    def __init__(self, file: FileData, no_atime: bool) -> None:
+    def __init__(self, file: FileData, no_atime: bool, writes: bool) -> None:
         self.file = file
         self.no_atime = no_atime
+        self.writes = writes
 
 
 class FileSystem(Operations):
@@ -171,7 +172,7 @@ class FileSystem(Operations):
                 return None
             # The usual way to replace a file in one piece: were the name to move before the bytes are stored, a crash
             # could leave neither the old content nor the new.
-            return self._data.when_clean(file, lambda: self._rename_stored(request))
+            return self._data.when_stored(file, lambda: self._rename_stored(request))
 
     def _rename_stored(self, request: Rename) -> None:
         failpoint("rename.stored")
@@ -316,8 +317,9 @@ class FileSystem(Operations):
     def _opened(self, file: FileData, flags: int) -> Opened:
         handle = self._next_handle
         self._next_handle = handle + 1
-        self._handles[handle] = Handle(file, not self._update_atime or bool(flags & os.O_NOATIME))
-        if flags & os.O_ACCMODE == os.O_RDONLY:
+        writes = flags & os.O_ACCMODE != os.O_RDONLY
+        self._handles[handle] = Handle(file, not self._update_atime or bool(flags & os.O_NOATIME), writes)
+        if not writes:
             return Opened(handle, FOPEN_KEEP_CACHE | FOPEN_NOFLUSH)
         return Opened(handle, FOPEN_KEEP_CACHE)
 
@@ -353,7 +355,9 @@ class FileSystem(Operations):
             self._call(SetAttributes(ino, drop_privileges=True))
 
     def flush(self, ctx: Context, ino: int, handle: int) -> Answer[None]:
-        return self._data.flush(self._handle(handle).file)
+        found = self._handle(handle)
+        # What could not be stored is told to those who wrote it, not to a reader that closes.
+        return self._data.flush(found.file) if found.writes else None
 
     def release(self, ctx: Context, ino: int, handle: int) -> None:
         self._handle(handle)
