@@ -521,3 +521,13 @@ def test_an_inline_file_is_whole_whatever_part_of_it_has_outgrown_the_inode(lab:
         assert after.content(found)[:6] == b"inline"
     finally:
         after.abandon()
+
+
+def test_the_first_object_of_an_inline_file_is_announced(lab: DataLab) -> None:
+    file = lab.create(b"f")
+    lab.write(file, 0, b"inline")
+    lab.fsync(file)
+    cut = lab.data.set_size(SetAttributes(file.ino, size=1000))
+    lab.store.wait_for(lambda: any(call.kind == "write" for call in lab.store.pending), stop_at=("write",))
+    assert rows(lab) == [file.ino], "the object would be a stray if the process died now"
+    lab.wait(cut)
