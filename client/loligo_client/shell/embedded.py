@@ -26,6 +26,7 @@ from loligo_mds.store.journal import fsync_folder
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime import volume as volumes
 from loligo_runtime.clock import SystemClock
+from loligo_runtime.heap import trim_heap
 from loligo_runtime.object_url import open_object_store
 from loligo_runtime.volume import Volume, VolumeError
 
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 
 #: The one session of an embedded volume.
 SESSION = 1
-DIRTY_LIMIT_BYTES = 48 << 20
+#: Bytes under way count about three times: here, in a copy for librados, and inside it.
+DIRTY_LIMIT_BYTES = 24 << 20
 TICK_S = 0.5
 #: How old a change can be that a power loss takes away though nobody asked for fsync.
 SETTLE_EVERY_S = 5.0
@@ -139,17 +141,21 @@ class EmbeddedVolume:
         The kernel passes sync(2) and syncfs(2) on to no FUSE file system, so everything is synced every few seconds.
         """
         settled_at = time.monotonic()
+        said = ""
         while not self._ending.wait(TICK_S):
             try:
                 self.data.tick(time.time_ns())
                 if time.monotonic() - settled_at >= SETTLE_EVERY_S:
                     self.data.settle()
                     self._driver.sync()
+                    trim_heap()
                     settled_at = time.monotonic()
                 self._driver.checkpoint(only_if_due=True)
                 self._driver.trim_memory()
             except OSError as error:
-                log.warning("housekeeping will be tried again: %s", error)
+                if str(error) != said:  # twice a second would be too often
+                    said = str(error)
+                    log.warning("housekeeping will be tried again: %s", error)
             except Exception as error:  # noqa: BLE001 - without housekeeping nothing may go on
                 self._driver.stop(error, "housekeeping")
                 return

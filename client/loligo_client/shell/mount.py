@@ -24,6 +24,7 @@ from loligo_client.shell.embedded import EmbeddedVolume
 from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.mount_options import MountOptions
 from loligo_fuse import MINOR_MAX, Config, MountError, Session, mount, set_read_ahead, unmount
+from loligo_runtime.heap import bound_heap
 from loligo_runtime.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
 
     MountError, VolumeError, StoreError, ObjectStoreError, UnsupportedKernelError, OSError: why it does not.
     """
+    bound_heap()
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     ending = _Ending(plan.directory)
     threading.Thread(target=ending.wait_for_signals, name="signals", daemon=True).start()

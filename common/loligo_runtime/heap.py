@@ -1,0 +1,30 @@
+"""Keeps glibc from holding on to memory that this process has freed.
+
+Buffers of a MiB and more come and go on many threads here, librados' own included. By default glibc gives every thread an
+arena of its own, and keeps what is freed in each: a mount that once had 50 MiB under way stays at 200 for good.
+"""
+
+import ctypes
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+_ARENAS = 2
+#: Larger buffers are mapped one by one, and go back when they are freed. Setting it stops glibc from raising it by itself.
+_MAPPED_FROM_BYTES = 1 << 20
+
+_libc = ctypes.CDLL(None)
+
+
+def bound_heap() -> None:
+    """Once, at the start of a process that moves data, before it has threads. Nothing happens on other C libraries."""
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(_M_ARENA_MAX, _ARENAS)
+        _libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
+        _libc.mallopt(_M_TRIM_THRESHOLD, 4 * _MAPPED_FROM_BYTES)
+
+
+def trim_heap() -> None:
+    """Give back what is free inside the heap. Takes up to some milliseconds: now and then, not on a hot path."""
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
