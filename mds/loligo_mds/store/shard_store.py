@@ -35,6 +35,7 @@ import lmdb
 
 from loligo_mds.core.tables import Write
 from loligo_mds.store.errors import (
+    NotOurs,
     NoVolume,
     StoreError,
     StoreFailed,
@@ -147,6 +148,11 @@ class ShardStore:
         lock_fd, after_power_loss = _lock(folder, wait_s)
         try:
             return cls(folder, lock_fd, after_power_loss)
+        except lmdb.Error as error:
+            os.close(lock_fd)
+            raise NotOurs(
+                f"{folder}/tables.mdb is damaged ({error}): restore the volume's folder from a backup"
+            ) from error
         except BaseException:
             os.close(lock_fd)
             raise
