@@ -11,7 +11,7 @@ from loligo_client.shell.data_path import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE
 from loligo_client.shell.file_data import FileData
 from loligo_mds.core.limits import FILE_MAX_BYTES
 from loligo_mds.core.requests import ListUnsettled, Publish, Request, SetAttributes, Settle, Unsettle
-from unit.data_lab import ALL_ROWS, BLOCK_BYTES, DIRTY_LIMIT_BYTES, INLINE_LIMIT_BYTES, DataLab
+from unit.data_lab import ALL_ROWS, BLOCK_BYTES, DIRTY_LIMIT_BYTES, DataLab
 
 BLOCK = bytes(range(BLOCK_BYTES))
 
@@ -107,11 +107,12 @@ def test_what_is_stored_after_all_is_no_error(lab: DataLab) -> None:
     assert stored(lab, file) == BLOCK
 
 
-@pytest.mark.parametrize("kind", [Publish, Unsettle])
-@pytest.mark.parametrize("data", [b"small", BLOCK * 2], ids=["inline", "objects"])
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [(Publish, b"small"), (Publish, BLOCK * 2), (Unsettle, BLOCK * 2)],
+    ids=["inline", "size", "doubt"],
+)
 def test_the_metadata_may_have_no_room(lab: DataLab, kind: type, data: bytes) -> None:
-    if kind is Unsettle and len(data) <= INLINE_LIMIT_BYTES:
-        pytest.skip("inline content needs no Unsettle")
     file = lab.create(b"f")
     lab.metadata.fault = refuses(kind, ENOSPC)
     lab.write(file, 0, data)

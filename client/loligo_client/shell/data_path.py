@@ -34,6 +34,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from loligo_client.shell.file_data import FileData, Waiter
+from loligo_client.shell.pending import followed, gather, when_all
 from loligo_mds.core.effects import RemoveObjects
 from loligo_mds.core.limits import FILE_MAX_BYTES
 from loligo_mds.core.requests import (
@@ -266,7 +267,7 @@ class DataPath:
                     for (index, start, length), data in zip(wanted, results, strict=True)
                 ]
 
-        return _gather(futures, join)
+        return gather(futures, join)
 
     def _read_around(
         self, file: FileData, offset: int, length: int, buffered: list[tuple[int, bytes]]
@@ -289,7 +290,7 @@ class DataPath:
 
         if not wanted:
             return join([])
-        return _gather([self._store.read(file.ino, *extent) for extent in wanted], join)
+        return gather([self._store.read(file.ino, *extent) for extent in wanted], join)
 
     def _fill(self, file: FileData, index: int, start: int, length: int, data: Any) -> bytes:
         """What stands for a range of which the store has only `data`: zeros where the file may have holes.
@@ -429,11 +430,11 @@ class DataPath:
         pending = [self._store.write(file.ino, index, start, data) for start, data in taken]
         if file.stored_inline and index == 0:
             # These bytes may have been promised, and the publish to come takes them out of the inode.
-            pending = [_followed(pending, lambda: self._store.sync([(file.ino, 0)]))]
+            pending = [followed(pending, lambda: self._store.sync([(file.ino, 0)]))]
         if all(future.done() for future in pending):
             self._block_done(file, index, pending)
         else:
-            _when_all(pending, partial(self._block_landed, file, index))
+            when_all(pending, partial(self._block_landed, file, index))
 
     def _objects_change(self, ino: int) -> None:
         """The next `settle` may, the one under way must not say that they agree with the inode."""
@@ -678,7 +679,7 @@ class DataPath:
                 ended.set_result(None)
 
         if futures:
-            _when_all(futures, submit)
+            when_all(futures, submit)
         else:
             submit(None)
         return ended
@@ -1163,54 +1164,3 @@ def _log_failure(future: Future[Any]) -> None:
     error = future.exception()
     if error is not None:
         log.warning("this will be tried again: %s", error)
-
-
-def _when_all(futures: list[Future[Any]], then: Callable[[list[Future[Any]]], None]) -> None:
-    """Call `then(futures)` once all are done, on the thread that completes the last."""
-    left = [len(futures)]
-    guard = threading.Lock()
-
-    def one_done(_: Future[Any]) -> None:
-        with guard:
-            left[0] -= 1
-            last = left[0] == 0
-        if last:
-            then(futures)
-
-    for future in futures:
-        future.add_done_callback(one_done)
-
-
-def _followed(futures: list[Future[None]], then: Callable[[], Future[None]]) -> Future[None]:
-    """A future of `then()`, which is called once all `futures` are done; or of the first of their errors."""
-    followed: Future[None] = Future()
-
-    def end(done: Future[None]) -> None:
-        error = done.exception()
-        if error is None:
-            followed.set_result(None)
-        else:
-            followed.set_exception(error)
-
-    def follow(done: list[Future[None]]) -> None:
-        failed = next((future for future in done if future.exception()), None)
-        (then() if failed is None else failed).add_done_callback(end)
-
-    _when_all(futures, follow)
-    return followed
-
-
-def _gather(futures: list[Future[Any]], join: Callable[[list[Any]], list[Data]]) -> Future[Any]:
-    """A future of `join(results)`."""
-    joined: Future[Any] = Future()
-
-    def finish(done: list[Future[Any]]) -> None:
-        try:
-            result = join([future.result() for future in done])
-        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
-            joined.set_exception(error)
-        else:
-            joined.set_result(result)
-
-    _when_all(futures, finish)
-    return joined

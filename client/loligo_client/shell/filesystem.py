@@ -15,7 +15,7 @@ a day old. What the kernel answers from its own cache does not move it.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC
 from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISGID, S_ISUID
@@ -23,6 +23,7 @@ from typing import Any
 
 from loligo_client.shell.data_path import DataPath, Metadata
 from loligo_client.shell.file_data import FileData
+from loligo_client.shell.pending import transformed
 from loligo_fuse import (
     FOPEN_KEEP_CACHE,
     FOPEN_NOFLUSH,
@@ -283,7 +284,7 @@ class FileSystem(Operations):
                 self._close(opened.handle)
                 raise
             if isinstance(truncated, Future):
-                return _then(truncated, lambda _: opened, lambda: self._close(opened.handle))
+                return transformed(truncated, lambda _: opened, lambda: self._close(opened.handle))
             return opened
 
     def create(
@@ -303,7 +304,7 @@ class FileSystem(Operations):
                     raise OSError(EISDIR, "a directory") from None
                 opened = self.open(ctx, found.ino, flags)
                 if isinstance(opened, Future):
-                    return _then(opened, lambda result: (self.getattr(ctx, found.ino, None), result))
+                    return transformed(opened, lambda result: (self.getattr(ctx, found.ino, None), result))
                 return self.getattr(ctx, found.ino, None), opened
             return made, self._opened(self._data.opened(made), flags)
 
@@ -416,19 +417,3 @@ class FileSystem(Operations):
 
     def removexattr(self, ctx: Context, ino: int, name: bytes) -> None:
         self._call(RemoveXattr(ino, name))
-
-
-def _then(answer: Future[Any], transform: Callable[[Any], Any], undo: Callable[[], None] | None = None) -> Future[Any]:
-    """A future of `transform` of the answer to come; `undo` first, if it turns out to be an error."""
-    result: Future[Any] = Future()
-
-    def finish(done: Future[Any]) -> None:
-        try:
-            result.set_result(transform(done.result()))
-        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
-            if undo is not None:
-                undo()
-            result.set_exception(error)
-
-    answer.add_done_callback(finish)
-    return result
