@@ -1,9 +1,9 @@
 """Which request calls which operation, and how its result becomes a reply.
 
 A row per opcode: `call` decodes the body and calls the operation, `encode` makes the reply, and `undo` takes
-back what a reply that reached nobody would have handed out. The rows are a list indexed by opcode, built
-once after INIT, so that a request costs one index and no attribute look-ups. Opcodes without a row
-are answered ENOSYS by the session.
+back what a reply that reached nobody would have handed out. `killable` says that the request changes nothing, so
+that a caller who is killed need not wait for its answer. The rows are a list indexed by opcode, built once after INIT,
+so that a request costs one index and no attribute look-ups. Opcodes without a row are answered ENOSYS by the session.
 
 `call` returns NO_REPLY for requests that have none.
 """
@@ -30,6 +30,7 @@ class Row(NamedTuple):
     call: Call
     encode: Encode
     undo: Undo | None
+    killable: bool = False
 
 
 def _lookup(ops: Operations, ctx: Context, ino: int, body: memoryview) -> Any:
@@ -238,12 +239,12 @@ def build_rows(operations: Operations, negotiated: Negotiated) -> list[Row | Non
     nothing = encode.encode_nothing
     setxattr = _setxattr_ext if negotiated.flags & InitFlag.SETXATTR_EXT else _setxattr
     rows = {
-        Opcode.LOOKUP: Row(_lookup, entries.entry, _undo_entry),
+        Opcode.LOOKUP: Row(_lookup, entries.entry, _undo_entry, killable=True),
         Opcode.FORGET: Row(_forget, nothing, None),
         Opcode.BATCH_FORGET: Row(_batch_forget, nothing, None),
-        Opcode.GETATTR: Row(_getattr, entries.attributes, None),
+        Opcode.GETATTR: Row(_getattr, entries.attributes, None, killable=True),
         Opcode.SETATTR: Row(_setattr, entries.attributes, None),
-        Opcode.READLINK: Row(_readlink, encode.encode_bytes, None),
+        Opcode.READLINK: Row(_readlink, encode.encode_bytes, None, killable=True),
         Opcode.SYMLINK: Row(_symlink, entries.entry, _undo_entry),
         Opcode.MKNOD: Row(_mknod, entries.entry, _undo_entry),
         Opcode.MKDIR: Row(_mkdir, entries.entry, _undo_entry),
@@ -255,25 +256,25 @@ def build_rows(operations: Operations, negotiated: Negotiated) -> list[Row | Non
         Opcode.OPEN: Row(_open, encode.encode_opened, _undo_open),
         Opcode.CREATE: Row(_create, entries.created, _undo_create),
         Opcode.TMPFILE: Row(_tmpfile, entries.created, _undo_create),
-        Opcode.READ: Row(_read, encode.encode_data, None),
+        Opcode.READ: Row(_read, encode.encode_data, None, killable=True),
         Opcode.WRITE: Row(_write, encode.encode_written, None),
-        Opcode.FLUSH: Row(_flush, nothing, None),
+        Opcode.FLUSH: Row(_flush, nothing, None, killable=True),
         Opcode.RELEASE: Row(_release, nothing, None),
-        Opcode.FSYNC: Row(_fsync, nothing, None),
-        Opcode.OPENDIR: Row(_opendir, encode.encode_opened, _undo_opendir),
-        Opcode.READDIR: Row(_readdir, encode.encode_directory, None),
-        Opcode.READDIRPLUS: Row(_readdirplus, entries.directory_plus, None),
+        Opcode.FSYNC: Row(_fsync, nothing, None, killable=True),
+        Opcode.OPENDIR: Row(_opendir, encode.encode_opened, _undo_opendir, killable=True),
+        Opcode.READDIR: Row(_readdir, encode.encode_directory, None, killable=True),
+        Opcode.READDIRPLUS: Row(_readdirplus, entries.directory_plus, None, killable=True),
         Opcode.RELEASEDIR: Row(_releasedir, nothing, None),
-        Opcode.FSYNCDIR: Row(_fsyncdir, nothing, None),
-        Opcode.STATFS: Row(_statfs, encode.encode_statfs, None),
-        Opcode.SYNCFS: Row(_syncfs, nothing, None),
-        Opcode.ACCESS: Row(_access, nothing, None),
-        Opcode.GETXATTR: Row(_getxattr, encode.encode_xattr, None),
+        Opcode.FSYNCDIR: Row(_fsyncdir, nothing, None, killable=True),
+        Opcode.STATFS: Row(_statfs, encode.encode_statfs, None, killable=True),
+        Opcode.SYNCFS: Row(_syncfs, nothing, None, killable=True),
+        Opcode.ACCESS: Row(_access, nothing, None, killable=True),
+        Opcode.GETXATTR: Row(_getxattr, encode.encode_xattr, None, killable=True),
         Opcode.SETXATTR: Row(setxattr, nothing, None),
-        Opcode.LISTXATTR: Row(_listxattr, encode.encode_xattr_names, None),
+        Opcode.LISTXATTR: Row(_listxattr, encode.encode_xattr_names, None, killable=True),
         Opcode.REMOVEXATTR: Row(_removexattr, nothing, None),
         Opcode.FALLOCATE: Row(_fallocate, nothing, None),
-        Opcode.LSEEK: Row(_lseek, encode.encode_position, None),
+        Opcode.LSEEK: Row(_lseek, encode.encode_position, None, killable=True),
         Opcode.IOCTL: Row(_ioctl, nothing, None),
     }
     return [rows.get(opcode) for opcode in range(max(Opcode) + 1)]  # type: ignore[call-overload]

@@ -12,9 +12,13 @@ Rules:
   calls, fallocate, lseek. For the others it is the caller's error.
 - An inode number handed out by lookup, mknod, mkdir, symlink, link, create, tmpfile, or readdir with attributes is
   remembered by the kernel and counted, until ``forget`` gives the count back.
-- If the caller was killed before a future was done, the result has nobody to go to. The session
-  then undoes what the kernel would have undone: it calls ``forget`` for an inode number and ``release`` for
-  a handle, on the thread that completed the future.
+- A caller that is killed while its future is pending is let go at once only if the request changes nothing: the questions
+  (lookup, getattr, read, lseek, ...), flush, and the syncs. Whatever makes, changes, moves or removes something, open
+  and write among them, is answered when it is done, and until then the caller cannot die, as on a local disk. Answered
+  early, the kernel would believe that nothing happened, and keep names, sizes and pages from before the change.
+- The result of a question that was let go has nobody to go to. The session then undoes what the kernel would have
+  undone: it calls ``forget`` for an inode number and ``releasedir`` for a handle, on the thread that completed
+  the future. Likewise, with ``release``, if the kernel refuses a reply.
 
 What it does not do: permission checks (mount with ``default_permissions``) and locks (the kernel keeps them).
 """

@@ -4,11 +4,12 @@ Rules:
 
 - One thread runs `run`. It answers each request before it reads the next one, unless the operation returned
   a future; that reply is written by whichever thread completes the future.
-- Every request that wants a reply gets exactly one: a result, an error, or EINTR when the thread that
-  waits for it is killed while its future is pending. Whoever takes the request out of `_pending` replies, both
-  under `_lock`, so that after `run` has returned nothing is written to the descriptor any more.
+- Every request that wants a reply gets exactly one: a result, an error, or EINTR when the thread that waits for
+  it is killed while its future is pending; the last only if the request changes nothing (see `operations`).
+  Whoever takes the request out of `_pending` replies, both under `_lock`, so that after `run` has returned nothing
+  is written to the descriptor any more.
 - Notifications may block until operations that hold the same directory or page are answered. So they are never
-  sent from an operation nor under a lock that an operation takes.
+  sent from an operation nor under a lock that an operation takes. `notify_inval_attributes` alone waits for nothing.
 - The caller owns the descriptor and closes it after `run`.
 
 The request buffer is made once and reused; operations see views of it only during their call.
@@ -61,6 +62,7 @@ _NO_REPLY_OPCODES: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode
 SPIN_NS: Final = 60_000
 _ERRNO_MAX: Final = 511  # the kernel takes no larger one
 _INTERRUPTED_POLL_MS: Final = 100
+_UNTIL_DONE: Final = -1  # stands for the thread that waits for a change
 _SIGNAL_MASKS: Final = (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
 _HARMLESS_SIGNALS: Final = sum(  # by default they stop or continue a process, or do nothing
     1 << number - 1
@@ -95,7 +97,7 @@ class Session:
         self._operations = operations
         self._config = config or Config()
         self._lock = Lock()
-        # Requests whose future is not done yet, by their unique id: the thread that waits for each.
+        # Requests whose future is not done yet, by their unique id: the thread to let go when it is killed, or _UNTIL_DONE.
         self._pending: dict[int, int] = {}
         # Those of them whose waiting thread got a signal that does not kill it. Only `run` touches it.
         self._interrupted: set[int] = set()
@@ -134,6 +136,10 @@ class Session:
     def notify_inval_inode(self, ino: int, offset: int, length: int) -> None:
         """Drop cached attributes, and data from `offset` (negative: none); `length` 0 is up to the end."""
         self._notify([encode_inval_inode(ino, offset, length)])
+
+    def notify_inval_attributes(self, ino: int) -> None:
+        """Drop cached attributes. Waits for no page and no directory, so an operation may call it before it answers."""
+        self.notify_inval_inode(ino, -1, 0)
 
     def notify_inval_entry(self, parent: int, name: bytes) -> None:
         """Drop a cached name, present or absent, and the parent's attributes."""
@@ -270,7 +276,7 @@ class Session:
         """
         with self._lock:
             thread_id = self._pending.get(unique)
-            if thread_id is None:  # answered meanwhile
+            if thread_id is None or thread_id == _UNTIL_DONE:  # None: answered meanwhile
                 self._interrupted.discard(unique)
             elif _is_dying(thread_id):
                 self._interrupted.discard(unique)
@@ -288,7 +294,7 @@ class Session:
 
     def _defer(self, ctx: Context, ino: int, row: Row, future: Future[Any]) -> None:
         with self._lock:
-            self._pending[ctx.unique] = ctx.pid
+            self._pending[ctx.unique] = ctx.pid if row.killable else _UNTIL_DONE
         future.add_done_callback(partial(self._complete, ctx, ino, row))
 
     def _complete(self, ctx: Context, ino: int, row: Row, future: Future[Any]) -> None:

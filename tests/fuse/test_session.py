@@ -24,7 +24,7 @@ import pytest
 
 from fuse.memory_filesystem import MemoryFilesystem
 from fuse.mounted import DEADLINE_S, Mounted, is_mounted, mounted, wait_until
-from loligo_fuse import FOPEN_DIRECT_IO, Config, MountError, Opened, Operations, Session, mount, unmount
+from loligo_fuse import FOPEN_DIRECT_IO, Config, Context, MountError, Opened, Operations, Session, mount, unmount
 from loligo_fuse import dispatch as dispatch_module
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="needs root and /dev/fuse")
@@ -355,24 +355,25 @@ def test_killing_a_process_that_waits_frees_it(root: Mounted, filesystem: Memory
         assert file.read() == b"x" * 100
 
 
-# mkdir in a process that handles SIGUSR1, which Python does not repeat after EINTR.
-MKDIR = """
+# A call in a process that handles SIGUSR1, which Python does not repeat after EINTR.
+CALL = """
 import os, signal, sys
 signal.signal(signal.SIGUSR1, lambda *arguments: None)
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.mkdir(sys.argv[1])
+getattr(os, sys.argv[1])(sys.argv[2])
 """
 
 
 def test_a_handled_signal_interrupts_nothing(root: Mounted, filesystem: MemoryFilesystem) -> None:
     later = Later()
-    filesystem.hooks["mkdir"] = later
-    with killed_in_the_end(sys.executable, "-c", MKDIR, f"{root.path}/d") as child:
+    filesystem.hooks["readlink"] = later
+    os.symlink("x", f"{root.path}/l")
+    with killed_in_the_end(sys.executable, "-c", CALL, "readlink", f"{root.path}/l") as child:
         later.wait()
         child.send_signal(signal.SIGUSR1)
         wait_until(lambda: bool(root.session._interrupted), "the kernel told of the signal")
         assert child.poll() is None
-        later.futures[0].set_result(MemoryFilesystem.mkdir(filesystem, *later.arguments[0]))
+        later.futures[0].set_result(MemoryFilesystem.readlink(filesystem, *later.arguments[0]))
         assert child.wait(DEADLINE_S) == 0
     wait_until(lambda: not root.session._interrupted, "the session forgot about it")
 
@@ -383,29 +384,95 @@ def test_a_deadly_signal_after_a_handled_one(
 ) -> None:
     """The kernel tells of the first one only."""
     later = Later()
-    filesystem.hooks["mkdir"] = later
-    with killed_in_the_end(sys.executable, "-c", MKDIR, f"{root.path}/d") as child:
+    filesystem.hooks["readlink"] = later
+    os.symlink("x", f"{root.path}/l")
+    with killed_in_the_end(sys.executable, "-c", CALL, "readlink", f"{root.path}/l") as child:
         later.wait()
         child.send_signal(signal.SIGUSR1)
         wait_until(lambda: bool(root.session._interrupted), "the kernel told of the signal")
         child.send_signal(deadly)
         assert child.wait(DEADLINE_S) == -deadly
-    later.futures[0].set_result(MemoryFilesystem.mkdir(filesystem, *later.arguments[0]))
+    later.futures[0].set_result(MemoryFilesystem.readlink(filesystem, *later.arguments[0]))
 
 
-def test_what_an_interrupted_create_made_is_released_and_forgotten(root: Mounted, filesystem: MemoryFilesystem) -> None:
+CHANGES = {
+    "setattr": "os.truncate('old', 1)",
+    "mknod": "os.mknod('new')",
+    "mkdir": "os.mkdir('new')",
+    "symlink": "os.symlink('x', 'new')",
+    "link": "os.link('old', 'new')",
+    "unlink": "os.unlink('old')",
+    "rmdir": "os.rmdir('folder')",
+    "rename": "os.rename('old', 'new')",
+    "create": "os.open('new', os.O_CREAT | os.O_RDWR)",
+    "tmpfile": "os.open('.', os.O_TMPFILE | os.O_RDWR)",
+    "open": "os.open('old', os.O_TRUNC | os.O_RDWR)",
+    "write": "os.write(os.open('old', os.O_RDWR), b'x')",
+    "fallocate": "os.posix_fallocate(os.open('old', os.O_RDWR), 0, 10)",
+    "setxattr": "os.setxattr('old', 'user.x', b'')",
+    "removexattr": "os.removexattr('old', 'user.x')",
+}
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+def test_a_change_is_answered_when_it_is_done_though_its_caller_is_killed(
+    root: Mounted, filesystem: MemoryFilesystem, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answered early, the kernel would keep what it knows from before the change."""
+    Path(root.path, "old").write_bytes(b"old")
+    os.setxattr(f"{root.path}/old", "user.x", b"x")
+    os.mkdir(f"{root.path}/folder")
+    told: list[int] = []
+    interrupt = Session._interrupt
+
+    def tell(session: Session, unique: int) -> None:
+        interrupt(session, unique)
+        told.append(unique)
+
+    monkeypatch.setattr(Session, "_interrupt", tell)
     later = Later()
-    filesystem.hooks["create"] = later
-    with killed_in_the_end("touch", f"{root.path}/f") as toucher:
+    filesystem.hooks[operation] = later
+    program = f"import os, sys; os.chdir(sys.argv[1]); {CHANGES[operation]}"
+    with killed_in_the_end(sys.executable, "-c", program, root.path) as child:
         later.wait()
-        toucher.kill()
-        toucher.wait(DEADLINE_S)
-    attributes, opened = created = MemoryFilesystem.create(filesystem, *later.arguments[0])  # type: ignore[misc]
-    assert opened.handle in filesystem.handles
-    assert filesystem.lookups[attributes.ino] == 1
-    later.futures[0].set_result(created)
-    assert opened.handle not in filesystem.handles
-    assert filesystem.lookups[attributes.ino] == 0
+        child.kill()
+        wait_until(lambda: bool(told), "the kernel told of the signal")
+        ctx = later.arguments[0][0]
+        assert told == [ctx.unique]
+        assert list(root.session._pending) == [ctx.unique]
+        assert child.poll() is None
+        del filesystem.hooks[operation]
+        later.futures[0].set_exception(OSError(errno.EDQUOT, "done"))
+        assert child.wait(DEADLINE_S) == -signal.SIGKILL
+    assert not root.session._pending and not root.session._interrupted
+
+
+def test_what_an_interrupted_lookup_counted_is_forgotten(root: Mounted, filesystem: MemoryFilesystem) -> None:
+    later = Later()
+    filesystem.hooks["lookup"] = later
+    ino = MemoryFilesystem.mknod(filesystem, Context(0, 0, 0, 0), 1, b"f", 0o100644, 0, 0).ino  # type: ignore[union-attr]
+    filesystem.lookups[ino] = 0
+    with killed_in_the_end("stat", f"{root.path}/f") as looker:
+        later.wait()
+        looker.kill()
+        looker.wait(DEADLINE_S)
+    found = MemoryFilesystem.lookup(filesystem, *later.arguments[0])
+    assert filesystem.lookups[ino] == 1
+    later.futures[0].set_result(found)
+    assert filesystem.lookups[ino] == 0
+
+
+def test_what_an_interrupted_opendir_opened_is_released(root: Mounted, filesystem: MemoryFilesystem) -> None:
+    later = Later()
+    released: list[int] = []
+    filesystem.hooks["opendir"] = later
+    filesystem.hooks["releasedir"] = lambda ctx, ino, handle: released.append(handle)
+    with killed_in_the_end("ls", root.path) as lister:
+        later.wait()
+        lister.kill()
+        lister.wait(DEADLINE_S)
+    later.futures[0].set_result(Opened(77))
+    assert released == [77]
 
 
 # --- notifications
