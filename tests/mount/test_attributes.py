@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -263,6 +264,43 @@ def test_changing_a_file_takes_away_its_privileges(here: Path, change: Callable[
     path.chmod(0o6777)
     change(path)
     assert mode_of(path) == 0o6777
+
+
+def allocate(path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    os.posix_fallocate(fd, os.fstat(fd).st_size, 10)
+    os.close(fd)
+
+
+def write_one_byte(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR)
+    os.pwrite(fd, os.pread(fd, 1, 0), 0)
+    os.close(fd)
+
+
+def cut_and_grow(path: Path) -> None:
+    os.truncate(path, path.stat().st_size + 1)
+
+
+@pytest.mark.parametrize("change", [write_one_byte, open_empty, allocate, cut_and_grow])
+def test_what_an_ordinary_user_changed_does_not_run_as_its_owner(here: Path, change: Callable[[Path], None]) -> None:
+    """exec believes the mode in the kernel's cache, and nothing asks for it anew before."""
+    path = here / "id"
+    content = Path("/usr/bin/id").read_bytes()
+    path.write_bytes(content)
+    path.chmod(0o4777)
+
+    def runs_as() -> str:
+        return subprocess.run([path, "-un"], capture_output=True, text=True, check=True).stdout.strip()
+
+    assert as_user(runs_as) == "root"
+    as_user(lambda: change(path))
+    if change is open_empty:
+        fd = os.open(path, os.O_WRONLY)  # root: this takes nothing away
+        os.write(fd, content)
+        os.close(fd)
+    assert as_user(runs_as) == "nobody"
+    assert mode_of(path) == 0o777
 
 
 def test_giving_a_file_away_takes_away_its_privileges(here: Path) -> None:

@@ -15,7 +15,7 @@ a day old. What the kernel answers from its own cache does not move it.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC
 from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISGID, S_ISUID
@@ -105,6 +105,8 @@ class FileSystem(Operations):
         self._update_atime = update_atime
         self._handles: dict[int, Handle] = {}
         self._next_handle = 1
+        #: Tells the kernel to ask for an inode's attributes again; whoever mounts sets it. It must wait for nothing.
+        self.forget_attributes: Callable[[int], None] = lambda ino: None
         #: Inodes that are gone, as they were last, until the kernel forgets them: someone may stand in a removed
         #: directory, or hold a descriptor that is good for fstat only.
         self._removed: dict[int, Attributes] = {}
@@ -243,7 +245,7 @@ class FileSystem(Operations):
         with self._lock:
             if ino in self._removed:
                 return iter(())
-            page: list[Any] = self._call(ReadDirectory(ino, cookie, _FIRST_PAGE, plus))
+            page = self._page(ino, cookie, _FIRST_PAGE, plus)
             directory: Attributes = self._call(GetAttributes(ino))
             if cookie == 0:
                 self._note_access(directory)
@@ -255,16 +257,21 @@ class FileSystem(Operations):
         if cookie < _DOTDOT_COOKIE:
             yield b"..", _DOTDOT_COOKIE, directory.parent or ROOT_INO, S_IFDIR, None
         count = _FIRST_PAGE
-        adjust = self._data.attributes
         while page:
-            if plus:
-                for name, at, ino, kind, attributes in page:
-                    yield name, at, ino, kind, adjust(attributes)
-            else:
-                yield from page
+            yield from page
             count = min(2 * count, LISTING_PAGE_MAX)
             with self._lock:
-                page = self._call(ReadDirectory(directory.ino, page[-1][1], count, plus))
+                page = self._page(directory.ino, page[-1][1], count, plus)
+
+    def _page(self, ino: int, cookie: int, count: int, plus: bool) -> list[Any]:
+        """Entries as applications should see them. Called with the lock: what is published between the two steps would be
+        in neither.
+        """
+        page: list[Any] = self._call(ReadDirectory(ino, cookie, count, plus))
+        if not plus:
+            return page
+        adjust = self._data.attributes
+        return [(name, at, child, kind, adjust(attributes)) for name, at, child, kind, attributes in page]
 
     def fsyncdir(self, ctx: Context, ino: int, handle: int, datasync: bool) -> Answer[None]:
         return self._data.sync_metadata()
@@ -277,9 +284,10 @@ class FileSystem(Operations):
             opened = self._opened(file, flags)
             if not flags & os.O_TRUNC:
                 return opened
-            change = SetAttributes(ino, size=0, drop_privileges=bool(flags & OPEN_KILL_SUIDGID))
             try:
-                truncated = self._data.set_size(change)
+                if flags & OPEN_KILL_SUIDGID:
+                    self._drop_privileges(ino)
+                truncated = self._data.set_size(SetAttributes(ino, size=0))
             except OSError:
                 self._close(opened.handle)
                 raise
@@ -352,8 +360,16 @@ class FileSystem(Operations):
             return self._data.write(file, offset, data, self._now_ns())
 
     def _drop_privileges(self, ino: int) -> None:
-        if self._call(GetAttributes(ino)).mode & (S_ISUID | S_ISGID):
-            self._call(SetAttributes(ino, drop_privileges=True))
+        """An ordinary user changes the content: what it runs as must not outlive it.
+
+        Replies to write, open and fallocate carry no attributes, so the kernel is told beforehand: with the old mode in
+        its cache it would run the new content as the file's owner.
+        """
+        before = self._call(GetAttributes(ino)).mode
+        if before & (S_ISUID | S_ISGID):
+            changed: Attributes = self._call(SetAttributes(ino, drop_privileges=True))
+            if changed.mode != before:
+                self.forget_attributes(ino)
 
     def flush(self, ctx: Context, ino: int, handle: int) -> Answer[None]:
         found = self._handle(handle)

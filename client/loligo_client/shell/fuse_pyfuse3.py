@@ -13,7 +13,7 @@ Rules:
 What libfuse and pyfuse3 leave out, and what stands in for it here:
 
 - fallocate, SEEK_DATA and SEEK_HOLE, O_TMPFILE: EOPNOTSUPP or the kernel's own fallback. syncfs never reaches the file system.
-- Requests that the kernel gave up while they waited (a signal): a handle that was just opened stays open until the end.
+- Interrupts: every request is answered when it is done, and a killed caller waits for that, even in fsync.
 - Set-user-id and set-group-id bits: the kernel clears them itself, with a SETATTR of the mode, except where a file is
   truncated by open or gets an ACL. There the caller's identity decides.
 - Read-ahead: libfuse repeats the kernel's first offer of 128 KiB; `set_read_ahead` works once the mount answers.
@@ -102,8 +102,15 @@ class Pyfuse3Session:
 
     def notify_inval_inode(self, ino: int) -> None:
         """Drop cached attributes and data. May block; not from an operation."""
+        self._notify(encode_inval_inode(ino, 0, 0))
+
+    def notify_inval_attributes(self, ino: int) -> None:
+        """Drop cached attributes. Waits for nothing, so an operation may call it before it answers."""
+        self._notify(encode_inval_inode(ino, -1, 0))
+
+    def _notify(self, message: bytes) -> None:
         try:
-            os.write(self._fd, encode_inval_inode(ino, 0, 0))
+            os.write(self._fd, message)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ECONNABORTED):
                 raise

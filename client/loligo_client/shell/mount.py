@@ -3,7 +3,7 @@
 Threads: the main thread serves the kernel. `signals` waits for SIGTERM, SIGINT and SIGHUP, which every other thread has
 blocked: unmounting from a signal handler would stand in the way of the thread that must answer the kernel meanwhile.
 `prover` asks the mount once whether it works. `notifier` tells the kernel what to forget: such a message may wait for an
-operation, so it is never sent from one.
+operation, so it is never sent from one (but for attributes alone, which waits for nothing).
 
 The end, in order: unmounted (by anybody), the kernel's descriptor closed, the volume stored and closed, the note removed.
 SIGTERM and SIGINT unmount. If the mount is busy it is taken out of the tree, and those who still use it have
@@ -118,8 +118,10 @@ def _mount(plan: MountPlan, file_system: FileSystem) -> Served:
     fd = mount(plan.directory, fsname=plan.source, subtype=SUBTYPE, options=options)
     if native:
         session = Session(fd, file_system, Config(minor_max=plan.options.minor_max or MINOR_MAX))
+        file_system.forget_attributes = session.notify_inval_attributes
         return Served(fd, session, lambda ino: session.notify_inval_inode(ino, 0, 0))
     other = Pyfuse3Session(fd, file_system)
+    file_system.forget_attributes = other.notify_inval_attributes
     return Served(fd, other, other.notify_inval_inode)
 
 
