@@ -10,8 +10,10 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 _ARENAS = 2
-#: Larger buffers are mapped one by one, and go back when they are freed. Setting it stops glibc from raising it by itself.
-_MAPPED_FROM_BYTES = 1 << 20
+#: Buffers below are cut from the heap and used again: to map and unmap each would cost a page fault for every 4 KiB.
+_MAPPED_FROM_BYTES = 16 << 20
+#: Free memory at the heap's end beyond this goes back at once, the rest with `trim_heap`.
+_KEPT_BYTES = 32 << 20
 
 _libc = ctypes.CDLL(None)
 
@@ -21,7 +23,7 @@ def bound_heap() -> None:
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(_M_ARENA_MAX, _ARENAS)
         _libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
-        _libc.mallopt(_M_TRIM_THRESHOLD, 4 * _MAPPED_FROM_BYTES)
+        _libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def trim_heap() -> None:
