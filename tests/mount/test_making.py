@@ -56,8 +56,15 @@ def test_data_of_another_volume_is_refused_at_mount(tmp_path: Path) -> None:
 
 def test_an_attempt_that_failed_does_not_lock_itself_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have claimed the place for data before it failed."""
+    rename = os.rename
+
+    def rename_but_the_last(old: str, new: str) -> None:
+        if new.endswith("/one"):
+            raise OSError("no")
+        rename(old, new)
+
     with monkeypatch.context() as failing:
-        failing.setattr(os, "rename", lambda *names: (_ for _ in ()).throw(OSError("no")))
+        failing.setattr(os, "rename", rename_but_the_last)
         with pytest.raises(OSError, match="no"):
             make_volume(described(tmp_path, "one", "data"), 0, 0)
     volume = make_volume(described(tmp_path, "one", "data"), 0, 0)
