@@ -179,7 +179,8 @@ class LocalObjectStore:
     # -- changing --------------------------------------------------------------------------------
 
     def write(self, ino: int, index: int, offset: int, data: BytesLike) -> Future[None]:
-        if len(data) > INLINE_LIMIT_BYTES:
+        # To make a file costs a local file system 100 µs and more, and the caller serves everybody.
+        if len(data) > INLINE_LIMIT_BYTES or (ino, index) not in self._open:
             return self._threads.submit(self._write, ino, index, offset, data)
         try:
             self._write(ino, index, offset, data)

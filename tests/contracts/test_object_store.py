@@ -21,6 +21,7 @@ from loligo_lab.ceph import LoopbackCeph, free_port
 from loligo_runtime.local_objects import (
     INLINE_LIMIT_BYTES,
     OPEN_OBJECTS,
+    QUICK_READ_BYTES,
     READ_NOW_LIMIT_BYTES,
     LocalObjectStore,
 )
@@ -310,18 +311,33 @@ def test_read_now_answers_from_the_page_cache(local: LocalObjectStore) -> None:
     assert local.read_now(INO, 1, 0, 100) is MISSING
 
 
-def test_read_now_does_not_wait_for_the_disk(local: LocalObjectStore, tmp_path: Path) -> None:
-    got(local.write(INO, 0, 0, bytes(8192)))
-    got(local.sync([(INO, 0)]))
+def forget_pages(tmp_path: Path) -> None:
     with next(tmp_path.rglob(object_name(INO, 0))).open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if local.read_now(INO, 0, 0, 8192) is not None:
+
+
+def test_read_now_does_not_wait_for_the_disk(local: LocalObjectStore, tmp_path: Path) -> None:
+    length = 4 * QUICK_READ_BYTES
+    got(local.write(INO, 0, 0, bytes(length)))
+    got(local.sync([(INO, 0)]))
+    forget_pages(tmp_path)
+    if local.read_now(INO, 0, 0, length) is not None:
         pytest.skip("this file system keeps its pages")
-    assert got(local.read(INO, 0, 0, 8192)) == bytes(8192)
-    assert local.read_now(INO, 0, 0, 8192) == bytes(8192)
+    assert got(local.read(INO, 0, 0, length)) == bytes(length)
+    assert local.read_now(INO, 0, 0, length) == bytes(length)
 
 
-def test_small_writes_are_done_at_once(local: LocalObjectStore) -> None:
+def test_a_short_read_waits_a_moment_for_the_disk_and_no_longer(local: LocalObjectStore, tmp_path: Path) -> None:
+    content = os.urandom(8192)
+    got(local.write(INO, 0, 0, content))
+    got(local.sync([(INO, 0)]))
+    for _ in range(50):
+        forget_pages(tmp_path)
+        assert local.read_now(INO, 0, 100, 8000) in (None, content[100:8100])
+
+
+def test_small_writes_to_an_object_at_hand_are_done_at_once(local: LocalObjectStore) -> None:
+    got(local.write(INO, 0, 0, b"made"))
     assert local.write(INO, 0, 0, bytes(INLINE_LIMIT_BYTES)).done()
 
 

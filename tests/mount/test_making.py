@@ -72,6 +72,14 @@ def test_an_attempt_that_failed_does_not_lock_itself_out(tmp_path: Path, monkeyp
         pass
 
 
+def test_a_new_volume_knows_of_no_loss_of_power(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    volume = make_volume(described(tmp_path, "one", "data"), 0, 0)
+    for _ in range(2):
+        with EmbeddedVolume(volume):
+            pass
+    assert "power" not in caplog.text
+
+
 def test_metadata_cannot_be_a_file(tmp_path: Path) -> None:
     (tmp_path / "one").write_text("mine")
     with pytest.raises(VolumeError, match="is a file"):

@@ -68,6 +68,7 @@ def make_volume(volume: Volume, uid: int, gid: int) -> Volume:
     shard_folder = os.path.join(building, volumes.SHARD_FOLDER)
     ShardStore.create(shard_folder, uuid.UUID(volume.uuid).bytes)
     store = ShardStore.open(shard_folder)
+    store.power_loss_is_over()  # nothing can have been lost yet
     store.reserve(reclaiming=False)
     for effect in initialise(store, time.time_ns(), uid, gid):
         store.append(effect.writes)
