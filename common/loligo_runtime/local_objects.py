@@ -56,6 +56,7 @@ READ_NOW_LIMIT_BYTES = 1024 * 1024  # the largest FUSE read
 
 # O_NOATIME: an update of the access time may wait for the journal, and read_now must not wait.
 _OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOATIME
+_SYNC_FILE_RANGE_WRITE = 2
 _FALLOC_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
 
 declare(
@@ -76,6 +77,7 @@ declare(
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _libc.syncfs.argtypes = (ctypes.c_int,)
+_libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 
 class _OpenObject:
@@ -252,6 +254,12 @@ class LocalObjectStore:
 
     def _sync(self, objects: list[ObjectKey]) -> None:
         failpoint("objects.sync.before")
+        if len(objects) > 1:
+            # All of them on their way to the disk before the first is waited for.
+            for key in objects:
+                opened = self._find(*key)
+                if opened is not None:
+                    _libc.sync_file_range(opened.fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
         for key in objects:
             opened = self._find(*key)
             if opened is not None:
