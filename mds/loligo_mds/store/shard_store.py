@@ -71,7 +71,7 @@ LAST_RESERVE_BYTES = 1 << 20
 JOURNAL_LIMIT_BYTES = 64 << 20
 
 #: Pages of files that may stay resident in this process.
-MAPPED_LIMIT_BYTES = 48 << 20
+MAPPED_LIMIT_BYTES = 24 << 20
 
 _LOCK_POLL_S = 0.05
 _NOTE_BYTES = 128
