@@ -14,8 +14,8 @@ Order of things, for every file:
 
 6. Blocks of a file are stored in *rounds*: a round begins with the first block in flight and ends when none is left. Its end
    publishes, and tells those who wait. Bytes that could not be stored stay buffered and are tried again; whoever writes,
-   flushes or syncs next is told, once. A write that is refused has taken nothing. When nobody has the file open any
-   more, such bytes are lost, and the file is again as the metadata has it.
+   flushes or syncs next is told, once. A write that is refused has taken nothing. Only `drain`, at the end, gives such
+   bytes up; the file is then again as the metadata has it.
 
 Threads: all state is guarded by the lock of the metadata, which every public method takes. Futures of the store complete on
 its threads and take the lock too. What must block does so on a pool of our own, without the lock.

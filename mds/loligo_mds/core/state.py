@@ -12,7 +12,7 @@ from loligo_mds.core.effects import Effect, RemoveObjects
 from loligo_mds.core.limits import INODE_CACHE_MAX
 from loligo_mds.core.tables import Table, Tables, Write
 from loligo_wire.attributes import Attributes, decode_attributes
-from loligo_wire.ids import COUNTER_BITS, FIRST_FREE_COUNTER
+from loligo_wire.ids import FIRST_FREE_COUNTER, ShardId, make_ino
 
 COUNTERS_KEY = b"counters"
 _COUNTERS = Struct("<QQQ")  # next inode counter, inodes, bytes
@@ -133,7 +133,7 @@ class ShardState:
         counter = self.next_counter
         self.next_counter = counter + 1
         self._counters_changed = True
-        return self.shard << COUNTER_BITS | counter
+        return make_ino(ShardId(self.shard), counter)
 
     def count(self, inodes: int, size_bytes: int) -> None:
         self.inode_count += inodes
