@@ -310,6 +310,34 @@ def test_a_writer_wakes_when_the_end_of_an_exclusive_operation_makes_room(at_onc
         lab.abandon()
 
 
+class LandsWhenLookedAt(Future[None]):
+    """It is not done when first asked, and done at once afterwards: the store's thread was in between."""
+
+    def done(self) -> bool:
+        if super().done():
+            return True
+        self.set_result(None)
+        return False
+
+
+def test_a_block_may_land_while_it_is_being_sent(lab: DataLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = lab.create(b"f")
+    blocks = range(3)
+    for index in blocks:
+        lab.write(file, index * BLOCK_BYTES, b"some of it")
+    sent = []
+
+    def write(ino: int, index: int, offset: int, data: bytes) -> Future[None]:
+        sent.append(index)
+        return LandsWhenLookedAt()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.store, "write", write)
+        assert lab.data.fsync(file) is not None
+    assert sorted(sent) == list(blocks)
+    assert not file.buffer
+
+
 def test_many_wait_for_a_file_whose_exclusive_operation_is_queued_behind_them(lab: DataLab) -> None:
     """As many as the pool has threads: none of those may wait."""
     file = lab.create(b"f")

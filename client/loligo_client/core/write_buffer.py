@@ -157,6 +157,9 @@ class WriteBuffer:
         """Dirty blocks that may be taken, in order."""
         return sorted(index for index in self._dirty if index not in self._in_flight)
 
+    def is_ready(self, index: int) -> bool:
+        return index in self._dirty and index not in self._in_flight
+
     def take(self, index: int) -> list[Extent]:
         """Hand out the dirty extents of a block; they are in flight from now on, and must not be changed."""
         assert index not in self._in_flight, "a block has one hand-out at a time"

@@ -402,7 +402,9 @@ class DataPath:
 
     def _send_ready(self, file: FileData) -> None:
         for index in file.buffer.ready_blocks():
-            self._write_block(file, index)
+            # A block that lands while it is being sent has already sent those after it.
+            if file.buffer.is_ready(index):
+                self._write_block(file, index)
             if file.round_failed:
                 return
 
