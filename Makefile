@@ -1,7 +1,7 @@
 # What can be done here. Everything installs what it lacks by itself, asks nothing, and is safe to repeat.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down ceph ceph-down test check bench upcall install uninstall install-missing install-all
+.PHONY: help up down ceph ceph-down test check proto bench upcall install uninstall install-missing install-all
 
 PYTHON := .venv/bin/python
 PLAYGROUND := PYTHONPATH=tests:bench $(PYTHON) -m loligo_lab.playground
@@ -34,6 +34,9 @@ check: install-all ## lint, format, types, import contracts
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+proto: install-all ## generate the code of the wire format anew, after a change of loligo.proto
+	cd common && ../$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. loligo_wire/v1/loligo.proto
 
 bench: install-all ## side by side with ext4 and PEERS="label=/dir …"; results in bench/results/
 	@$(PLAYGROUND) bench --rounds $(ROUNDS) $(PEERS)
