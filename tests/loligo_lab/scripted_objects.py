@@ -250,6 +250,12 @@ class ScriptedObjects:
     def usage(self) -> tuple[int, int]:
         return 1 << 40, self.free_bytes
 
+    def addresses(self) -> tuple[str, ...]:
+        return ()
+
+    def shut_out(self, addresses: Iterable[str]) -> None:
+        pass
+
     def close(self) -> None:
         with self.changed:
             assert not self.pending
