@@ -17,11 +17,11 @@ from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
-from loligo_client.shell.volume_parts import open_objects, open_shard_store
 from loligo_mds.core.effects import RemoveObjects
 from loligo_mds.core.requests import Request
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.shell.driver import ShardDriver
+from loligo_mds.shell.volume_parts import open_objects, open_shard_store
 from loligo_mds.store.journal import fsync_folder
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime import volume as volumes

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from loligo_runtime.state_folder import make_state_folder, state_folder
+
 FS_TYPE = "fuse.loligo"
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -154,10 +156,7 @@ def write_note(
     note = Note(
         pid, start, mount.device, mount.directory, volume, meta_url, data_url, transport, time.time(), log, failure
     )
-    folder = _folder(os.geteuid())
-    folder.mkdir(mode=0o700 if os.geteuid() else 0o755, parents=True, exist_ok=True)
-    if folder.lstat().st_uid != os.geteuid():
-        raise PermissionError(f"{folder} belongs to somebody else: have it removed")
+    make_state_folder()
     _store_note(note)
     return note
 
@@ -193,14 +192,7 @@ def _store_note(note: Note) -> None:
 
 
 def _path(uid: int, device: str) -> Path:
-    return _folder(uid) / f"{device.partition(':')[2]}.json"
-
-
-def _folder(uid: int) -> Path:
-    if uid == 0:
-        return Path("/run/loligo")
-    of_user = Path(f"/run/user/{uid}")
-    return of_user / "loligo" if of_user.is_dir() else Path(f"/tmp/loligo-{uid}")
+    return state_folder(uid) / f"{device.partition(':')[2]}.json"
 
 
 def _unescape(field: str) -> str:
