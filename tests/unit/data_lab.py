@@ -16,6 +16,7 @@ from loligo_mds.core.invariants import all_inodes, check_shard
 from loligo_mds.core.requests import Create, GetAttributes, ListUnsettled, Lookup, Request, SetAttributes, Unlink
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.core.tables import Write
+from loligo_mds.shell.keeper import Keeper
 from loligo_mds.store.memory_tables import MemoryTables
 from loligo_runtime.object_store import ObjectStore, object_name
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes
@@ -46,6 +47,9 @@ class ShardMetadata:
     def start(self) -> None:
         self._step(ShardRestarted())
         self._step(SessionOpened(1))
+
+    def ask(self, request: Request) -> Any:
+        return self.call(request)
 
     def call(self, request: Request) -> Any:
         with self.lock:
@@ -99,9 +103,14 @@ class DataLab:
             dirty_limit_bytes=dirty_limit_bytes,
             on_lost=self.lost.append,
         )
-        self.metadata.remove_objects = self.data.remove_objects
+        self.keeper = Keeper(self.metadata, self.store)
+        self.metadata.remove_objects = self._remove_objects
         self.metadata.start()
         self.now_ns = 0
+
+    def _remove_objects(self, effect: RemoveObjects) -> None:
+        self.data.inode_gone(effect.ino)
+        self.keeper.remove_objects(effect)
 
     def nudge(self, random: Random, most: int) -> None:
         """Let up to `most` calls end."""
@@ -127,7 +136,7 @@ class DataLab:
                 return (
                     not self.store.pending
                     and data._pool._work_queue.empty()
-                    and not data._removing
+                    and not self.keeper._workers
                     and all(
                         not file.busy or (not file.exclusive and not file.buffer.in_flight)
                         for file in data._files.values()
@@ -221,9 +230,9 @@ class DataLab:
             journal = self.metadata.journal[:kept]
         self.abandon()
         after = DataLab(store, journal, self.choose)
-        after.run_blocking(after.data.reconcile)
+        after.run_blocking(after.keeper.reconcile)
         if power:
-            after.run_blocking(after.data.remove_strays)
+            after.run_blocking(after.keeper.remove_strays)
         return after
 
     def abandon(self) -> None:
@@ -231,9 +240,20 @@ class DataLab:
         self.store.fault = lambda kind: 0
         self.metadata.fault = lambda request: 0
         self.run_blocking(self.data.stop)
+        self.run_blocking(self.keeper.stop)
+
+    def settle(self) -> None:
+        """Both, as an embedded volume does."""
+        self.run_blocking(self.data.settle)
+        self.run_blocking(self.keeper.settle)
+
+    def drain(self) -> None:
+        self.run_blocking(self.data.drain)
+        self.run_blocking(self.keeper.wait)
+        self.run_blocking(self.keeper.settle)
 
     def close(self) -> None:
-        self.run_blocking(self.data.drain)
+        self.drain()
         self.abandon()
 
 

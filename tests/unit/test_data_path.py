@@ -158,18 +158,18 @@ def test_the_bytes_of_a_closed_file_are_tried_again_until_they_are_stored(lab: D
     assert lab.content(later) == b"inline" + bytes(4) + BLOCK * 3
     lab.data.close(later)
     lab.quiet()
-    lab.run_blocking(lab.data.settle)
+    lab.settle()
     lab.check_at_rest()
 
 
 def test_bytes_that_cannot_be_stored_at_the_end_are_lost_and_the_file_is_what_it_was(lab: DataLab) -> None:
     file = refused_at_close(lab)
     with pytest.raises(OSError) as told:
-        lab.run_blocking(lab.data.drain)
+        lab.drain()
     assert told.value.errno == ENOSPC
     assert lab.lost == [file.ino]
     lab.store.fault = works
-    lab.run_blocking(lab.data.settle)
+    lab.settle()
     again = lab.open(b"f")
     assert again is not file
     assert lab.content(again) == b"inline"
@@ -435,7 +435,7 @@ def test_a_file_that_is_cut_while_it_is_settled_stays_in_doubt(lab: DataLab) -> 
     assert rows(lab) == [file.ino]
     lab.wait(cut)
     lab.wait(settled)
-    lab.run_blocking(lab.data.settle)
+    lab.settle()
     assert rows(lab) == []
 
 
@@ -447,11 +447,11 @@ def test_the_objects_of_a_removed_file_stay_in_doubt_until_they_are_gone(lab: Da
     lab.store.fault = fails("remove", EIO)
     lab.unlink(b"f")
     lab.quiet()
-    lab.run_blocking(lab.data.settle)
+    lab.settle()
     assert rows(lab) == [file.ino], "they could not be removed: the next mount tries again"
     after = DataLab(lab.store, lab.metadata.journal)
     lab.store.fault = works
-    after.run_blocking(after.data.reconcile)
+    after.run_blocking(after.keeper.reconcile)
     after.close()
     assert lab.store.objects == {}
 
@@ -465,7 +465,7 @@ def test_a_row_that_settling_lost_to_a_write_is_settled_later(lab: DataLab) -> N
     lab.write(again, 0, BLOCK)
     lab.data.close(again)
     lab.quiet()
-    lab.run_blocking(lab.data.settle)
+    lab.settle()
     assert rows(lab) == []
 
 
@@ -501,7 +501,7 @@ def test_unlinked_while_open_with_bytes_in_flight(lab: DataLab) -> None:
     assert lab.content(file) == BLOCK * 3
     lab.data.close(file)
     lab.quiet()
-    lab.run_blocking(lab.data.drain)
+    lab.drain()
     lab.check_at_rest()
     assert lab.store.objects == {}
 
@@ -514,7 +514,7 @@ def test_unlinked_while_a_closed_file_is_cut(lab: DataLab) -> None:
     lab.unlink(b"f")
     lab.wait(cut)
     lab.quiet()
-    lab.run_blocking(lab.data.drain)
+    lab.drain()
     lab.check_at_rest()
     assert lab.store.objects == {}
 
@@ -530,7 +530,7 @@ def test_bytes_written_while_the_file_is_cut_leave_nothing_beyond_its_size(lab: 
     size = lab.stat(file.ino).size
     assert len(lab.content(file)) == size
     lab.data.close(file)
-    lab.run_blocking(lab.data.drain)
+    lab.drain()
     lab.quiet()
     lab.check_at_rest()
 

@@ -30,7 +30,7 @@ class LocalLab(DataLab):
 
     def quiet(self) -> None:
         self.data.sync_all().result(DEADLINE_S)
-        self.data._pool.submit(self.data._remove_noted).result(DEADLINE_S)
+        self.keeper.wait()
 
     def nudge(self, random: Random, most: int) -> None:
         """The store's own threads see to that."""

@@ -178,7 +178,7 @@ class Run:
             self.lab.now_ns += 2_000_000_000
             self.lab.data.tick(self.lab.now_ns)
         elif kind == 1:
-            self.lab.run_blocking(self.lab.data.settle)
+            self.lab.settle()
         else:
             self.lab.wait(self.lab.data.sync_all())
             for each in self.files:
@@ -202,7 +202,7 @@ class Run:
     def finish(self) -> None:
         self.compare()
         self.close_all()
-        self.lab.run_blocking(self.lab.data.drain)
+        self.lab.drain()
         self.lab.quiet()
         self.lab.check_at_rest()
         self.compare()
@@ -211,7 +211,7 @@ class Run:
     def crash(self, power: bool) -> None:
         before = {model.name: model for model in self.files}
         self.lab = self.lab.crashed(self.order, power=power)
-        self.lab.run_blocking(self.lab.data.drain)
+        self.lab.drain()
         self.lab.quiet()
         self.lab.check_at_rest()
         for name, model in before.items():

@@ -7,10 +7,9 @@ Order of things, for every file:
 3. Otherwise: `Unsettle` is in the journal before an object may reach beyond the stored size; then objects are written; then
    `Publish` tells the metadata the size. So the metadata never promises bytes that are not in the store.
 4. Objects and size agree *durably* once the store has synced: `settle` does that for many files at once, and takes their
-   rows in UNSETTLED away. `reconcile` goes through the rows that a crash left behind.
+   rows in UNSETTLED away. What a crash leaves behind is the keeper's (`loligo_mds.shell.keeper`).
 5. A shrinking file, a punched hole: first the metadata says so, durably, then the objects follow, and nothing else of
-   that file is flushed meanwhile (`exclusive`). So with the objects of a file that is gone. Otherwise a loss of power
-   might bring back the size, or the name, and not the bytes.
+   that file is flushed meanwhile (`exclusive`). Otherwise a loss of power might bring back the size and not the bytes.
 
 6. Blocks of a file are stored in *rounds*: a round begins with the first block in flight and ends when none is left. Its end
    publishes, and tells those who wait. Bytes that could not be stored stay buffered and are tried again; whoever writes,
@@ -25,22 +24,19 @@ Bytes that are missing from a file without holes are an EIO and a log line that 
 
 import logging
 import os
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from errno import EFBIG, EINVAL, EIO, ENOENT, ENOSPC, ENXIO, EOPNOTSUPP
+from errno import EFBIG, EINVAL, EIO, ENOSPC, ENXIO, EOPNOTSUPP
 from functools import partial
 from typing import Any, Protocol
 
 from loligo_client.shell.file_data import FileData, Waiter
 from loligo_client.shell.pending import followed, gather, when_all
-from loligo_mds.core.effects import RemoveObjects
 from loligo_mds.core.limits import FILE_MAX_BYTES
 from loligo_mds.core.requests import (
     Close,
     GetAttributes,
-    ListUnsettled,
     Open,
     Publish,
     ReadInline,
@@ -93,11 +89,6 @@ declare(
     "data.settle.before",
     "data.settle.synced",
     "data.settle.after",
-    "data.remove.before",
-    "data.remove.after",
-    "data.reconcile.before",
-    "data.reconcile.cut",
-    "data.reconcile.after",
 )
 
 
@@ -142,9 +133,6 @@ class DataPath:
         self._untrimmed: dict[int, int] = {}
         self._to_settle: dict[int, None] = {}
         self._settling: dict[int, None] = {}
-        self._removals: deque[RemoveObjects] = deque()
-        self._removing = False
-        self._removal_turn = threading.Lock()
         self._looking = False
         self._look_at_space()
         #: What `_alone` has started.
@@ -1015,105 +1003,12 @@ class DataPath:
         file = self._files.get(ino)
         return file is not None and file.busy
 
-    def remove_objects(self, effect: RemoveObjects) -> None:
-        """Note that the objects of an inode that is gone may go. Called with the lock."""
-        self._settling.pop(effect.ino, None)
-        self._to_settle.pop(effect.ino, None)
-        self._unsynced.pop(effect.ino, None)
-        self._untrimmed.pop(effect.ino, None)
-        self._removals.append(effect)
-        if not self._removing:
-            self._removing = True
-            self._pool.submit(self._remove_noted)
-
-    def _remove_noted(self) -> None:
-        """Returns when all that was noted before is removed."""
-        with self._removal_turn:
-            while True:
-                with self._lock:
-                    effects = list(self._removals)
-                    self._removals.clear()
-                    if not effects:
-                        self._removing = False
-                        return
-                self._remove(effects)
-
-    def _remove(self, effects: list[RemoveObjects]) -> None:
-        failpoint("data.remove.before")
-        try:
-            self._metadata.sync()
-        except OSError as error:
-            log.warning("objects of %d removed inodes stay for now: %s", len(effects), error)
-            return
-        for effect in effects:
-            try:
-                self._remove_blocks(effect.ino, 0, block_count(effect.end, effect.block_bytes))
-            except OSError as error:
-                # The row in UNSETTLED stays: the next mount tries again.
-                log.warning("objects of removed inode %d stay for now: %s", effect.ino, error)
-            else:
-                failpoint("data.remove.after")
-                with self._lock:
-                    self._to_settle[effect.ino] = None
-
-    def reconcile(self) -> None:
-        """After a crash: make objects and sizes agree again. Before anything else; blocks."""
-        self._metadata.sync()
-        after = 0
-        while True:
-            rows = self._call(ListUnsettled(after, SETTLE_BATCH))
-            if not rows:
-                return
-            for ino, start, end, block_bytes, attributes in rows:
-                if attributes is None:
-                    with self._lock:
-                        self.remove_objects(RemoveObjects(ino, end, block_bytes))
-                    continue
-                self._reconcile_file(attributes, start, end)
-            after = rows[-1][0]
-
-    def _reconcile_file(self, attributes: Attributes, start: int, end: int) -> None:
-        failpoint("data.reconcile.before")
-        ino, block = attributes.ino, attributes.block_bytes
-        size = 0 if attributes.flags & FLAG_INLINE else attributes.size
-        if size and not attributes.flags & FLAG_SPARSE:
-            for index in range(start // block, block_count(size, block)):
-                have = self._store.size(ino, index).result() or 0
-                if have < min(block, size - index * block):
-                    size = index * block + have
-                    log.warning("inode %d: cut to the %d bytes that were stored when power failed", ino, size)
-                    self._call(SetAttributes(ino, size=size))
-                    failpoint("data.reconcile.cut")
-                    break
-        self._trim(ino, size, max(end, attributes.size), block)
-        failpoint("data.reconcile.after")
-
-    def remove_strays(self) -> None:
-        """After a loss of power, and `reconcile`: take away objects, and ends of objects, that no inode knows of. Blocks.
-
-        An object may have come to the disk before the journal's record that announced it: a file made later with the same
-        number, or grown later, would find somebody's bytes.
-        """
-        self._pool.submit(self._remove_noted).result()
-        strays = 0
-        for ino, index, size in self._store.list():
-            try:
-                found: Attributes = self._call(GetAttributes(ino))
-            except OSError as error:
-                if error.errno != ENOENT:
-                    raise
-                keep = 0
-            else:
-                in_objects = 0 if found.flags & FLAG_INLINE else found.size
-                keep = min(max(0, in_objects - index * found.block_bytes), found.block_bytes)
-            if not keep:
-                self._store.remove(ino, index).result()
-            elif size > keep:
-                self._store.truncate(ino, index, keep).result()
-            else:
-                continue
-            strays += 1
-        log.warning("power was lost while the volume was mounted: %d objects that nothing knew of were cut", strays)
+    def inode_gone(self, ino: int) -> None:
+        """The keeper removes its objects: what was to be done about them need not be. Called with the lock."""
+        self._settling.pop(ino, None)
+        self._to_settle.pop(ino, None)
+        self._unsynced.pop(ino, None)
+        self._untrimmed.pop(ino, None)
 
     def drain(self) -> None:
         """The end: everything buffered is stored and published, durably, and the rows in UNSETTLED are gone. Blocks.
@@ -1139,7 +1034,6 @@ class DataPath:
                     self._lose(file)
             under_way = list(self._under_way)
         wait(under_way)
-        self._pool.submit(self._remove_noted).result()
         self.settle()
         if lost is not None:
             raise OSError(lost.errno, f"written bytes are lost: {lost.strerror}")
