@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from loligo_lab.errnos import refused
-from loligo_lab.mounts import LabMount, MountFailed, assert_sound, make_lab_volume
+from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
+from loligo_lab.processes import ProcessFailed
 from loligo_lab.system_calls import fallocate
 
 MIB = 1 << 20
@@ -89,7 +90,7 @@ def test_no_space_tells_who_closes(scratch: Path, small_disk: Path, transport: s
         copied = subprocess.run(["cp", source, mount.path / "copy"], capture_output=True, text=True, check=False)
         assert copied.returncode != 0 and "No space left" in copied.stderr
         # What did not fit is kept and tried again for as long as the mount lives, and its end says what became of it.
-        with pytest.raises(MountFailed, match=LOST):
+        with pytest.raises(ProcessFailed, match=LOST):
             mount.unmount()
     assert_sound(volume)
 

@@ -12,7 +12,8 @@ import pytest
 
 from loligo_client.shell import mount_state
 from loligo_lab.errnos import refused
-from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume, wait_until
+from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
+from loligo_lab.processes import wait_until
 from loligo_lab.system_calls import syncfs
 from loligo_runtime.volume import Volume
 

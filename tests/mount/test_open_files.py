@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from loligo_lab.errnos import refused
-from loligo_lab.mounts import LabMount, wait_until
+from loligo_lab.mounts import LabMount
+from loligo_lab.processes import wait_until
 
 PAGE = mmap.PAGESIZE
 BLOCK = 64 << 10
