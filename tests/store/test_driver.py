@@ -225,7 +225,7 @@ def test_room_is_made_for_every_step_of_an_event(driven: Driven, monkeypatch: py
 
     monkeypatch.setattr(ShardStore, "reserve", watched_reserve)
     monkeypatch.setattr(ShardStore, "append", watched_append)
-    driven.driver._carry_out(SessionEnded(1))
+    driven.driver.step(SessionEnded(1))
     assert taken[:10] == ["reserve", "append"] * 5
     assert driven.driver.submit(1, GetUsage()) == Usage(2, 0)
 

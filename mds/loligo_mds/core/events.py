@@ -34,12 +34,14 @@ class SessionRestated:
     """A session has a new connection: `holds` are what it has open now, instead of all that was known of it.
 
     `complete` False: more holds follow, to be added. With the last of them a restarted shard knows all of this session.
+    `acknowledged`: it has all answers up to this sequence, as in `Submitted`.
     """
 
     session: int
     holds: list["Hold"]
     first: bool = True
     complete: bool = True
+    acknowledged: int = 0
 
 
 @dataclass(slots=True)

@@ -32,6 +32,9 @@ FORMAT_VERSION = 1
 #: The oldest loligo that reads FORMAT_VERSION.
 FORMAT_NEEDS = b"0.1.0"
 
+#: Tables that the first files of this format do not have yet.
+_ADDED = frozenset({Table.CLIENT})
+
 MAP_BYTES = 16 << 30
 ROOM_BYTES = 8 << 20
 
@@ -113,7 +116,9 @@ class LmdbTables:
     def _begin(self) -> None:
         self._txn = txn = self._env.begin(write=True)
         try:
-            self._databases = [self._env.open_db(table.name.lower().encode(), txn=txn, create=False) for table in Table]
+            self._databases = [
+                self._env.open_db(table.name.lower().encode(), txn=txn, create=table in _ADDED) for table in Table
+            ]
         except lmdb.Error as error:
             raise NotOurs(f"{self._path} is LMDB, but not loligo's ({error})") from error
         # Bound once a transaction: a lookup less on every call.
