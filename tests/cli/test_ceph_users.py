@@ -44,23 +44,10 @@ def cluster(ceph_cluster: LoopbackCeph) -> LoopbackCeph:
     return ceph_cluster
 
 
-def conf_of_users(cluster: LoopbackCeph, folder: Path) -> Path:
-    """What a machine has that is no administrator's."""
-    text = cluster.conf.read_text()
-    assert f"keyring = {cluster.directory}/keyring" in text
-    conf = folder / "users.conf"
-    conf.write_text(
-        text.replace(f"keyring = {cluster.directory}/keyring", f"keyring = {folder}/ceph.$name.keyring").replace(
-            f"{cluster.directory}/log/$name.log", f"{folder}/ceph.log"
-        )
-    )
-    return conf
-
-
 @pytest.fixture
 def made(cli: CommandLine, cluster: LoopbackCeph) -> Made:
     name = next(_names)
-    conf = conf_of_users(cluster, cli.root)
+    conf = cluster.write_user_conf(cli.root)
     url = f"rados://{POOLS[0]}/{name}?conf={conf}"
     done = cli.run("volume", "users", url, "--create", "--admin-conf", str(cluster.conf))
     return Made(name, conf, done.stdout + done.stderr, f"client.loligo-{name}-daemon", f"client.loligo-{name}")
@@ -231,7 +218,7 @@ def test_printed_commands_do_what_create_does(cli: CommandLine, cluster: Loopbac
 
 
 def test_without_a_namespace_a_warning_and_the_default_one_alone(cli: CommandLine, cluster: LoopbackCeph) -> None:
-    conf = conf_of_users(cluster, cli.root)
+    conf = cluster.write_user_conf(cli.root)
     url = f"rados://{POOLS[1]}?conf={conf}"
     done = cli.run("volume", "users", url, "--create", "--admin-conf", str(cluster.conf))
     assert "names no namespace" in done.stderr and f"rados://{POOLS[1]}/NAMESPACE" in done.stderr

@@ -17,7 +17,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loligo_lab.ceph import LoopbackCeph
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".loligo"
@@ -63,14 +66,20 @@ def ceph_down() -> None:
 
 
 def bench(rounds: int, peers: list[str]) -> int:
-    """A fresh volume, ext4's folder beside it, and whatever peers there are."""
+    """A fresh volume, ext4's folder beside it, ceph-fuse on a cluster of its own, and whatever other peers there are."""
     from loligo_bench.compare import main as compare
 
-    with _temporary() as place, _temporary_mount(place, "native") as (ours, pid):
-        ext4 = place / "ext4"
-        ext4.mkdir()
-        arguments = ["--ours", f"loligo={ours}", "--pid", f"loligo={pid}", "--rounds", str(rounds), "--out", RESULTS]
-        for peer in (f"ext4={ext4}", *peers):
+    arguments = ["--rounds", str(rounds), "--out", RESULTS]
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(_temporary())
+        cluster = stack.enter_context(_temporary_cluster(place / "ceph"))
+        ours, pid = stack.enter_context(_temporary_mount(place, "native"))
+        arguments += ["--ours", f"loligo={ours}", "--pid", f"loligo={pid}"]
+        (place / "ext4").mkdir()
+        cluster.mount_ceph_fuse(place / "ceph-fuse")
+        theirs = cluster.processes()
+        arguments += ["--pid", f"ceph-fuse={theirs['fuse.0']}", "--pid", f"ceph-fuse/server={theirs['mds.a']}"]
+        for peer in (f"ext4={place}/ext4", f"ceph-fuse={place}/ceph-fuse", *peers):
             arguments += ["--peer", peer]
         return compare(arguments)
 
@@ -94,6 +103,21 @@ def _temporary() -> Iterator[Path]:
     HOME.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=HOME) as place:
         yield Path(place)
+
+
+@contextlib.contextmanager
+def _temporary_cluster(directory: Path) -> "Iterator[LoopbackCeph]":
+    from loligo_lab.ceph import CephLabError, LoopbackCeph, free_port
+
+    cluster = LoopbackCeph(directory, free_port(), with_mds=True)
+    try:
+        cluster.start()
+        cluster.create_pool(POOL)
+        yield cluster
+    except CephLabError as error:
+        raise PlaygroundError(str(error)) from None
+    finally:
+        cluster.destroy()
 
 
 @contextlib.contextmanager

@@ -32,6 +32,39 @@ class ProcessFailed(Exception):
     """A process ended before it worked, or badly; the text has its log."""
 
 
+class Readiness:
+    """Where a process says READY=1 (sd_notify(3)); it is started inside the context, with `environment`."""
+
+    def __enter__(self) -> "Readiness":
+        self._folder = tempfile.TemporaryDirectory(prefix="loligo-notify-")
+        self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._told.bind(f"{self._folder.name}/socket")
+        self.environment = {"NOTIFY_SOCKET": f"{self._folder.name}/socket"}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._told.close()
+        self._folder.cleanup()
+
+    def wait(self, pid: int, limit_s: float) -> bool:
+        """Whether the process said so, before it ended and in time."""
+        ended = os.pidfd_open(pid)
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._told, selectors.EVENT_READ)
+                selector.register(ended, selectors.EVENT_READ)
+                deadline = time.monotonic() + limit_s
+                while (left_s := deadline - time.monotonic()) > 0:
+                    for key, _ in selector.select(left_s):
+                        if key.fileobj is not self._told:
+                            return False
+                        if b"READY=1" in self._told.recv(4096).split(b"\n"):
+                            return True
+        finally:
+            os.close(ended)
+        return False
+
+
 class LabProcess:
     """`what` it is, in messages. `module`: run as `python -m MODULE`; begins with `end_with_parent`."""
 
@@ -56,12 +89,7 @@ class LabProcess:
     def spawn(self, arguments: Sequence[str]) -> None:
         """Returns when it works; ProcessFailed, and it is gone, if it does not."""
         assert not self.is_running, f"{self._what} runs already"
-        with (
-            tempfile.TemporaryDirectory(prefix="loligo-notify-") as folder,
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told,
-        ):
-            told.bind(f"{folder}/socket")
-            told.setblocking(False)
+        with Readiness() as readiness:
             with self._log_path.open("ab") as log:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(
@@ -69,7 +97,7 @@ class LabProcess:
                     env={
                         **os.environ,
                         "PYTHONPATH": os.pathsep.join(_PYTHON_PATH),
-                        "NOTIFY_SOCKET": f"{folder}/socket",
+                        **readiness.environment,
                         **self._environment,
                     },
                     stdin=subprocess.DEVNULL,
@@ -77,27 +105,9 @@ class LabProcess:
                     stderr=log,
                     start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
                 )
-            if not self._is_ready(told):
+            if not readiness.wait(self._process.pid, START_LIMIT_S):
                 self.slay()
                 raise ProcessFailed(f"{self._what} did not come up; its log:\n{self.log()}")
-
-    def _is_ready(self, told: socket.socket) -> bool:
-        assert self._process is not None
-        ended = os.pidfd_open(self._process.pid)
-        try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(told, selectors.EVENT_READ)
-                selector.register(ended, selectors.EVENT_READ)
-                deadline = time.monotonic() + START_LIMIT_S
-                while (left_s := deadline - time.monotonic()) > 0:
-                    for key, _ in selector.select(left_s):
-                        if key.fileobj is not told:
-                            return False
-                        if b"READY=1" in told.recv(4096).split(b"\n"):
-                            return True
-        finally:
-            os.close(ended)
-        return False
 
     def tell(self, number: signal.Signals) -> None:
         assert self._process is not None
