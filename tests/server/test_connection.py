@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from loligo_client.shell import connection as module
-from loligo_client.shell.connection import Connection, ServerError
+from loligo_client.shell.connection import Connection
+from loligo_client.shell.server_source import ServerError
 from loligo_mds.core.events import Hold
 from loligo_mds.core.requests import Close, Create, GetAttributes, Open, Unlink
 from loligo_wire.attributes import Attributes

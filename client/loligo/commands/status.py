@@ -15,7 +15,7 @@ def command(as_json: bool) -> None:
     """What is mounted on this machine, by which process, and how it is.
 
     State is "up"; "dead": the process is gone, 'loligo umount DIR' clears it away; or "unknown": the mount is not yours
-    to look at.
+    to look at. A mount is up also while its metadata server is away; 'server' tells that.
     """
     from loligo_client.shell import mount_state
 
@@ -49,13 +49,19 @@ def _describe(note: Any, mount: Any) -> dict[str, Any]:
         "volume": note.volume,
         "meta": note.meta_url,
         "data": note.data_url,
+        "server": note.server or None,
+        "server_away_since": note.server_away_since_s and _moment(note.server_away_since_s),
         "transport": note.transport,
         "pid": note.pid,
-        "since": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(note.since_s)),
+        "since": _moment(note.since_s),
         "memory_bytes": memory[0] if memory else None,
         "memory_anonymous_bytes": memory[1] if memory else None,
         "log": note.log or None,
     }
+
+
+def _moment(time_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time_s))
 
 
 def _print(mount: dict[str, Any]) -> None:
@@ -65,8 +71,10 @@ def _print(mount: dict[str, Any]) -> None:
         return
     memory = mount["memory_bytes"]
     anonymous = mount["memory_anonymous_bytes"]
+    away_since = mount["server_away_since"]
     rows = {
         "metadata": mount["meta"],
+        "server": mount["server"] and f"{mount['server']}, {f'away since {away_since}' if away_since else 'connected'}",
         "data": mount["data"],
         "transport": mount["transport"],
         "process": mount["pid"],

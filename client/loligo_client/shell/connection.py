@@ -33,6 +33,7 @@ import grpc
 import grpc.aio
 
 from loligo_client.core.session_link import Outstanding, SessionLink
+from loligo_client.shell.server_source import ServerError
 from loligo_mds.core.codec import (
     Sync,
     decode_answer,
@@ -69,10 +70,6 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", _RECEIVE_MAX_BYTES),
 )
 _HOLDING = (Open, Create, CreateUnnamed)
-
-
-class ServerError(Exception):
-    """A metadata server cannot be reached, or refuses. The text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +191,10 @@ class Connection:
         if self._fence is not None:
             self._loop.call_soon_threadsafe(self._say, pb.ClientFrame(fence=self._fence))
 
-    def close(self) -> None:
-        """End the session if the server is there, and the connection in any case. Nothing may be asked any more."""
+    def close(self, *, goodbye: bool = True) -> None:
+        """End the connection. Nothing may be asked any more. `goodbye`: the session ends too, if the server is there."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._begin_closing)
+            self._loop.call_soon_threadsafe(self._begin_closing, goodbye)
             self._thread.join()
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -511,12 +508,12 @@ class Connection:
             self._link.drop(asked)
             asked.whose.set_exception(OSError(EIO, why))
 
-    def _begin_closing(self) -> None:
+    def _begin_closing(self, goodbye: bool) -> None:
         self._closing = True
         main = self._main
         if main is None:
             return
-        if self._call is None:
+        if self._call is None or not goodbye:
             main.cancel()
         else:
             self._say(pb.ClientFrame(goodbye=True))

@@ -16,7 +16,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from loligo_runtime.state_folder import make_state_folder, state_folder
@@ -54,6 +54,9 @@ class Note:
     log: str
     #: Why not everything could be stored, once that is known.
     failure: str = ""
+    #: "host:port" of the metadata server, if there is one, and since when it is away.
+    server: str = ""
+    server_away_since_s: float | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -162,7 +165,11 @@ def write_note(
 
 
 def note_failure(note: Note, failure: str) -> None:
-    _store_note(Note(**{**asdict(note), "failure": failure}))
+    _store_note(replace(note, failure=failure))
+
+
+def note_server(note: Note, server: str, away_since_s: float | None) -> None:
+    _store_note(replace(note, server=server, server_away_since_s=away_since_s))
 
 
 def remove_note(note: Note) -> None:
