@@ -33,6 +33,8 @@ class LazyGroup(click.Group):
         "mount": "loligo.commands.mount",
         "umount": "loligo.commands.umount",
         "status": "loligo.commands.status",
+        "serve": "loligo.commands.serve",
+        "session": "loligo.commands.session",
     },
     context_settings={"help_option_names": ["-h", "--help"]},
 )
