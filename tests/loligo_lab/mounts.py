@@ -12,7 +12,7 @@ Rules
 2. Told to end, it unmounts and stores everything. What else holds of it: see `loligo_lab.processes`.
 3. Leaving the context unmounts, waits, and fails if the process ended badly or logged an error that the test did not expect.
 
-    python -m loligo_lab.mounts META_URL DIRECTORY OPTIONS FLAGS_ALLOWED
+    python -m loligo_lab.mounts SOURCE DIRECTORY OPTIONS FLAGS_ALLOWED
 """
 
 import contextlib
@@ -132,7 +132,7 @@ class LabMount(LabProcess):
             self.kill()
 
 
-def main(meta_url: str, directory: str, options: str, flags_allowed: str) -> None:
+def main(source: str, directory: str, options: str, flags_allowed: str) -> None:
     """The mount process."""
     end_with_parent()
 
@@ -140,6 +140,7 @@ def main(meta_url: str, directory: str, options: str, flags_allowed: str) -> Non
     from functools import partial
 
     from loligo.logs import log_to_terminal
+    from loligo.mounting import resolve
     from loligo_client.shell import mount
     from loligo_client.shell.filesystem import FileSystem
     from loligo_client.shell.mount_options import parse_options
@@ -148,7 +149,7 @@ def main(meta_url: str, directory: str, options: str, flags_allowed: str) -> Non
     FileSystem.init = lambda self, negotiated: logging.info("negotiated %s", negotiated)  # type: ignore[method-assign]
     mount.Config = partial(mount.Config, flags_allowed=int(flags_allowed))  # type: ignore[assignment,attr-defined]
     parsed = parse_options([options], allow_other=os.geteuid() == 0)
-    plan = mount.MountPlan(volumes.load(meta_url), meta_url, directory, parsed, "")
+    plan = mount.MountPlan(resolve(source, parsed), source, directory, parsed, "")
     mount.serve(plan, say_ready)
 
 
