@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from errno import EINTR, EIO, ENOENT
+from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from loligo_client.shell import connection as module
-from loligo_client.shell.connection import Connection
+from loligo_client.shell.connection import Connection, Tls
 from loligo_client.shell.server_source import ServerError
+from loligo_lab.certificates import Authority
 from loligo_mds.core.events import Hold
 from loligo_mds.core.requests import Close, Create, GetAttributes, Open, Unlink
 from loligo_wire.attributes import Attributes
@@ -42,10 +45,11 @@ class Clients:
     def __init__(self) -> None:
         self.all: list[Connection] = []
 
-    def connect(self, *servers: ScriptedServer, timeout_s: float = 20.0, **hello: Any) -> Connection:
-        connection = Connection(
-            [server.address for server in servers], pb.Hello(volume="v", **hello), tls=None, timeout_s=timeout_s
-        )
+    def connect(
+        self, *servers: ScriptedServer, timeout_s: float = 20.0, tls: Tls | None = None, **hello: Any
+    ) -> Connection:
+        addresses = [server.address for server in servers]
+        connection = Connection(addresses, pb.Hello(volume="v", **hello), tls=tls, timeout_s=timeout_s)
         self.all.append(connection)
         connection.connect()
         return connection
@@ -59,6 +63,11 @@ def clients() -> Iterator[Clients]:
     finally:
         for connection in clients.all:
             connection.close()
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_CONNECT_S", 0.3)
 
 
 def create(name: str) -> Create:
@@ -317,13 +326,10 @@ def test_the_first_connection_fails_with_what_the_server_says(server: ScriptedSe
 
 
 def test_the_first_connection_fails_soon_when_nobody_is_there(
-    server: ScriptedServer, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, clients: Clients, short_patience: None
 ) -> None:
-    monkeypatch.setattr(module, "FIRST_CONNECT_S", 0.5)
     server.stop()
-    with pytest.raises(
-        ServerError, match=f"no metadata server can be reached: {server.address}: .*[Cc]onnection refused"
-    ):
+    with pytest.raises(ServerError, match=f"no metadata server answers: {server.address}: connection refused; is"):
         clients.connect(server)
 
 
@@ -342,6 +348,83 @@ def test_another_address_takes_over(clients: Clients) -> None:
     finally:
         first.close()
         second.close()
+
+
+# -- TLS --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def tls_server(authority: Authority) -> Iterator[ScriptedServer]:
+    pair = authority.sign("server", "IP:127.0.0.1")
+    server = ScriptedServer(
+        credentials=grpc.ssl_server_credentials(
+            [(pair.key.read_bytes(), pair.cert.read_bytes())],
+            root_certificates=authority.cert.read_bytes(),
+            require_client_auth=True,
+        )
+    )
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def test_both_ends_show_certificates(tls_server: ScriptedServer, authority: Authority, clients: Clients) -> None:
+    pair = authority.sign("client")
+    connection = clients.connect(tls_server, tls=Tls(str(authority.cert), str(pair.cert), str(pair.key)))
+    assert connection.ask(create("a")).result(PATIENCE_S).ino == 101
+    tls_server.lose_connections()
+    assert connection.ask(create("b")).result(PATIENCE_S).ino == 102
+
+
+def test_a_client_without_a_certificate_is_not_let_in(
+    tls_server: ScriptedServer, authority: Authority, clients: Clients, short_patience: None
+) -> None:
+    with pytest.raises(ServerError, match="if it wants TLS, give ca=, cert= and key="):
+        clients.connect(tls_server, tls=Tls(str(authority.cert)))
+    assert tls_server.hellos == []
+
+
+def test_a_client_without_tls_is_not_let_in(tls_server: ScriptedServer, clients: Clients, short_patience: None) -> None:
+    with pytest.raises(ServerError, match="if it wants TLS, give ca=, cert= and key="):
+        clients.connect(tls_server)
+    assert tls_server.hellos == []
+
+
+def test_a_server_that_calls_itself_something_else_is_told_nothing(
+    authority: Authority, clients: Clients, short_patience: None
+) -> None:
+    pair = authority.sign("elsewhere", "DNS:elsewhere.example")
+    credentials = grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.cert.read_bytes())])
+    server = ScriptedServer(credentials=credentials)
+    try:
+        with pytest.raises(ServerError, match="for another host name"):
+            clients.connect(server, tls=Tls(str(authority.cert)))
+        assert server.hellos == []
+    finally:
+        server.close()
+
+
+def test_a_server_without_tls_is_told_nothing_by_a_client_that_wants_it(
+    server: ScriptedServer, authority: Authority, clients: Clients, short_patience: None
+) -> None:
+    with pytest.raises(ServerError, match="does not speak TLS"):
+        clients.connect(server, tls=Tls(str(authority.cert)))
+    assert server.hellos == []
+
+
+def test_a_server_that_another_authority_vouches_for_is_told_nothing(
+    tls_server: ScriptedServer, tmp_path: Path, clients: Clients, short_patience: None
+) -> None:
+    other = Authority(tmp_path)
+    with pytest.raises(ServerError, match="certificate is not signed by"):
+        clients.connect(tls_server, tls=Tls(str(other.cert)))
+    assert tls_server.hellos == []
 
 
 def test_a_value_that_no_message_holds_fails_alone(server: ScriptedServer, clients: Clients) -> None:

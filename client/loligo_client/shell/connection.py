@@ -69,6 +69,14 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.enable_retries", 0),
     ("grpc.max_receive_message_length", _RECEIVE_MAX_BYTES),
 )
+#: What gRPC says, and what it means.
+_MEANINGS: Final = (
+    ("Connection refused", "connection refused; is 'loligo serve' running there?"),
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS; ca= is for servers that do"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by the authority in ca="),
+    ("Hostname Verification", "its certificate is for another host name or address than this one"),
+    ("Socket closed", "it closes the connection; if it wants TLS, give ca=, cert= and key="),
+)
 _HOLDING = (Open, Create, CreateUnnamed)
 
 
@@ -254,7 +262,7 @@ class Connection:
                         pause_s = PAUSE_MIN_S
                     break
             if not self._welcome.done() and self._loop.time() >= first_until:
-                self._welcome.set_exception(ServerError(f"no metadata server can be reached: {problem}"))
+                self._welcome.set_exception(ServerError(f"no metadata server answers: {problem}"))
                 return
             if self._welcome.done() and problem != said:
                 log.info("still away: %s", problem)
@@ -291,7 +299,7 @@ class Connection:
                 self._receive(data)
             raise _Broken("the server ended the connection")
         except grpc.aio.AioRpcError as error:
-            raise _Broken(_reason(error)) from None
+            raise _Broken(_reason(error, first=not self._welcome.done())) from None
         except ValueError as error:
             raise _Broken(f"the server talks nonsense: {error}") from None
         except asyncio.CancelledError:
@@ -520,7 +528,9 @@ class Connection:
             self._loop.call_later(_GOODBYE_S, main.cancel)
 
 
-def _reason(error: grpc.aio.AioRpcError) -> str:
-    """What went wrong, without what only gRPC's authors can read."""
+def _reason(error: grpc.aio.AioRpcError, *, first: bool) -> str:
+    """What went wrong, for people; `first`: and what may be wrong with what was given to us."""
     details = str(error.details() or error.code().name)
-    return details.rpartition("last error: ")[2] or details
+    if not first:
+        return details
+    return next((meaning for sign, meaning in _MEANINGS if sign in details), details.rpartition("last error: ")[2])
