@@ -7,7 +7,7 @@ PYTHON := .venv/bin/python
 PLAYGROUND := PYTHONPATH=tests:bench $(PYTHON) -m loligo_lab.playground
 # What `make test` runs: folders, files, or pytest's options.
 TESTS ?=
-# What `make bench` compares with: label=directory, separated by blanks.
+# What else `make bench` compares with: label=directory, separated by blanks.
 PEERS ?=
 ROUNDS ?= 3
 
@@ -20,10 +20,10 @@ up: install-missing ## a volume on local disk, mounted at ./mnt
 down: install-missing ## unmount ./mnt, and wait until everything is stored
 	@$(PLAYGROUND) down
 
-ceph: install-all ## a small Ceph cluster on 127.0.0.1, and a volume with its data on it at ./mnt-ceph
+ceph: install-all ## a small Ceph cluster and a metadata server on 127.0.0.1, a volume of theirs at ./mnt-ceph
 	@$(PLAYGROUND) ceph
 
-ceph-down: install-missing ## unmount ./mnt-ceph and stop the cluster; its data stays in ./.loligo
+ceph-down: install-missing ## unmount ./mnt-ceph, stop server and cluster; their data stays in ./.loligo
 	@$(PLAYGROUND) ceph-down
 
 test: install-all ## all tests, those on a real Ceph included; TESTS="tests/store -k journal" for some
@@ -38,7 +38,7 @@ check: install-all ## lint, format, types, import contracts
 proto: install-all ## generate the code of the wire format anew, after a change of loligo.proto
 	cd common && ../$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. loligo_wire/v1/loligo.proto
 
-bench: install-all ## side by side with ext4 and PEERS="label=/dir …"; results in bench/results/
+bench: install-all ## side by side with ext4, ceph-fuse and PEERS="label=/dir …"; results in bench/results/
 	@$(PLAYGROUND) bench --rounds $(ROUNDS) $(PEERS)
 
 upcall: install-all ## what one call costs, by operation and transport, with the file system and without
