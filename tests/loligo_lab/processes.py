@@ -86,8 +86,8 @@ class LabProcess:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def spawn(self, arguments: Sequence[str]) -> None:
-        """Returns when it works; ProcessFailed, and it is gone, if it does not."""
+    def spawn(self, arguments: Sequence[str], **environment: str) -> None:
+        """Returns when it works; ProcessFailed, and it is gone, if it does not. `environment`: more of it, for this time."""
         assert not self.is_running, f"{self._what} runs already"
         with Readiness() as readiness:
             with self._log_path.open("ab") as log:
@@ -99,6 +99,7 @@ class LabProcess:
                         "PYTHONPATH": os.pathsep.join(_PYTHON_PATH),
                         **readiness.environment,
                         **self._environment,
+                        **environment,
                     },
                     stdin=subprocess.DEVNULL,
                     stdout=log,

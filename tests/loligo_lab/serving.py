@@ -51,10 +51,10 @@ class LabServer(LabProcess):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> None:
-        """Returns when it serves."""
+    def start(self, **environment: str) -> None:
+        """Returns when it serves. `environment`: more of it, for this time."""
         addresses = ("--listen", self.address, "--metrics", f"127.0.0.1:{self.metrics_port}")
-        self.spawn([self.volume.meta_url, *addresses, *self._options])
+        self.spawn([self.volume.meta_url, *addresses, *self._options], **environment)
 
     def kill(self) -> None:
         """-9."""
