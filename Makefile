@@ -1,7 +1,7 @@
 # What can be done here. Everything installs what it lacks by itself, asks nothing, and is safe to repeat.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down ceph ceph-down test check proto bench upcall install uninstall install-missing install-all
+.PHONY: help up down ceph ceph-down test check proto bench upcall throughput install uninstall install-missing install-all
 
 PYTHON := .venv/bin/python
 PLAYGROUND := PYTHONPATH=tests:bench $(PYTHON) -m loligo_lab.playground
@@ -43,6 +43,9 @@ bench: install-all ## side by side with ext4, ceph-fuse and PEERS="label=/dir â€
 
 upcall: install-all ## what one call costs, by operation and transport, with the file system and without
 	@$(PLAYGROUND) upcall --rounds $(ROUNDS)
+
+throughput: install-all ## what one metadata server does for 1 to 8 API clients, and the CPU it costs on both sides
+	@$(PLAYGROUND) throughput
 
 install: install-missing ## as root: `loligo` for all users, and `mount -t loligo`
 	@tools/link-commands

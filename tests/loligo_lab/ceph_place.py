@@ -63,7 +63,7 @@ class CephPlace(EmbeddedPlace):
             "--keyrings",
             str(self._users),
         )
-        self._make(f"{data_url}&name=client.loligo-{self.name}-daemon")
+        self.make(f"{data_url}&name=client.loligo-{self.name}-daemon")
         if self.daemon.pid is None:
             self.daemon.start(self.meta_url)
         if not is_up(self.mount_point):

@@ -32,7 +32,7 @@ class EmbeddedPlace:
         if is_up(self.mount_point):
             return
         clear(self.mount_point)
-        self._make((self.home / "data").as_uri())
+        self.make()
         self._loligo("mount", self.name, str(self.mount_point), *options)
 
     def down(self) -> None:
@@ -43,7 +43,9 @@ class EmbeddedPlace:
         pid: int = next(mount["pid"] for mount in mounts() if mount["directory"] == str(self.mount_point))
         return pid
 
-    def _make(self, data_url: str) -> None:
+    def make(self, data_url: str = "") -> None:
+        """`data_url`: a folder beside the metadata if it is empty."""
+        data_url = data_url or (self.home / "data").as_uri()
         if not self.is_made:
             self._loligo("volume", "create", self.name, "--meta", self.meta_url, "--data", data_url)
 

@@ -5,6 +5,7 @@ Everything goes through the `loligo` command, as a user would do it: see `loligo
     python -m loligo_lab.playground up|down|ceph|ceph-down
     python -m loligo_lab.playground bench [--rounds N] [LABEL=DIR …]
     python -m loligo_lab.playground upcall [--rounds N]
+    python -m loligo_lab.playground throughput
 """
 
 import argparse
@@ -110,6 +111,20 @@ def upcall(rounds: int) -> int:
         return measure(arguments)
 
 
+def throughput() -> int:
+    """A fresh volume and its daemon, without a mount."""
+    from loligo_bench.throughput import main as measure
+    from loligo_lab.ceph_place import Daemon
+
+    with _temporary() as home, contextlib.ExitStack() as stack:
+        place = EmbeddedPlace(home, "bench", home / "mnt", home / "config")
+        place.make()
+        daemon = Daemon(home, fixed_ports=False)
+        stack.callback(daemon.stop)
+        daemon.start(place.meta_url)
+        return measure(["--server", daemon.address, "--volume", "bench", "--pid", str(daemon.pid), "--out", RESULTS])
+
+
 @contextlib.contextmanager
 def _temporary() -> Iterator[Path]:
     HOME.mkdir(exist_ok=True)
@@ -141,7 +156,7 @@ def _print_what_to_try(directory: Path, *more: str) -> None:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m loligo_lab.playground", description=__doc__)
-    parser.add_argument("action", choices=["up", "down", "ceph", "ceph-down", "bench", "upcall"])
+    parser.add_argument("action", choices=["up", "down", "ceph", "ceph-down", "bench", "throughput", "upcall"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("peers", nargs="*", metavar="LABEL=DIR")
     options = parser.parse_args(arguments)
@@ -155,6 +170,8 @@ def main(arguments: list[str]) -> int:
                 ceph()
             case "ceph-down":
                 ceph_down()
+            case "throughput":
+                return throughput()
             case "upcall":
                 return upcall(options.rounds)
             case _:
