@@ -23,3 +23,9 @@ SETTLE_MAX = 4096
 #: below the journal's limit (1 MiB, 65,535 writes): a row that goes takes at most 270 bytes of it, and the last inode that
 #: it begins with has at most some 8,200 xattrs, 180 KiB, because their names fit XATTR_LIST_MAX_BYTES.
 STEP_WRITES_MAX = 2000
+#: Files that a client may have open: each costs some 600 bytes.
+OPEN_FILES_MAX = 1 << 17
+#: Inodes that are remembered as given to a session whose root is below the volume's.
+GRANTED_MAX = 65536
+#: How far below its root such a session gets: every request of it walks up that far.
+LIMITED_DEPTH_MAX = 2048

@@ -12,10 +12,14 @@ no rules. Where two or more have a file open and one of them writes, it is *cont
 - If an opener that writes ends without closing, while objects and size may disagree, or with a claim, the shard takes a
   claim for itself, has the file repaired, and gives it back at `Repaired`.
 
-What a session must do for its part: answer a `Recall` with one `Yielded`, and then no other until it has been told to
-resume, whatever Recalls come (the shard sends them again when a connection was lost); and when it states its holds anew:
-`quiet` only once the Yielded was answered, `claimed` until the Release was answered, because the requests that it sends
-again come behind the holds.
+What a session must do for its part:
+
+- It answers a `Recall` of a file that it has open with one `Yielded`, and then no other until it has been told to resume,
+  whatever Recalls come: the shard sends them again when a connection was lost.
+- It yields, releases and closes when what it asked before about the file's bytes has been answered, and does not close a
+  file while it waits for another Open of it.
+- When it states its holds anew: `quiet` only once the Yielded was answered, `claimed` until the Release was answered, because
+  the requests that it sends again come behind the holds. A Close is not sent again: the holds have said it.
 
 While sessions may still come back after a restart, nothing is granted that depends on what they have open.
 """

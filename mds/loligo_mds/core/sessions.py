@@ -246,20 +246,19 @@ def store_answer(state: ShardState, event: Submitted, errno: int, value: Any, ho
     state.put(Table.SESSION, _SESSION.pack(session), _SESSION.pack(sequence))
     state.applied[session] = sequence
     forgotten = max(event.acknowledged, sequence - UNACKNOWLEDGED_REPLIES_MAX)
-    promised = state.promised.get(session)
+    promised = state.promised.get(session, {})
     done: list[bytes] = []
+    let_go = 0
     for key, _ in state.tables.scan(Table.REPLY, _REPLY_KEY.pack(session, 0)):
         owner, number = _REPLY_KEY.unpack(key)
         if owner != session or number > forgotten or len(done) == FORGOTTEN_REPLIES_MAX:
             break
-        if promised and number in promised and done:
-            break  # what it takes with it may be much: one at a time
+        if number in promised:
+            if let_go:
+                break  # what goes with it may be much: one in a step
+            let_go = promised.pop(number)
         done.append(key)
-        if promised and number in promised:
-            break
     for key in done:
         state.delete(Table.REPLY, key)
-        if promised:
-            ino = promised.pop(_REPLY_KEY.unpack(key)[1], 0)
-            if ino:
-                opens.let_go(state, session, state.files[ino], 1)
+    if let_go:
+        opens.let_go(state, session, state.files[let_go], 1)
