@@ -212,6 +212,7 @@ class Session:
         poll = ready.poll
         now_ns = time.perf_counter_ns
         idle_since_ns = 0  # 0: not idle
+        long_ago_ns = 1
         while not self._stopping:
             try:
                 length = readv(fd, buffers)
@@ -242,6 +243,8 @@ class Session:
                     continue
                 if isinstance(result, Future):
                     self._defer(ctx, ino, row, result)
+                    # This caller is not back before somebody else has done the work, and looking would be in their way.
+                    idle_since_ns = long_ago_ns
                     continue
                 reply = row.encode(ctx, result)
             except Exception as error:  # noqa: BLE001  whatever it is, one caller gets EIO
