@@ -73,6 +73,9 @@ class RawClient:
         self._sending: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._received: queue.SimpleQueue[pb.ServerFrame | Exception | None] = queue.SimpleQueue()
         self._reader: threading.Thread | None = None
+        #: While it is clear, what the server sends stays in the network.
+        self.may_read = threading.Event()
+        self.may_read.set()
 
     # -- the stream -----------------------------------------------------------------------------------------------------
 
@@ -93,7 +96,7 @@ class RawClient:
         received: queue.SimpleQueue[pb.ServerFrame | Exception | None] = queue.SimpleQueue()
         self._sending, self._received = sending, received
         self._call = call = self._channel.stream_stream(METHOD)(iter(sending.get, None))
-        self._reader = threading.Thread(target=_read, args=(call, received), daemon=True)
+        self._reader = threading.Thread(target=_read, args=(call, received, self.may_read), daemon=True)
         self._reader.start()
         self.id = 0
         self._kinds.clear()
@@ -129,6 +132,7 @@ class RawClient:
         """End the stream without a word to the server."""
         if self._call is not None:
             self._call.cancel()
+            self.may_read.set()
             self._sending.put(None)
             self._channel.close()
             assert self._reader is not None
@@ -253,18 +257,23 @@ class RawClient:
         if frame is None:
             raise StreamEnded(grpc.StatusCode.OK, "the server ended the stream")
         for message in frame.answers:
-            kind = self._kinds.pop(message.id)
+            kind = self._kinds.pop(message.id, None)
             self._answers[message.id] = (
-                OSError(message.errno, "refused") if message.errno else decode_answer(kind, message)
+                OSError(message.errno, "refused")
+                if message.errno
+                else decode_answer(kind, message)
+                if kind
+                else message  # to a frame that the test has made by itself
             )
         if frame.HasField("refusal"):
             raise Refused(frame.refusal)
         return frame
 
 
-def _read(call: Any, received: "queue.SimpleQueue[Any]") -> None:
+def _read(call: Any, received: "queue.SimpleQueue[Any]", may_read: threading.Event) -> None:
     try:
         for data in call:
+            may_read.wait()
             received.put(pb.ServerFrame.FromString(data))
         received.put(None)
     except grpc.RpcError as error:
