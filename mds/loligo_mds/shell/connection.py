@@ -27,6 +27,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from loligo_mds.core.admission import note_answer
 from loligo_mds.core.codec import (
     Sync,
     decode_hold,
@@ -44,6 +45,7 @@ from loligo_mds.shell.session_record import SessionRecord, digest_of, new_secret
 from loligo_mds.shell.session_table import Session
 from loligo_mds.shell.tls import peer_identity
 from loligo_wire.attributes import Attributes
+from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -355,7 +357,8 @@ class Connection:
         service = self._service
         service.tell(
             service.step(
-                SessionRestated(session.id, holds, frame.holds_first, frame.holds_complete, frame.acknowledged)
+                SessionRestated(session.id, holds, frame.holds_first, frame.holds_complete, frame.acknowledged),
+                session.limits,
             )
         )
         self._must_restate = not frame.holds_complete
@@ -379,6 +382,8 @@ class Connection:
         step = service.step
         base = self._base
         own = session.id
+        limits = session.limits
+        is_limited = limits.root_ino != ROOT_INO
         last_id = self._last_id
         now_ns = perf_counter_ns()
         slice_ends_ns = now_ns + SLICE_NS
@@ -400,7 +405,7 @@ class Connection:
             else:
                 sequence = 0
             token = base | id
-            effects = step(Submitted(own, sequence, request, acknowledged, token))  # type: ignore[arg-type]
+            effects = step(Submitted(own, sequence, request, acknowledged, token), limits)  # type: ignore[arg-type]
             others: list[Effect] = []
             reply: Any = effects[0] if len(effects) == 1 else None
             if type(reply) is not Reply or reply.id != token:
@@ -412,6 +417,8 @@ class Connection:
             else:
                 if reply.errno == EIO:
                     service.check_running()  # nobody shall hear of an error that the next start heals
+                if is_limited:
+                    note_answer(limits, reply.value)
                 self._add_answer(id, reply)
                 counted[kind].add(now_ns - began_ns, reply.errno)
             if others:

@@ -19,8 +19,9 @@ from errno import EIO, ENOSPC
 from typing import Any
 
 from loligo_mds.core import sessions
+from loligo_mds.core.admission import SessionLimits, admit, admit_holds
 from loligo_mds.core.effects import AppendJournal, Effect, Recall, RemoveObjects, RepairObjects, Repeat, Reply, Resume
-from loligo_mds.core.events import Event, SessionEnded, SessionOpened, ShardRestarted, Submitted
+from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
 from loligo_mds.core.open_file import SHARD_SESSION
 from loligo_mds.core.requests import CHANGING, RECLAIMING, Request
 from loligo_mds.core.shard import Shard
@@ -104,8 +105,10 @@ class ShardDriver:
         """`submit` for the shard's own process."""
         return self.submit(SHARD_SESSION, request)
 
-    def step(self, event: Event) -> list[Effect]:
+    def step(self, event: Event, limits: SessionLimits | None = None) -> list[Effect]:
         """What is to be said to sessions: replies, recalls, resumptions. A request that cannot be carried out is refused.
+
+        `limits`: the event comes from a session of another machine; what goes beyond them is refused, or left out.
 
         Other events: OSError, EIO if the shard has stopped, ENOSPC if there is no room to open a session. Without room for what
         follows from another event, it is done as soon as there is some.
@@ -114,11 +117,13 @@ class ShardDriver:
             said = self._finish() if self._unfinished else []
             if type(event) is Submitted:
                 try:
-                    said += self._request(event)
+                    said += self._request(event, limits)
                 except OSError as error:
                     said.append(Reply(event.session, event.id, None, error.errno or EIO))
                 return said
             self._check_running()
+            if type(event) is SessionRestated and limits is not None:
+                event.holds = admit_holds(self._shard.state, limits, event.holds)
             try:
                 self._carry_out(event, said)
             except StoreFull as error:
@@ -142,11 +147,18 @@ class ShardDriver:
         if self._broken is not None:
             raise OSError(EIO, _STOPPED)
 
-    def _request(self, event: Submitted) -> list[Effect]:
+    def _request(self, event: Submitted, limits: SessionLimits | None = None) -> list[Effect]:
         self._check_running()
         kind = type(event.request)
+        changes = kind in CHANGING
+        repeats = changes and event.sequence and self._shard.repeats(event)
+        if limits is not None and not repeats:
+            # What was admitted once is answered as it was then, whatever has become of the inode.
+            errno = admit(self._shard.state, limits, event.request)
+            if errno:
+                raise OSError(errno, "not admitted")
         try:
-            if kind in CHANGING and not (event.sequence and self._shard.repeats(event)):
+            if changes and not repeats:
                 self._store.reserve(kind in RECLAIMING)
             failpoint("driver.step.before")
             said: list[Effect] = []

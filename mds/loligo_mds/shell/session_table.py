@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from loligo_mds.core.admission import SessionLimits
 from loligo_mds.shell.session_record import SessionRecord
 
 if TYPE_CHECKING:
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 class Session:
     """`heard_s` is of the loop's clock. `ending`: it is being fenced, and nobody may come back to it."""
 
-    __slots__ = ("connection", "ended", "ending", "heard_s", "id", "record", "requests")
+    __slots__ = ("connection", "ended", "ending", "heard_s", "id", "limits", "record", "requests")
 
     def __init__(self, id: int, record: SessionRecord, heard_s: float) -> None:
         self.id = id
         self.record = record
         self.heard_s = heard_s
+        self.limits = SessionLimits(record.root_ino, record.read_only, id)
         self.connection: Connection | None = None
         self.requests = 0
         #: Why, once it is so.
