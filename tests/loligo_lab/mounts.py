@@ -26,6 +26,7 @@ from pathlib import Path
 from loligo_client.shell import mount_state
 from loligo_lab.processes import LabProcess, ProcessFailed, end_with_parent, say_ready
 from loligo_runtime import volume as volumes
+from loligo_runtime.object_url import open_object_store
 from loligo_runtime.volume import Volume
 
 _ALL_FLAGS = (1 << 64) - 1
@@ -50,6 +51,15 @@ def assert_sound(volume: Volume) -> None:
 
     problems = check_volume(volume).problems
     assert not problems, "\n".join(problems)
+
+
+def stored_objects(volume: Volume, ino: int | None = None) -> list[int]:
+    """Indexes of the objects that the store has of the inode, or of all."""
+    objects = open_object_store(volume.data_url, create=False)
+    try:
+        return sorted(index for found, index, _ in objects.list() if ino is None or found == ino)
+    finally:
+        objects.close()
 
 
 class LabMount(LabProcess):

@@ -70,6 +70,10 @@ class Served:
     objects: WaitingObjects
 
 
+#: The volume is in this process.
+pytestmark = pytest.mark.parametrize("transport", ["native", "pyfuse3"])
+
+
 @pytest.fixture
 def served(tmp_path: Path, transport: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     volume = make_lab_volume(tmp_path, block_bytes=BLOCK)
