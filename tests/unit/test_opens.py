@@ -244,6 +244,15 @@ def test_a_claim_ends_with_the_last_close(lab: OpensLab) -> None:
     assert lab.notices() == [(A, close, None), ("resume", B)]
 
 
+def test_a_file_that_waits_for_a_claim_to_end_is_contended_no_more(lab: OpensLab) -> None:
+    lab.contended(A, B)
+    lab.ask(Close(lab.f), B)
+    lab.claimed(A)
+    waits = lab.submit(Open(lab.f, True), C)
+    close = lab.submit(Close(lab.f), A)
+    assert lab.notices() == [(A, close, None), (C, waits, False)]
+
+
 def test_a_claim_of_what_was_closed_meanwhile_is_refused(lab: OpensLab) -> None:
     lab.contended(A, B)
     waits = lab.submit(Claim(lab.f), A)
@@ -575,6 +584,40 @@ def test_a_claim_survives_a_restart(lab: OpensLab) -> None:
     lab.ask(SetAttributes(lab.f, size=0), A)
     lab.submit(Release(lab.f), A)
     assert lab.notices()[1:] == [("resume", B)]
+
+
+def test_nobody_is_resumed_before_all_have_come_back(lab: OpensLab) -> None:
+    lab.contended(A, B)
+    lab.claimed(A)
+    restarted(lab, A, B)
+    lab.event(SessionRestated(B, [Hold(lab.f, 1, writes=True, contended=True, quiet=True)]))
+    lab.ask(Yielded(lab.f), B)
+    assert len(lab.notices()) == 1
+    lab.event(SessionRestated(A, [Hold(lab.f, 1, writes=True, contended=True, claimed=True)]))
+    assert lab.notices() == []
+
+
+def test_nothing_is_repaired_before_all_have_come_back(lab: OpensLab) -> None:
+    lab.contended(A, B)
+    lab.ask(Unsettle(lab.f, 9000), A)
+    restarted(lab, A, B)
+    lab.event(SessionRestated(A, [Hold(lab.f, 1, writes=True, contended=True)]))
+    lab.event(SessionEnded(A))
+    assert lab.notices() == []
+    lab.event(SessionRestated(B, [Hold(lab.f, 1, writes=True, contended=True)]))
+    assert lab.notices() == [("recall", B)]
+    lab.submit(Yielded(lab.f), B)
+    assert lab.notices()[0] == ("repair", lab.f)
+
+
+def test_sessions_that_do_not_know_of_each_other_are_told(lab: OpensLab) -> None:
+    restarted(lab, A, B)
+    for session in (A, B):
+        lab.event(SessionRestated(session, [Hold(lab.f, 1, writes=session == A)]))
+    assert lab.notices() == [("recall", A), ("recall", B)]
+    lab.submit(Yielded(lab.f), A)
+    assert lab.notices()[1:] == [("resume", A)]
+    lab.refused(SetAttributes(lab.f, size=0), errno.EINVAL, A)
 
 
 def test_who_is_quiet_for_a_claim_that_was_lost_is_resumed(lab: OpensLab) -> None:
