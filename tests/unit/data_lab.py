@@ -1,7 +1,7 @@
 """A data path between a shard on tables in memory and a scripted object store: every I/O is the test's to decide."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from errno import errorcode
 from random import Random
@@ -120,8 +120,14 @@ class DataLab:
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
+    def start(self, task: Generator[Any, Any, Any]) -> Any:
+        """The result of a task, or a future of it."""
+        return self.data.tasks.run(task)
+
     def wait(self, answer: Any) -> Any:
-        """The answer itself, or what the future of it brings, while the store's calls end in the lab's order."""
+        """The answer itself, or what the future or task of it brings, while the store's calls end in the lab's order."""
+        if isinstance(answer, Generator):
+            answer = self.start(answer)
         if not isinstance(answer, Future):
             return answer
         self.store.wait_for(answer.done, self.choose)
@@ -138,7 +144,7 @@ class DataLab:
                     and data._pool._work_queue.empty()
                     and not self.keeper._workers
                     and all(
-                        not file.busy or (not file.exclusive and not file.buffer.in_flight)
+                        not file.busy or not (file.users or file.buffer.in_flight or file.publishing)
                         for file in data._files.values()
                     )
                 )
@@ -178,7 +184,8 @@ class DataLab:
         return found.ino
 
     def open(self, name: bytes) -> FileData:
-        return self.data.open(self.ino(name))
+        file: FileData = self.wait(self.data.open(self.ino(name), True))[0]
+        return file
 
     def write(self, file: FileData, offset: int, data: bytes) -> Any:
         """The answer may be a future."""
@@ -199,7 +206,8 @@ class DataLab:
         self.wait(self.data.fsync(file))
 
     def stat(self, ino: int) -> Attributes:
-        return self.data.attributes(self.metadata.call(GetAttributes(ino)))
+        with self.metadata.lock:
+            return self.data.attributes(self.metadata.call(GetAttributes(ino)))
 
     # -- ends -------------------------------------------------------------------------------------------------------
 
@@ -209,9 +217,10 @@ class DataLab:
         with self.metadata.lock:
             assert check_shard(self.metadata.tables) == []
             data = self.data
-            assert data._dirty_bytes == sum(file.buffer.cost_bytes for file in data._files.values())
-            held = self.metadata.shard.state.session_holds[1]
-            assert held == {file.ino: 1 for file in data._files.values() if file.held}
+            assert data._writing.dirty_bytes == sum(file.buffer.cost_bytes for file in data._files.values())
+            files = self.metadata.shard.state.session_files.get(1, {})
+            held = {ino: file.openers[1].count for ino, file in files.items()}
+            assert held == {file.ino: file.held for file in data._files.values() if file.held}
 
     def check_at_rest(self) -> None:
         """After `drain`, nothing open: objects and metadata tell one story."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from loligo_client.shell.data_path import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE
 from loligo_client.shell.file_data import FileData
+from loligo_client.shell.reshaping import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE
 from loligo_mds.core.limits import FILE_MAX_BYTES
 from loligo_mds.core.requests import ListUnsettled, Publish, Request, SetAttributes, Settle, Unsettle
 from unit.data_lab import ALL_ROWS, BLOCK_BYTES, DIRTY_LIMIT_BYTES, DataLab
@@ -184,7 +184,7 @@ def test_a_truncation_that_fails_leaves_the_file_alone(lab: DataLab) -> None:
     lab.data.close(file)
     lab.quiet()
     lab.store.fault = fails("write", ENOSPC)
-    answer = lab.data.set_size(SetAttributes(file.ino, size=1000))
+    answer = lab.start(lab.data.set_size(SetAttributes(file.ino, size=1000)))
     opened = lab.open(b"f")
     with pytest.raises(OSError):
         lab.wait(answer)
@@ -205,7 +205,7 @@ def test_a_full_disk_bounds_what_is_buffered(lab: DataLab) -> None:
         if number % 50 == 0:
             lab.data.tick(number << 40)
     assert refused > 100
-    assert lab.data._dirty_bytes < 2 * DIRTY_LIMIT_BYTES
+    assert lab.data._writing.dirty_bytes < 2 * DIRTY_LIMIT_BYTES
     lab.quiet()
     lab.store.fault = works
     lab.data.tick(1 << 60)
@@ -300,7 +300,7 @@ def test_a_writer_wakes_when_the_end_of_an_exclusive_operation_makes_room(at_onc
         busy, other = lab.create(b"busy"), lab.create(b"other")
         lab.write(busy, 0, BLOCK * 2)
         lab.fsync(busy)
-        hole = lab.data.allocate(busy, 0, BLOCK_BYTES, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, 1)
+        hole = lab.start(lab.data.allocate(busy, 0, BLOCK_BYTES, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, 1))
         for block in range(DIRTY_LIMIT_BYTES // BLOCK_BYTES):
             lab.write(busy, block * BLOCK_BYTES, BLOCK)
         answer = lab.write(other, 0, BLOCK * 30)
@@ -345,8 +345,8 @@ def test_many_wait_for_a_file_whose_exclusive_operation_is_queued_behind_them(la
     lab.data.flush(file)
     lab.write(file, 0, b"again")
     waiting = [lab.data.sync_all() for _ in range(20)]
-    waiting += [lab.data.when_stored(file, lambda: None) for _ in range(20)]
-    cut = lab.data.set_size(SetAttributes(file.ino, size=10))
+    waiting += [lab.data.when_stored(file) for _ in range(20)]
+    cut = lab.start(lab.data.set_size(SetAttributes(file.ino, size=10)))
     for answer in [*waiting, cut]:
         lab.wait(answer)
     assert lab.content(file) == (b"again" + BLOCK[5:])[:10]
@@ -428,10 +428,10 @@ def test_a_file_that_is_cut_while_it_is_settled_stays_in_doubt(lab: DataLab) -> 
     lab.wait(lab.data.flush(file))
     lab.quiet()
     settled = settle_until_it_syncs(lab)
-    cut = lab.data.set_size(SetAttributes(file.ino, size=BLOCK_BYTES))
+    cut = lab.start(lab.data.set_size(SetAttributes(file.ino, size=BLOCK_BYTES)))
     lab.store.wait_for(lambda: any(call.kind == "remove" for call in lab.store.pending), stop_at=("remove", "sync_all"))
     lab.store.run(next(at for at, call in enumerate(lab.store.pending) if call.kind == "sync_all"))
-    lab.store.wait_for(lambda: not lab.data._settling, stop_at=("remove",))
+    lab.store.wait_for(lambda: not lab.data._settling._settling, stop_at=("remove",))
     assert rows(lab) == [file.ino]
     lab.wait(cut)
     lab.wait(settled)
@@ -510,7 +510,7 @@ def test_unlinked_while_a_closed_file_is_cut(lab: DataLab) -> None:
     file = lab.create(b"f")
     lab.write(file, 0, b"inline")
     lab.data.close(file)
-    cut = lab.data.set_size(SetAttributes(file.ino, size=500))
+    cut = lab.start(lab.data.set_size(SetAttributes(file.ino, size=500)))
     lab.unlink(b"f")
     lab.wait(cut)
     lab.quiet()
@@ -523,7 +523,7 @@ def test_bytes_written_while_the_file_is_cut_leave_nothing_beyond_its_size(lab: 
     file = lab.create(b"f")
     lab.write(file, 0, BLOCK * 3)
     lab.fsync(file)
-    cut = lab.data.set_size(SetAttributes(file.ino, size=10))
+    cut = lab.start(lab.data.set_size(SetAttributes(file.ino, size=10)))
     lab.write(file, 2 * BLOCK_BYTES, BLOCK)
     lab.wait(cut)
     lab.fsync(file)
@@ -556,7 +556,7 @@ def test_the_first_object_of_an_inline_file_is_announced(lab: DataLab) -> None:
     file = lab.create(b"f")
     lab.write(file, 0, b"inline")
     lab.fsync(file)
-    cut = lab.data.set_size(SetAttributes(file.ino, size=1000))
+    cut = lab.start(lab.data.set_size(SetAttributes(file.ino, size=1000)))
     lab.store.wait_for(lambda: any(call.kind == "write" for call in lab.store.pending), stop_at=("write",))
     assert rows(lab) == [file.ino], "the object would be a stray if the process died now"
     lab.wait(cut)

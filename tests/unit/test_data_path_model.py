@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from loligo_client.shell.data_path import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE
 from loligo_client.shell.file_data import FileData
+from loligo_client.shell.reshaping import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE
 from loligo_lab.scripted_objects import ScriptedObjects
 from loligo_mds.core.requests import Publish, Unsettle
 from unit.data_lab import BLOCK_BYTES, DataLab

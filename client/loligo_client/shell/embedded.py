@@ -96,10 +96,8 @@ class LocalMetadata:
         self.sync = driver.sync
         self._submit = driver.submit
 
-    def call(self, request: Request) -> Any:
+    def ask(self, request: Request) -> Any:
         return self._submit(SESSION, request)
-
-    ask = call
 
 
 class EmbeddedVolume:

@@ -58,21 +58,3 @@ def gather(futures: list[Future[Any]], join: Callable[[list[Any]], Any]) -> Futu
 
     when_all(futures, finish)
     return joined
-
-
-def transformed(
-    answer: Future[Any], transform: Callable[[Any], Any], undo: Callable[[], None] | None = None
-) -> Future[Any]:
-    """A future of `transform` of the answer to come; `undo` first, if it turns out to be an error."""
-    result: Future[Any] = Future()
-
-    def finish(done: Future[Any]) -> None:
-        try:
-            result.set_result(transform(done.result()))
-        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
-            if undo is not None:
-                undo()
-            result.set_exception(error)
-
-    answer.add_done_callback(finish)
-    return result
