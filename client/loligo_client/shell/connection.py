@@ -62,7 +62,8 @@ PAUSE_MAX_S: Final = 2.0
 HANDSHAKE_S: Final = 5.0
 #: How long the first connection is tried before that is an error.
 FIRST_CONNECT_S: Final = 3.0
-_GOODBYE_S: Final = 2.0
+#: What was asked last is answered within that, and the server ends the connection.
+_GOODBYE_S: Final = 5.0
 _CHANNEL_OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),  # a new channel makes a new connection
     ("grpc.enable_http_proxy", 0),
@@ -148,6 +149,7 @@ class Connection:
         #: Why nothing can be asked any more.
         self._gone = ""
         self._closing = False
+        self._goodbye_is_due = False
         self._call: Any = None
         self._fence: pb.Fence | None = None
         self._loop = asyncio.new_event_loop()
@@ -187,11 +189,15 @@ class Connection:
     def is_away(self) -> bool:
         return self.away_since_s is not None
 
-    def let_go(self, answer: Answer) -> None:
-        """Whoever waits for `answer` was interrupted. While the server is away that ends the wait, with EINTR."""
-        if self.is_away:
+    def let_go(self, future: Future[Any]) -> bool:
+        """Whoever waits for `future` was interrupted. If that is an answer and the server is away, the wait ends, with EINTR.
+
+        True: it may end so later, if not now.
+        """
+        if self.is_away and isinstance(future, Answer):
             with suppress(RuntimeError):  # closed just now, and all have failed
-                self._loop.call_soon_threadsafe(self._let_go, answer)
+                self._loop.call_soon_threadsafe(self._let_go, future)
+        return True
 
     def tell_fence(self, addresses: Sequence[str]) -> None:
         """Tell the server, now and on every later connection, how to shut this client out of the object store."""
@@ -380,6 +386,9 @@ class Connection:
         now_ns = time.monotonic_ns()
         asked = link.next(now_ns)
         if asked is None:
+            if self._goodbye_is_due and not link.outstanding:
+                self._goodbye_is_due = False
+                return pb.ClientFrame(goodbye=True)
             return None
         frame = pb.ClientFrame()
         requests = frame.requests
@@ -423,33 +432,38 @@ class Connection:
         link = self._link
         link.heard(time.monotonic_ns())
         self._pump_is_due = True  # what is asked by those who are told now goes in one frame, below
-        for message in frame.answers:
-            asked = link.answered(message.id)
-            if asked is None:
-                continue
-            if message.errno:
-                if not asked.dropped:
-                    asked.whose.set_exception(OSError(message.errno, "refused by the metadata server"))
-                continue
-            try:
-                value = decode_answer(type(asked.request), message)
-            except ValueError as error:
-                log.error("the answer to %r makes no sense: %s", asked.request, error)
-                if not asked.dropped:
-                    asked.whose.set_exception(OSError(EIO, "the metadata server talks nonsense"))
-                continue
-            if asked.dropped:
-                self._undo(asked.request, value)
-            else:
-                asked.whose.set_result(value)
-        for notice in frame.notices:
-            try:
-                self._heed(notice)
-            except Exception:  # a bug of who listens must not cost the connection
-                log.exception("a notice of the metadata server was not heeded: %s", notice)
-        self._pump()
+        try:
+            for message in frame.answers:
+                asked = link.answered(message.id)
+                if asked is not None:
+                    self._tell(asked, message)
+            for notice in frame.notices:
+                try:
+                    self._heed(notice)
+                except Exception:  # a bug of who listens must not cost the connection
+                    log.exception("a notice of the metadata server was not heeded: %s", notice)
+        finally:
+            self._pump()
         if frame.HasField("refusal"):
             raise _Refused(frame.refusal)
+
+    def _tell(self, asked: Outstanding, message: pb.Answer) -> None:
+        answer: Answer = asked.whose
+        if message.errno:
+            if not asked.dropped:
+                answer.set_exception(OSError(message.errno, "refused by the metadata server"))
+            return
+        try:
+            value = decode_answer(type(asked.request), message)
+        except ValueError as error:
+            log.error("the answer to %r makes no sense: %s", asked.request, error)
+            if not asked.dropped:
+                answer.set_exception(OSError(EIO, "the metadata server talks nonsense"))
+            return
+        if asked.dropped:
+            self._undo(asked.request, value)
+        else:
+            answer.set_result(value)
 
     def _heed(self, notice: pb.Notice) -> None:
         kind = notice.WhichOneof("kind")
@@ -524,7 +538,8 @@ class Connection:
         if self._call is None or not goodbye:
             main.cancel()
         else:
-            self._say(pb.ClientFrame(goodbye=True))
+            self._goodbye_is_due = True
+            self._pump()
             self._loop.call_later(_GOODBYE_S, main.cancel)
 
 

@@ -103,6 +103,7 @@ class RemoteVolume:
             inline_limit_bytes=self.volume.inline_limit_bytes,
             dirty_limit_bytes=DIRTY_LIMIT_BYTES,
             on_lost=on_lost,
+            shared=True,
         )
         self.connection.holds = self.data.holds
         self.connection.on_recall = self.data.recalled
@@ -110,6 +111,7 @@ class RemoteVolume:
         self.file_system = FileSystem(
             metadata, self.data, SystemClock(), update_atime=update_atime, cache_s=options.cache_s
         )
+        self.file_system.let_go = self.connection.let_go
         #: Called with (address, since when it is away or None), on the housekeeper's thread, when that has changed.
         self.on_server: Callable[[str, float | None], None] = lambda address, away_since_s: None
         self._ending = threading.Event()
