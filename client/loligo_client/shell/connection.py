@@ -337,6 +337,7 @@ class Connection:
                 holds = self.holds()
             for start in range(0, len(holds) or 1, _HOLDS_IN_FRAME):
                 frame = pb.ClientFrame(holds_first=not start, holds_complete=start + _HOLDS_IN_FRAME >= len(holds))
+                frame.acknowledged = self._link.acknowledged
                 for hold in holds[start : start + _HOLDS_IN_FRAME]:
                     encode_hold(hold, frame.holds.add())
                 await call.write(frame.SerializeToString())

@@ -104,9 +104,8 @@ class Sharing:
         """Another client wants the file for itself. Called without the lock; it waits for nothing."""
         with self._lock:
             file = self._files.by_ino.get(ino)
-            if file is None or not file.held:
-                self._files.tell(Yielded(ino))  # it was closed meanwhile
-            elif not file.recalled:
+            # If it was closed meanwhile, the Close says it: a Yielded behind it might be taken for that of the next open.
+            if file is not None and file.held and not file.recalled:
                 file.recalled = True
                 file.users += 1
                 self._tasks.run(self._yield(file))

@@ -5,7 +5,7 @@ from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
 
 from loligo_mds.core import content, open_file, xattrs
 from loligo_mds.core.limits import FILE_MAX_BYTES, INLINE_MAX_BYTES
-from loligo_mds.core.requests import GetAttributes, RecordAccess, SetAttributes
+from loligo_mds.core.requests import GetAttributes, GetUsage, RecordAccess, SetAttributes, Usage
 from loligo_mds.core.state import Refused, ShardState, ino_key
 from loligo_mds.core.tables import Table
 from loligo_wire.attributes import (
@@ -57,6 +57,10 @@ def set_attributes(state: ShardState, request: SetAttributes, now_ns: int) -> At
     changed.ctime_ns = now_ns
     state.put_inode(changed)
     return changed
+
+
+def get_usage(state: ShardState, request: GetUsage, now_ns: int) -> Usage:
+    return Usage(state.inode_count, state.size_bytes)
 
 
 def record_access(state: ShardState, request: RecordAccess, now_ns: int) -> Attributes:

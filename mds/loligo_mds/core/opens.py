@@ -64,8 +64,8 @@ def hold(state: ShardState, session: int, ino: int, writes: bool) -> None:
     mine[ino] = file
 
 
-def open_file(state: ShardState, session: int, id: int, request: Open) -> Opened | _Waits:
-    ino = request.ino
+def open_file(state: ShardState, request: Open, now_ns: int) -> Opened | _Waits:
+    ino, session = request.ino, state.asking
     attributes = state.inode(ino)
     if attributes.is_directory:
         raise Refused(EISDIR)  # a removed directory is gone at once, whoever looks at it
@@ -78,7 +78,7 @@ def open_file(state: ShardState, session: int, id: int, request: Open) -> Opened
     elif not file.waiting and not file.claimants and not file.repair and _is_alone(state, file, session):
         hold(state, session, ino, request.writes)
         return Opened(attributes, file.contended)
-    return _wait(state, file, Waiting(session, id, request))
+    return _wait(state, file, request)
 
 
 def _is_alone(state: ShardState, file: OpenFile, session: int) -> bool:
@@ -89,7 +89,8 @@ def _is_alone(state: ShardState, file: OpenFile, session: int) -> bool:
     return file.ino >= state.reclaim_below or (mine.writes and not mine.quiet and not file.contended)
 
 
-def close_file(state: ShardState, session: int, request: Close) -> None:
+def close_file(state: ShardState, request: Close, now_ns: int) -> None:
+    session = state.asking
     mine = state.session_files.get(session)
     file = mine.get(request.ino) if mine is not None else None
     if file is None:
@@ -138,12 +139,16 @@ def remove_orphan(state: ShardState, attributes: Attributes) -> None:
 # -- taking turns ---------------------------------------------------------------------------------------------------
 
 
-def claim(state: ShardState, session: int, id: int, request: Claim) -> Attributes | _Waits:
-    return _wait(state, _opened(state, session, request.ino), Waiting(session, id, request))
+def claim(state: ShardState, request: Claim, now_ns: int) -> _Waits:
+    file = state.files.get(request.ino)
+    if file is None or state.asking not in file.openers:
+        raise Refused(ENOENT)
+    return _wait(state, file, request)
 
 
-def release(state: ShardState, session: int, request: Release) -> None:
+def release(state: ShardState, request: Release, now_ns: int) -> None:
     """Nothing happens if there is no claim: the request may have been sent again, behind other holds."""
+    session = state.asking
     file = state.files.get(request.ino)
     if file is not None and session in file.claimants and session != SHARD_SESSION:
         file.claimants = tuple(other for other in file.claimants if other != session)
@@ -153,9 +158,9 @@ def release(state: ShardState, session: int, request: Release) -> None:
             advance(state, file)
 
 
-def yielded(state: ShardState, session: int, request: Yielded) -> None:
+def yielded(state: ShardState, request: Yielded, now_ns: int) -> None:
     file = state.files.get(request.ino)
-    opener = file.openers.get(session) if file is not None else None
+    opener = file.openers.get(state.asking) if file is not None else None
     if file is None or opener is None or opener.quiet:
         return
     opener.asked = False
@@ -171,15 +176,8 @@ def repaired(state: ShardState, ino: int) -> None:
         advance(state, file)
 
 
-def _opened(state: ShardState, session: int, ino: int) -> OpenFile:
-    file = state.files.get(ino)
-    if file is None or session not in file.openers:
-        raise Refused(ENOENT)
-    return file
-
-
-def _wait(state: ShardState, file: OpenFile, waiting: Waiting) -> _Waits:
-    file.waiting = (*file.waiting, waiting)
+def _wait(state: ShardState, file: OpenFile, request: Open | Claim) -> _Waits:
+    file.waiting = (*file.waiting, Waiting(state.asking, state.asking_id, request))
     state.waited_for[file.ino] = file
     advance(state, file)
     return WAITS

@@ -45,6 +45,12 @@ _HANDLERS: dict[type, _Handler] = {
     requests.Publish: content.publish,
     requests.Settle: content.settle,
     requests.ListUnsettled: content.list_unsettled,
+    requests.Open: opens.open_file,
+    requests.Close: opens.close_file,
+    requests.Claim: opens.claim,
+    requests.Release: opens.release,
+    requests.Yielded: opens.yielded,
+    requests.GetUsage: inodes.get_usage,
 }
 
 
@@ -95,12 +101,15 @@ class Shard:
         if once and event.sequence <= sessions.last_applied(state, event.session):
             return [self._repeated(event)]
         state.asking = event.session
+        state.asking_id = event.id
         errno = 0
         holds = False
         value: Any = None
         try:
             handler = _HANDLERS.get(kind)
-            value = handler(state, request, now_ns) if handler else self._of_session(event, request)
+            if handler is None:
+                raise Refused(EINVAL)
+            value = handler(state, request, now_ns)
         except Refused as refused:
             if state.writes or state.effects or state.notices:
                 raise InvariantBroken(f"{request!r} was refused after it had written") from None
@@ -112,23 +121,6 @@ class Shard:
         if once:
             sessions.store_answer(state, event, errno, value, holds)
         return self._effects(None if value is opens.WAITS else Reply(event.session, event.id, value, errno))
-
-    def _of_session(self, event: Submitted, request: Any) -> Any:
-        """Requests about what the asking session has open, or about the whole shard."""
-        state, session, kind = self.state, event.session, type(request)
-        if kind is requests.Open:
-            return opens.open_file(state, session, event.id, request)
-        if kind is requests.Close:
-            return opens.close_file(state, session, request)
-        if kind is requests.Claim:
-            return opens.claim(state, session, event.id, request)
-        if kind is requests.Release:
-            return opens.release(state, session, request)
-        if kind is requests.Yielded:
-            return opens.yielded(state, session, request)
-        if kind is requests.GetUsage:
-            return requests.Usage(state.inode_count, state.size_bytes)
-        raise Refused(EINVAL)
 
     def _repeated(self, event: Submitted) -> Reply:
         answer = sessions.stored_answer(self.state, event.session, event.sequence)

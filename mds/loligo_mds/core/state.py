@@ -47,6 +47,7 @@ class ShardState:
         "_counters_changed",
         "applied",
         "asking",
+        "asking_id",
         "block_bytes",
         "effects",
         "files",
@@ -76,8 +77,9 @@ class ShardState:
         self.effects: list[Effect] = []
         #: What it has to say to others, behind its reply: recalls, resumptions, answers to requests that waited.
         self.notices: list[Effect] = []
-        #: The session whose request is under way; 0 is the shard's own process.
+        #: The session whose request is under way, 0 being the shard's own process, and the request's id.
         self.asking = 0
+        self.asking_id = 0
 
         # See `core.opens`. In memory only, because sessions state it anew when they come back.
         self.files: dict[int, OpenFile] = {}

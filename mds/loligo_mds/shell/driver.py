@@ -148,7 +148,8 @@ class ShardDriver:
             raise OSError(EIO, _STOPPED)
 
     def _request(self, event: Submitted, limits: SessionLimits | None = None) -> list[Effect]:
-        self._check_running()
+        if self._broken is not None:
+            raise OSError(EIO, _STOPPED)
         kind = type(event.request)
         changes = kind in CHANGING
         repeats = changes and event.sequence and self._shard.repeats(event)
