@@ -121,8 +121,8 @@ class ServedMount(RemoteMount):
             self.server.start()
         super().start()
 
-    def unmount(self) -> None:
-        super().unmount()
+    def wait(self) -> None:
+        super().wait()
         self.server.stop()
 
     def kill(self) -> None:
