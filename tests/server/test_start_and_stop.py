@@ -14,6 +14,7 @@ import pytest
 
 from cli.command_line import CommandLine
 from loligo_lab.ceph import free_port
+from loligo_lab.certificates import Authority
 from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
 from loligo_lab.processes import ProcessFailed
 from loligo_lab.raw_client import RawClient
@@ -22,7 +23,6 @@ from loligo_mds.core.requests import Create, GetUsage
 from loligo_mds.shell.config import ConfigError, ServerConfig, make_config, read_config, split_address
 from loligo_runtime.volume import Volume
 from loligo_wire.ids import ROOT_INO
-from server.certificates import Authority
 
 MakeServer = Callable[..., LabServer]
 MakeClient = Callable[..., RawClient]
@@ -172,8 +172,8 @@ def test_an_address_that_is_not_ours(cli: CommandLine, volume: Volume) -> None:
 
 
 def test_bad_tls_files(cli: CommandLine, volume: Volume, tmp_path: Path) -> None:
-    authority = Authority(tmp_path, "authority")
-    one, two = authority.issue("one"), authority.issue("two")
+    authority = Authority(tmp_path)
+    one, two = authority.sign("one"), authority.sign("two")
     nonsense = tmp_path / "nonsense.pem"
     nonsense.write_text("this is no certificate\n")
 

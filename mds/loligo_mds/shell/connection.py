@@ -365,8 +365,10 @@ class Connection:
 
     async def _learn_fence(self, session: Session, fence: pb.Fence) -> None:
         addresses = tuple(fence.addresses)
-        if len(addresses) > FENCE_ADDRESSES_MAX or any(len(address) > TEXT_MAX for address in addresses):
+        if len(addresses) > FENCE_ADDRESSES_MAX:
             raise _Nonsense("too many addresses")
+        if not self._service.may_name(session, addresses):
+            raise _Nonsense("addresses at the object store that cannot be its own")
         if addresses != session.record.fence:
             await self._service.change_record(session, replace(session.record, fence=addresses))
 

@@ -14,7 +14,7 @@ for as long as it takes, and the client is not let in meanwhile.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from errno import EIO
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +110,13 @@ class Service:
         session.record = record
         self.tell(self.step(SessionOpened(session.id, record.encode())))
         await self.sync.wait()
+
+    def may_name(self, session: Session, addresses: Sequence[str]) -> bool:
+        """Whether these can be the session's addresses at the object store."""
+        if not self._fencer.may_name(addresses):
+            return False
+        theirs = (address for other in self.sessions if other is not session for address in other.record.fence)
+        return set(addresses).isdisjoint(theirs)
 
     def find_root(self, path: bytes) -> Attributes:
         """The directory that `path` names, from the volume's root. OSError if there is none; symlinks are not followed."""
