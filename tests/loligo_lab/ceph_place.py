@@ -95,6 +95,7 @@ class Daemon:
         self._log = folder / "serve.log"
         self._pid = folder / "serve.pid"
         self._fixed_ports = fixed_ports
+        self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -117,7 +118,7 @@ class Daemon:
                 f'volume = "{meta_url}"\nlisten = "127.0.0.1:{ports[0]}"\nmetrics = "127.0.0.1:{ports[1]}"\n'
             )
         with Readiness() as readiness, self._log.open("ab") as log:
-            process = subprocess.Popen(
+            self._child = process = subprocess.Popen(
                 [LOLIGO, "serve", "--config", self._config],
                 env={**os.environ, **readiness.environment},
                 stdin=subprocess.DEVNULL,
@@ -143,6 +144,9 @@ class Daemon:
                     raise PlaceError(f"the daemon (process {pid}) does not end; see {self._log}")
             finally:
                 os.close(ended)
+        if self._child is not None:
+            self._child.wait()
+            self._child = None
         self._pid.unlink(missing_ok=True)
 
 
