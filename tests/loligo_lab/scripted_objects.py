@@ -125,6 +125,12 @@ class ScriptedObjects:
     def _violated(self, what: str) -> None:
         self.violations.append(what)
 
+    def also(self, kind: str, work: Callable[[], Any]) -> None:
+        """A call of something else than the store that ends among those of the store, in an order of the test's."""
+        with self.changed:
+            self.pending.append(Call(kind, None, _WHOLE, work))
+            self.changed.notify_all()
+
     # -- the store's side -------------------------------------------------------------------------------------------
 
     def _call(self, kind: str, key: ObjectKey | None, span: range, work: Callable[[], Any]) -> Future[Any]:

@@ -1,9 +1,10 @@
 """A data path between a shard on tables in memory and a scripted object store: every I/O is the test's to decide."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from errno import errorcode
+from errno import EIO, errorcode
 from random import Random
 from typing import Any
 
@@ -80,6 +81,80 @@ class ShardMetadata:
             self.synced = len(self.journal)
 
 
+class LaterMetadata(ShardMetadata):
+    """Answers come later, in the order of asking. Each request is a pair of calls among those of the store: whichever of
+    them the test runs, the next request reaches the shard, or the next answer arrives.
+    """
+
+    def __init__(self, journal: list[list[Write]], store: ScriptedObjects, choose: Random) -> None:
+        super().__init__(journal)
+        self._store = store
+        self._choose = choose
+        self._asked: deque[tuple[Request | None, Future[Any]]] = deque()
+        self._answers: deque[tuple[Future[Any], Any, OSError | None]] = deque()
+        self._dead = False
+
+    def ask(self, request: Request | None) -> Any:
+        """None stands for a sync."""
+        answer: Future[Any] = Future()
+        with self.lock, self._store.changed:
+            if self._dead:
+                raise OSError(EIO, "the process is dead")
+            self._asked.append((request, answer))
+        for _ in range(2):
+            self._store.also("metadata", self.go_on)
+        return answer
+
+    def sync(self) -> None:
+        self.ask(None).result()
+
+    def go_on(self) -> None:
+        with self.lock, self._store.changed:
+            if not self._answers or (self._asked and self._choose.random() < 0.5):
+                self._answers.append(self._apply(*self._asked.popleft()))
+                return
+            future, value, error = self._answers.popleft()
+        # As a connection does: without the lock.
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+    def _apply(self, request: Request | None, future: Future[Any]) -> tuple[Future[Any], Any, OSError | None]:
+        try:
+            return future, super().sync() if request is None else self.call(request), None
+        except OSError as error:
+            return future, None, error
+
+    def die(self) -> None:
+        """Some of what was asked reaches the shard, no answer arrives any more."""
+        with self.lock, self._store.changed:
+            self._dead = True
+            while self._asked and self._choose.random() < 0.7:
+                self._answers.append(self._apply(*self._asked.popleft()))
+            futures = [future for future, _, _ in self._answers] + [future for _, future in self._asked]
+            self._answers.clear()
+            self._asked.clear()
+        for future in futures:
+            future.set_exception(OSError(EIO, "the process is dead"))
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._asked and not self._answers
+
+
+class Kept:
+    """The port of the keeper, which is where the shard is."""
+
+    def __init__(self, metadata: ShardMetadata) -> None:
+        self.lock = metadata.lock
+        self.ask = metadata.call
+        self._metadata = metadata
+
+    def sync(self) -> None:
+        ShardMetadata.sync(self._metadata)
+
+
 class DataLab:
     """Ends with `close`, which stops the data path's threads."""
 
@@ -89,12 +164,15 @@ class DataLab:
         journal: list[list[Write]] | None = None,
         choose: Random | None = None,
         dirty_limit_bytes: int = DIRTY_LIMIT_BYTES,
+        later: bool = False,
     ) -> None:
+        """`later`: the metadata is far away."""
         if journal is None:
             journal = [effect.writes for effect in initialise(MemoryTables(), 1, 0, 0)]
         self.choose = choose
         self.store = store or ScriptedObjects()
-        self.metadata = ShardMetadata(journal)
+        self.later = later
+        self.metadata = LaterMetadata(journal, self.store, choose or Random(0)) if later else ShardMetadata(journal)
         self.lost: list[int] = []
         self.data = DataPath(
             self.metadata,
@@ -103,7 +181,7 @@ class DataLab:
             dirty_limit_bytes=dirty_limit_bytes,
             on_lost=self.lost.append,
         )
-        self.keeper = Keeper(self.metadata, self.store)
+        self.keeper = Keeper(Kept(self.metadata), self.store)
         self.metadata.remove_objects = self._remove_objects
         self.metadata.start()
         self.now_ns = 0
@@ -169,18 +247,23 @@ class DataLab:
     # -- files ------------------------------------------------------------------------------------------------------
 
     def create(self, name: bytes) -> FileData:
-        made: Attributes = self.metadata.call(Create(int(ROOT_INO), name, FILE, 0, 0, hold=True))
-        with self.metadata.lock:
+        def create() -> Generator[Any, Any, FileData]:
+            made = yield Create(int(ROOT_INO), name, FILE, 0, 0, hold=True)
             return self.data.opened(made)
 
+        file: FileData = self.wait(create())
+        return file
+
     def unlink(self, name: bytes) -> None:
-        with self.metadata.lock:
-            gone: Attributes = self.metadata.call(Unlink(int(ROOT_INO), name))
+        def unlink() -> Generator[Any, Any, None]:
+            gone = yield Unlink(int(ROOT_INO), name)
             if gone.nlink == 0:
                 self.data.unlinked(gone.ino)
 
+        self.wait(unlink())
+
     def ino(self, name: bytes) -> int:
-        found: Attributes = self.metadata.call(Lookup(int(ROOT_INO), name))
+        found: Attributes = self.wait(self.metadata.ask(Lookup(int(ROOT_INO), name)))
         return found.ino
 
     def open(self, name: bytes) -> FileData:
@@ -206,8 +289,12 @@ class DataLab:
         self.wait(self.data.fsync(file))
 
     def stat(self, ino: int) -> Attributes:
-        with self.metadata.lock:
-            return self.data.attributes(self.metadata.call(GetAttributes(ino)))
+        def stat() -> Generator[Any, Any, Attributes]:
+            stored = yield GetAttributes(ino)
+            return self.data.attributes(stored)
+
+        attributes: Attributes = self.wait(stat())
+        return attributes
 
     # -- ends -------------------------------------------------------------------------------------------------------
 
@@ -218,6 +305,8 @@ class DataLab:
             assert check_shard(self.metadata.tables) == []
             data = self.data
             assert data._writing.dirty_bytes == sum(file.buffer.cost_bytes for file in data._files.values())
+            if isinstance(self.metadata, LaterMetadata) and not self.metadata.is_idle:
+                return  # what is open is about to change
             files = self.metadata.shard.state.session_files.get(1, {})
             held = {ino: file.openers[1].count for ino, file in files.items()}
             assert held == {file.ino: file.held for file in data._files.values() if file.held}
@@ -232,13 +321,15 @@ class DataLab:
     def crashed(self, choose: Random, *, power: bool) -> "DataLab":
         """Everything in memory is gone; the lab of the next process, after `reconcile`."""
         with self.metadata.lock:
+            if isinstance(self.metadata, LaterMetadata):
+                self.metadata.die()
             store = self.store.crash(choose, power=power)
             kept = len(self.metadata.journal)
             if power:
                 kept = choose.randint(self.metadata.synced, kept)
             journal = self.metadata.journal[:kept]
         self.abandon()
-        after = DataLab(store, journal, self.choose)
+        after = DataLab(store, journal, self.choose, later=self.later)
         after.run_blocking(after.keeper.reconcile)
         if power:
             after.run_blocking(after.keeper.remove_strays)
