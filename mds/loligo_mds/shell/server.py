@@ -31,7 +31,7 @@ from loligo_mds.shell.journal_sync import JournalSync
 from loligo_mds.shell.metrics import Metrics, MetricsPage
 from loligo_mds.shell.notify import Notifier
 from loligo_mds.shell.served_volume import ServedVolume
-from loligo_mds.shell.service import Service, refusal
+from loligo_mds.shell.service import SESSIONS_MAX, Service, refusal
 from loligo_mds.shell.session_table import Session, SessionTable
 from loligo_mds.shell.tls import server_credentials
 from loligo_runtime.heap import bound_heap
@@ -45,9 +45,16 @@ TICK_S = 0.25
 KEEP_EVERY_S = 0.5
 #: Streams that have not ended by then are cut.
 STOP_WITHIN_S = 3.0
+STREAMS_A_CONNECTION = 16
+#: Streams of clients that are not let in yet, or are on their way out, besides those of sessions.
+MORE_STREAMS = 1000
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a port that is taken is an error
     ("grpc.max_receive_message_length", FRAME_MAX_BYTES),
+    ("grpc.max_concurrent_streams", STREAMS_A_CONNECTION),
+    # A client whose machine is gone: its connection ends, and so does what waits to be written to it.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5000),
 )
@@ -107,7 +114,7 @@ class _Server:
         stack.callback(service.close)
         self._measure(metrics, served)
 
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=SESSIONS_MAX + MORE_STREAMS)
         stack.push_async_callback(server.stop, None)
         listen = self._bind(server)
         page = MetricsPage(self._config.metrics, metrics.registry) if self._config.metrics else None

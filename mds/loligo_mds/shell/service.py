@@ -75,11 +75,10 @@ class Service:
     def tell(self, effects: Iterable[Effect]) -> None:
         """Pass on what a step has to say to anybody."""
         for effect in effects:
-            kind = type(effect)
-            if kind is Reply or kind is Recall or kind is Resume:
-                if kind is Recall:
+            if isinstance(effect, Reply | Recall | Resume):
+                if isinstance(effect, Recall):
                     self.metrics.recalls += 1
-                session = self.sessions.get(effect.session)  # type: ignore[union-attr]
+                session = self.sessions.get(effect.session)
                 if session is not None and session.connection is not None:
                     session.connection.tell(effect)
 
@@ -191,7 +190,7 @@ class Service:
         for connection in list(self.connections):
             if connection.writing_since_s and now_s - connection.writing_since_s > READS_WITHIN_S:
                 log.warning("%s does not read what it is told, its connection ends", connection.peer)
-                connection.close()
+                connection.cut()
         for session in self.sessions.expired(now_s):
             self.metrics.expired += 1
             self.shut_out(session, f"silent for {now_s - session.heard_s:.1f} s")
