@@ -111,6 +111,7 @@ def test_a_file_without_a_name_stays_open_over_a_restart_and_goes_with_its_last_
 
 def test_a_server_that_stops_politely_is_waited_for(daemon: LabServer) -> None:
     connection = connect(daemon)
+    assert names(connection) == []
     daemon.stop()
     answer = connection.ask(create("file"))
     daemon.start()
@@ -125,14 +126,11 @@ def test_a_session_that_expired_is_gone(tmp_path: Path) -> None:
         connection = connect(server)
         gone = threading.Event()
         connection.on_gone = lambda text: gone.set()
-        # Off its loop the connection says nothing: to the server that is a client that is dead.
-        stall = threading.Event()
-        connection._loop.call_soon_threadsafe(stall.wait, PATIENCE_S)
-        deadline = time.monotonic() + PATIENCE_S
-        while "it is shut out" not in server.log():
-            assert time.monotonic() < deadline, "the server did not end the session"
-            time.sleep(0.02)
-        stall.set()
+        with connection._state:  # so that it says nothing: to the server that is a client that is dead
+            deadline = time.monotonic() + PATIENCE_S
+            while "it is shut out" not in server.log():
+                assert time.monotonic() < deadline, "the server did not end the session"
+                time.sleep(0.02)
         assert gone.wait(PATIENCE_S)
         with pytest.raises(OSError, match="gone") as refused:
             connection.ask(create("file"))

@@ -114,6 +114,13 @@ class SessionLink:
         return found
 
     @property
+    def has_more(self) -> bool:
+        """Whether `next` may have something."""
+        if not self._connected or len(self._sent) >= self._window:
+            return False
+        return bool(self._waiting or (self._patient and self._patient_sent < max(1, self._window // 2)))
+
+    @property
     def acknowledged(self) -> int:
         for sequence in self._unsettled:
             return sequence - 1

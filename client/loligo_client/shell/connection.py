@@ -1,39 +1,41 @@
 """The connection to a metadata server: one gRPC stream, kept up and replaced for as long as the session lives.
 
-One thread runs an event loop with everything in it: the stream, the state (`core.session_link`), the clock. Others hand over
-what they ask (`ask`) and are told through a future; its callbacks run on the connection's thread, so they must be short and
-must not wait for anything that the server has to answer.
+A thread of its own connects, receives, hands out answers and keeps time. Whoever asks sends too, if nothing stands in the
+way: a wake-up of another thread costs as much as all the rest. Who asked is told through a future; its callbacks run on the
+connection's thread, so they must be short and must not wait for anything that the server has to answer.
 
 Rules
-1. What is asked while a write is under way goes along with the next one: a frame has all that waits, within
-   `FRAME_REQUESTS` and `FRAME_BYTES`, and the server's window.
+1. A frame has all that waits, within `FRAME_REQUESTS` and `FRAME_BYTES`, and the server's window. While the server has
+   `FRAMES_UNDER_WAY` to answer, what is asked waits for company: until an answer comes, but no longer than `TOGETHER_NS`.
+   What callbacks ask goes together when all of a frame's answers are handed out.
 2. A connection that breaks is replaced: all addresses are tried in turn, with pauses that grow from `PAUSE_MIN_S` to
    `PAUSE_MAX_S`. The session goes on: the server is told what is open (`holds`), then everything that is not answered is
    sent again. Whoever waits longer than the timeout for a server that is away gets EIO.
 3. A session that the server does not know any more is gone for good: from then on everything fails with EIO.
 4. Answers of a frame are handed out before its notices, in order.
-5. Use it after forking: gRPC's threads do not survive a fork.
+5. `_state` guards what is asked, and the wire. Nothing is called under it that is not ours: no callbacks, no `holds`.
 
 `lock` is the lock of the metadata as the data path and the file system know it; the connection takes it only for `holds`.
+Whoever has it may ask, so it is never taken under `_state`.
 """
 
-import asyncio
 import logging
+import os
+import select
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from errno import EINTR, EINVAL, EIO
 from typing import Any, Final
 
-import grpc
-import grpc.aio
-
+from loligo_client.core.grpc_stream import GrpcStream
 from loligo_client.core.session_link import Outstanding, SessionLink
 from loligo_client.shell.server_source import ServerError
+from loligo_client.shell.wire import Tls, Wire, WireError
 from loligo_mds.core.codec import (
     Sync,
     decode_answer,
@@ -53,6 +55,8 @@ METHOD: Final = "/loligo.v1.Metadata/Session"
 PROTOCOL: Final = 1
 FRAME_REQUESTS: Final = 256
 FRAME_BYTES: Final = 1 << 20
+FRAMES_UNDER_WAY: Final = 2
+TOGETHER_NS: Final = 1_000_000
 #: What the server sends at most: listings of some hundred entries with their attributes.
 _RECEIVE_MAX_BYTES: Final = 16 << 20
 _HOLDS_IN_FRAME: Final = 4096
@@ -64,47 +68,16 @@ HANDSHAKE_S: Final = 5.0
 FIRST_CONNECT_S: Final = 3.0
 #: What was asked last is answered within that, and the server ends the connection.
 _GOODBYE_S: Final = 5.0
-_CHANNEL_OPTIONS: Final = (
-    ("grpc.use_local_subchannel_pool", 1),  # a new channel makes a new connection
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.enable_retries", 0),
-    ("grpc.max_receive_message_length", _RECEIVE_MAX_BYTES),
-)
-#: What gRPC says, and what it means.
-_MEANINGS: Final = (
-    ("Connection refused", "connection refused; is 'loligo serve' running there?"),
-    ("WRONG_VERSION_NUMBER", "it does not speak TLS; ca= is for servers that do"),
-    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by the authority in ca="),
-    ("Hostname Verification", "its certificate is for another host name or address than this one"),
-    ("Socket closed", "it closes the connection; if it wants TLS, give ca=, cert= and key="),
-)
-_HOLDING = (Open, Create, CreateUnnamed)
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Paths of PEM files: the authority that signed the server's certificate; our certificate and its key, or neither."""
-
-    ca: str
-    cert: str = ""
-    key: str = ""
-
-    def credentials(self) -> Any:
-        return grpc.ssl_channel_credentials(
-            _file(self.ca), _file(self.key) if self.key else None, _file(self.cert) if self.cert else None
-        )
-
-
-def _file(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+_TOGETHER_MS: Final = TOGETHER_NS // 1_000_000
+_HOLDING: Final = (Open, Create, CreateUnnamed)
 
 
 class Answer(Future[Any]):
     """The answer to a request, to come."""
 
-    def __init__(self) -> None:
+    def __init__(self, message: pb.Request) -> None:
         super().__init__()
+        self.message = message
         self.asked: Outstanding | None = None
 
 
@@ -116,6 +89,10 @@ class _Refused(Exception):
 
 class _Broken(Exception):
     """The stream does not go on; says why."""
+
+
+class _Closing(Exception):
+    """We do not go on."""
 
 
 class Connection:
@@ -138,28 +115,42 @@ class Connection:
         self._hello.protocol_min = self._hello.protocol_max = PROTOCOL
         self._tls = tls
         self._timeout_s = timeout_s
+        self._tick_s = min(1.0, max(0.02, timeout_s / 8))
+        self._next_tick_s = 0.0
+        self._state = threading.Lock()
         self._link = SessionLink(int(timeout_s * 1e9))
-        #: Asked and not in the link yet. Whoever appends sees to it that `_pump` runs.
-        self._asked: deque[tuple[Any, Answer, int]] = deque()
-        self._pump_is_due = False
+        #: The connection that requests go to, if there is one.
+        self._wire: Wire | None = None
+        self._stream: GrpcStream
+        self._sent_ns = 0
+        #: Frames that the server has not answered yet, as far as can be told: some answers take their time.
+        self._under_way = 0
+        #: Why it is no good, if a thread that asked was the one to find out.
+        self._problem = ""
         #: Frames without requests that go before any that have some.
         self._words: deque[pb.ClientFrame] = deque()
-        self._sending: asyncio.Task[None] | None = None
+        self._fence: pb.Fence | None = None
         self._welcome: Future[pb.Welcome] = Future()
         #: Why nothing can be asked any more.
         self._gone = ""
         self._closing = False
         self._goodbye_is_due = False
-        self._call: Any = None
-        self._fence: pb.Fence | None = None
-        self._loop = asyncio.new_event_loop()
-        self._main: asyncio.Task[None] | None = None
+        self._give_up_s = float("inf")
+        #: An eventfd that wakes the connection's thread, and whether it was written.
+        self._wake_fd = -1
+        self._woken = False
         self._thread = threading.Thread(target=self._run, name="connection", daemon=True)
 
     # -- from any thread ------------------------------------------------------------------------------------------
 
     def connect(self) -> pb.Welcome:
         """Begin the session. ServerError."""
+        if self._tls is not None:
+            try:
+                self._tls.context()
+            except WireError as error:
+                raise ServerError(str(error)) from None
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread.start()
         try:
             return self._welcome.result()
@@ -169,16 +160,22 @@ class Connection:
 
     def ask(self, request: Request | Sync) -> Answer:
         """A refusal is an OSError of the answer; so is a server that is away for too long (EIO)."""
-        if self._gone:
-            raise OSError(EIO, self._gone)
-        answer = Answer()
-        self._asked.append((request, answer, time.monotonic_ns()))
-        if not self._pump_is_due:
-            self._pump_is_due = True
-            try:
-                self._loop.call_soon_threadsafe(self._pump)
-            except RuntimeError:  # closed just now
-                self._fail_all("the connection is closed")
+        message = pb.Request()
+        try:
+            encode_request(request, message)
+        except (ValueError, TypeError) as error:
+            raise OSError(EINVAL, f"cannot be asked: {error}") from None
+        answer = Answer(message)
+        now_ns = time.monotonic_ns()
+        with self._state:
+            if self._gone:
+                raise OSError(EIO, self._gone)
+            answer.asked = self._link.ask(request, answer, now_ns)
+            if self._wire is not None and threading.get_ident() != self._thread.ident:
+                if self._may_send(now_ns):
+                    self._send(now_ns)
+                else:
+                    self._wake()
         return answer
 
     def sync(self) -> None:
@@ -194,60 +191,68 @@ class Connection:
 
         True: it may end so later, if not now.
         """
-        if self.is_away and isinstance(future, Answer):
-            with suppress(RuntimeError):  # closed just now, and all have failed
-                self._loop.call_soon_threadsafe(self._let_go, future)
+        if isinstance(future, Answer):
+            with self._state:
+                asked = future.asked
+                if asked is None or asked.dropped or self._link.is_connected or future.done():
+                    return True
+                self._link.drop(asked)
+            future.set_exception(OSError(EINTR, "interrupted"))
         return True
 
     def tell_fence(self, addresses: Sequence[str]) -> None:
         """Tell the server, now and on every later connection, how to shut this client out of the object store."""
-        self._fence = pb.Fence(addresses=addresses) if addresses else None
-        if self._fence is not None:
-            self._loop.call_soon_threadsafe(self._say, pb.ClientFrame(fence=self._fence))
+        if addresses:
+            with self._state:
+                self._fence = pb.Fence(addresses=addresses)
+                self._say(pb.ClientFrame(fence=self._fence))
 
     def close(self, *, goodbye: bool = True) -> None:
         """End the connection. Nothing may be asked any more. `goodbye`: the session ends too, if the server is there."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._begin_closing, goodbye)
-            self._thread.join()
+        with self._state:
+            if self._wake_fd < 0:
+                return
+            self._closing = True
+            if goodbye and self._wire is not None:
+                self._goodbye_is_due = True
+                self._give_up_s = time.monotonic() + _GOODBYE_S
+            else:
+                self._give_up_s = 0.0
+            self._wake()
+        self._thread.join()
+        with self._state:
+            os.close(self._wake_fd)
+            self._wake_fd = -1
 
-    # -- the loop -------------------------------------------------------------------------------------------------
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            os.eventfd_write(self._wake_fd, 1)
+
+    # -- the connection's thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._main = self._loop.create_task(self._live())
         try:
-            self._loop.run_until_complete(self._main)
-        except asyncio.CancelledError:
-            pass
+            self._stay_connected()
+            while True:  # gone for good: until somebody closes, everybody is told
+                self._wait(time.monotonic() + PAUSE_MAX_S)
+        except _Closing:
+            self._end("the connection is closed")
         except BaseException as error:
             log.critical("the connection stops", exc_info=error)
             self._end("the connection failed; see the log")
             if not self._welcome.done():
                 self._welcome.set_exception(error)
-        finally:
-            self._loop.close()
-            self._fail_all("the connection is closed")
 
-    async def _live(self) -> None:
-        ticking = self._loop.create_task(self._tick())
-        try:
-            await self._stay_connected()
-            while not self._closing:  # gone for good: until somebody closes, everybody is told
-                await asyncio.sleep(PAUSE_MAX_S)
-        finally:
-            ticking.cancel()
-            await asyncio.wait([ticking])
-
-    async def _stay_connected(self) -> None:
+    def _stay_connected(self) -> None:
         pause_s = PAUSE_MIN_S
-        first_until = self._loop.time() + min(FIRST_CONNECT_S, self._timeout_s)
+        first_until_s = time.monotonic() + min(FIRST_CONNECT_S, self._timeout_s)
         said = ""
-        while not self._closing:
+        while True:
             problem = ""
             for address in list(self._addresses):
                 try:
-                    await self._connected_to(address)
+                    self._connected_to(address)
                 except _Refused as refusal:
                     if refusal.reason == pb.Refusal.SESSION_GONE:
                         self._session_is_gone(str(refusal))
@@ -256,80 +261,86 @@ class Connection:
                         self._welcome.set_exception(ServerError(f"{address} refuses: {refusal}"))
                         return
                     problem = f"{address} refuses: {refusal}"
-                except (_Broken, OSError) as error:
+                except (_Broken, WireError, OSError) as error:
                     problem = f"{address}: {error}"
                 if self._closing:
-                    return
-                if self._welcome.done() and self._mark_away(address, problem):
+                    raise _Closing
+                if self._welcome.done() and self._mark_away(problem):
                     said = problem
                     self._addresses.remove(address)
                     self._addresses.insert(0, address)
                     if self._link.was_answered:
                         pause_s = PAUSE_MIN_S
                     break
-            if not self._welcome.done() and self._loop.time() >= first_until:
+            if not self._welcome.done() and time.monotonic() >= first_until_s:
                 self._welcome.set_exception(ServerError(f"no metadata server answers: {problem}"))
                 return
             if self._welcome.done() and problem != said:
                 log.info("still away: %s", problem)
                 said = problem
-            await asyncio.sleep(pause_s)
+            self._wait(time.monotonic() + pause_s)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
-    def _mark_away(self, address: str, problem: str) -> bool:
+    def _mark_away(self, problem: str) -> bool:
         """Whether the server has only now gone away."""
-        if self._link.is_connected:
+        with self._state:
+            if not self._link.is_connected:
+                return False
             self._link.lost()
             self.away_since_s = time.time()
-            log.warning("the metadata server is away (%s); calls wait up to %g s for it", problem, self._timeout_s)
-            return True
-        return False
+        log.warning("the metadata server is away (%s); calls wait up to %g s for it", problem, self._timeout_s)
+        return True
 
-    async def _connected_to(self, address: str) -> None:
-        """One connection, from its first byte to its last. Always ends with an error, unless we are closing."""
-        if self._tls is None:
-            channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        else:
-            channel = grpc.aio.secure_channel(address, self._tls.credentials(), options=_CHANNEL_OPTIONS)
+    def _connected_to(self, address: str) -> None:
+        """One connection, from its first byte to its last. Always ends with an exception."""
+        until_s = time.monotonic() + HANDSHAKE_S
+        wire = Wire(address, self._tls, lambda one, writable: self._wait(until_s, one, writable, raises=True))
         try:
-            call = channel.stream_stream(METHOD)()
-            try:
-                async with asyncio.timeout(HANDSHAKE_S):
-                    welcome = await self._shake_hands(call)
-                    await self._begin(call, welcome)
-            except TimeoutError:
-                raise _Broken(f"no answer within {HANDSHAKE_S:g} s") from None
+            stream = GrpcStream(
+                path=METHOD, authority=address, tls=self._tls is not None, message_max_bytes=_RECEIVE_MAX_BYTES
+            )
+            stream.send(pb.ClientFrame(hello=self._hello).SerializeToString())
+            messages = self._first_messages(wire, stream, until_s)
+            welcome = _welcome_of(parse_server_frame(messages.pop(0)))
+            for frame in self._opening(welcome):
+                stream.send(frame.SerializeToString())
             self.address = address
-            self._take_up(call, welcome)
-            while (data := await call.read()) is not grpc.aio.EOF:
-                self._receive(data)
-            raise _Broken("the server ended the connection")
-        except grpc.aio.AioRpcError as error:
-            raise _Broken(_reason(error, first=not self._welcome.done())) from None
+            self._take_up(wire, stream, welcome)
+            for message in messages:
+                self._receive(message)
+            self._serve(wire, stream)
         except ValueError as error:
             raise _Broken(f"the server talks nonsense: {error}") from None
-        except asyncio.CancelledError:
-            if self._main is not None and self._main.cancelling():
-                raise
-            raise _Broken("the server is silent") from None  # `_tick` has cancelled the call
         finally:
-            self._call = None
-            await channel.close()
+            with self._state:
+                self._wire = None
+            wire.close()
 
-    async def _shake_hands(self, call: Any) -> pb.Welcome:
-        await call.write(pb.ClientFrame(hello=self._hello).SerializeToString())
-        data = await call.read()
-        if data is grpc.aio.EOF:
-            raise _Broken("the server ended the connection")
-        frame = parse_server_frame(data)
-        if frame.HasField("refusal"):
-            raise _Refused(frame.refusal)
-        if not frame.HasField("welcome"):
-            raise ValueError("its first word is no welcome")
-        return frame.welcome
+    def _first_messages(self, wire: Wire, stream: GrpcStream, until_s: float) -> list[bytes]:
+        while True:
+            try:
+                if stream.out:
+                    wire.write(stream.out)
+                    stream.out.clear()
+                self._wait(until_s, wire, wire.has_unsent, raises=True)
+                wire.flush()
+                messages = stream.receive(wire.read())
+            except WireError as error:
+                raise _Broken(f"{error}{self._advice()}") from None
+            if messages:
+                return messages
+            if stream.ended:
+                raise _Broken(stream.ended)
 
-    async def _begin(self, call: Any, welcome: pb.Welcome) -> None:
+    def _advice(self) -> str:
+        """What may have to be done about a server that closes the connection before it says a word."""
+        if self._welcome.done() or (self._tls is not None and self._tls.cert):
+            return ""
+        return "; if it wants TLS, give ca=, cert= and key=" if self._tls is None else "; it may want cert= and key="
+
+    def _opening(self, welcome: pb.Welcome) -> list[pb.ClientFrame]:
         """What the server must know before it gets requests."""
+        frames = []
         if self._hello.session:
             if not welcome.resumed:
                 raise _Refused(pb.Refusal(reason=pb.Refusal.SESSION_GONE, text="the server began another session"))
@@ -337,54 +348,98 @@ class Connection:
                 holds = self.holds()
             for start in range(0, len(holds) or 1, _HOLDS_IN_FRAME):
                 frame = pb.ClientFrame(holds_first=not start, holds_complete=start + _HOLDS_IN_FRAME >= len(holds))
-                frame.acknowledged = self._link.acknowledged
                 for hold in holds[start : start + _HOLDS_IN_FRAME]:
                     encode_hold(hold, frame.holds.add())
-                await call.write(frame.SerializeToString())
+                frames.append(frame)
         if self._fence is not None:
-            await call.write(pb.ClientFrame(fence=self._fence).SerializeToString())
+            frames.append(pb.ClientFrame(fence=self._fence))
+        return frames
 
-    def _take_up(self, call: Any, welcome: pb.Welcome) -> None:
-        self._call = call
-        self._words.clear()
-        self._link.connected(time.monotonic_ns(), welcome.window or 1, (welcome.heartbeat_ms or 5000) * 1_000_000)
+    def _take_up(self, wire: Wire, stream: GrpcStream, welcome: pb.Welcome) -> None:
+        now_ns = time.monotonic_ns()
         if self.away_since_s is not None:
             log.info("the metadata server %s is back after %.1f s", self.address, time.time() - self.away_since_s)
             self.away_since_s = None
+        with self._state:
+            self._words.clear()
+            self._under_way = 0
+            self._problem = ""
+            self._wire, self._stream = wire, stream
+            self._link.connected(now_ns, welcome.window or 1, (welcome.heartbeat_ms or 5000) * 1_000_000)
+            self._send(now_ns)
         if not self._welcome.done():
             self._hello.session = welcome.session
             self._hello.secret = welcome.secret
             self._welcome.set_result(welcome)
-        self._pump()
 
-    # -- sending --------------------------------------------------------------------------------------------------
+    def _serve(self, wire: Wire, stream: GrpcStream) -> None:
+        poll = select.poll()
+        poll.register(self._wake_fd, select.POLLIN)
+        poll.register(wire, select.POLLIN)
+        writes = waits = False
+        while True:
+            ready = poll.poll(_TOGETHER_MS if waits else self._until_tick_ms())
+            self._tick_if_due()
+            messages: list[bytes] = []
+            with self._state:
+                for fd, _ in ready:
+                    if fd == self._wake_fd:
+                        self._woken = False
+                        os.eventfd_read(fd)
+                    else:
+                        wire.flush()
+                        messages = stream.receive(wire.read())
+                now_ns = time.monotonic_ns()
+                if not messages and self._may_send(now_ns):
+                    self._send(now_ns)
+                waits = self._link.has_more
+                if wire.has_unsent is not writes:
+                    writes = not writes
+                    poll.modify(wire, select.POLLIN | (select.POLLOUT if writes else 0))
+            for message in messages:
+                self._receive(message)
+            if stream.ended or self._problem:
+                raise _Broken(stream.ended or self._problem)
+            if time.monotonic() > self._give_up_s:
+                raise _Closing
 
-    def _pump(self) -> None:
-        """Take over what was asked, and send if nothing is being sent."""
-        self._pump_is_due = False
-        asked = self._asked
-        link = self._link
-        while asked:
-            request, answer, asked_ns = asked.popleft()
-            if self._gone:
-                answer.set_exception(OSError(EIO, self._gone))
-            else:
-                answer.asked = link.ask(request, answer, asked_ns)
-        if self._call is not None and self._sending is None:
-            frame = self._next_frame()
-            if frame is not None:
-                self._sending = self._loop.create_task(self._send(self._call, frame))
+    # -- sending, under `_state` ----------------------------------------------------------------------------------
+
+    def _may_send(self, now_ns: int) -> bool:
+        if now_ns - self._sent_ns > TOGETHER_NS:
+            self._under_way = 0
+        return self._under_way < FRAMES_UNDER_WAY
+
+    def _send(self, now_ns: int) -> None:
+        """Send all that may be sent now."""
+        wire = self._wire
+        if wire is None:
+            return
+        stream = self._stream
+        try:
+            while not (wire.has_unsent or stream.is_clogged) and (frame := self._next_frame(now_ns)) is not None:
+                self._sent_ns = now_ns
+                stream.send(frame.SerializeToString())
+                wire.write(stream.out)
+                stream.out.clear()
+            if stream.out:
+                wire.write(stream.out)
+                stream.out.clear()
+        except WireError as error:
+            self._problem = str(error)
+            self._wake()
+        if wire.has_unsent:
+            self._wake()  # to wait until it can be written
 
     def _say(self, frame: pb.ClientFrame) -> None:
-        if self._call is not None:  # else the next connection begins with what matters
+        if self._wire is not None:  # else the next connection begins with what matters
             self._words.append(frame)
-            self._pump()
+            self._send(time.monotonic_ns())
 
-    def _next_frame(self) -> pb.ClientFrame | None:
+    def _next_frame(self, now_ns: int) -> pb.ClientFrame | None:
         if self._words:
             return self._words.popleft()
         link = self._link
-        now_ns = time.monotonic_ns()
         asked = link.next(now_ns)
         if asked is None:
             if self._goodbye_is_due and not link.outstanding:
@@ -395,56 +450,39 @@ class Connection:
         requests = frame.requests
         size_bytes = 0
         while asked is not None:
-            message = requests.add()
+            message = asked.whose.message
             message.id = asked.id
             if asked.sequence:
                 message.sequence = asked.sequence
-            try:
-                encode_request(asked.request, message)
-            except (ValueError, TypeError) as error:
-                log.error("%r cannot be sent: %s", asked.request, error)
-                del requests[-1]
-                link.answered(asked.id)
-                asked.whose.set_exception(OSError(EINVAL, "cannot be sent"))
+            requests.append(message)
             size_bytes += message.ByteSize()
             if len(requests) >= FRAME_REQUESTS or size_bytes >= FRAME_BYTES:
                 break
             asked = link.next(now_ns)
         frame.acknowledged = link.acknowledged
+        self._under_way += 1
         return frame
-
-    async def _send(self, call: Any, first: pb.ClientFrame) -> None:
-        frame: pb.ClientFrame | None = first
-        try:
-            while frame is not None:
-                await call.write(frame.SerializeToString())
-                frame = self._next_frame() if self._call is call else None
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-            call.cancel()  # the reader notices; the link has everything
-        finally:
-            self._sending = None
-        if self._call is not call:
-            self._pump()  # the next connection was there before this one was done with
 
     # -- receiving ------------------------------------------------------------------------------------------------
 
     def _receive(self, data: bytes) -> None:
         frame = parse_server_frame(data)
         link = self._link
-        link.heard(time.monotonic_ns())
-        self._pump_is_due = True  # what is asked by those who are told now goes in one frame, below
-        try:
-            for message in frame.answers:
-                asked = link.answered(message.id)
-                if asked is not None:
-                    self._tell(asked, message)
-            for notice in frame.notices:
-                try:
-                    self._heed(notice)
-                except Exception:  # a bug of who listens must not cost the connection
-                    log.exception("a notice of the metadata server was not heeded: %s", notice)
-        finally:
-            self._pump()
+        with self._state:
+            link.heard(time.monotonic_ns())
+            answered = [(link.answered(message.id), message) for message in frame.answers]
+        for asked, message in answered:
+            if asked is not None:
+                self._tell(asked, message)
+        for notice in frame.notices:
+            try:
+                self._heed(notice)
+            except Exception:  # a bug of who listens must not cost the connection
+                log.exception("a notice of the metadata server was not heeded: %s", notice)
+        with self._state:
+            if answered and self._under_way:
+                self._under_way -= 1  # only now, so that what answers have caused to be asked goes together
+            self._send(time.monotonic_ns())
         if frame.HasField("refusal"):
             raise _Refused(frame.refusal)
 
@@ -457,7 +495,7 @@ class Connection:
         try:
             value = decode_answer(type(asked.request), message)
         except ValueError as error:
-            log.error("the answer to %r makes no sense: %s", asked.request, error)
+            log.error("an answer makes no sense: %s", error)
             if not asked.dropped:
                 answer.set_exception(OSError(EIO, "the metadata server talks nonsense"))
             return
@@ -477,33 +515,52 @@ class Connection:
         """Nobody waits for this answer any more: what it opened is closed again."""
         if isinstance(request, _HOLDING) and (type(request) is not Create or request.hold):
             attributes = value.attributes if isinstance(value, Opened) else value
-            self._link.ask(Close(attributes.ino), Answer(), time.monotonic_ns())
+            with suppress(OSError):  # gone for good
+                self.ask(Close(attributes.ino))
 
     # -- time and the end -----------------------------------------------------------------------------------------
 
-    async def _tick(self) -> None:
+    def _until_tick_ms(self) -> int:
+        return max(0, int((min(self._next_tick_s, self._give_up_s) - time.monotonic()) * 1000) + 1)
+
+    def _tick_if_due(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_tick_s:
+            return
+        self._next_tick_s = now_s + self._tick_s
+        now_ns = time.monotonic_ns()
         link = self._link
-        period_s = min(1.0, max(0.02, self._timeout_s / 8))
-        while True:
-            await asyncio.sleep(period_s)
-            now_ns = time.monotonic_ns()
-            for late in link.tick(now_ns):
-                late.whose.set_exception(OSError(EIO, "the metadata server is away"))
-            call = self._call
-            if call is None:
-                continue
+        with self._state:
+            late = link.tick(now_ns)
             if link.is_silent(now_ns):
-                call.cancel()
-            elif link.needs_heartbeat(now_ns) and self._sending is None:
+                self._problem = "the server is silent"
+            elif link.needs_heartbeat(now_ns):
                 link.said(now_ns)
                 self._say(pb.ClientFrame())
+        for asked in late:
+            asked.whose.set_exception(OSError(EIO, "the metadata server is away"))
 
-    def _let_go(self, answer: Answer) -> None:
-        self._pump()
-        asked = answer.asked
-        if not self._link.is_connected and asked is not None and not asked.dropped and not answer.done():
-            self._link.drop(asked)
-            answer.set_exception(OSError(EINTR, "interrupted"))
+    def _wait(
+        self, until_s: float, one: socket.socket | Wire | None = None, writable: bool = False, *, raises: bool = False
+    ) -> None:
+        """Until `one` is ready, or it is time; `raises` then. Keeps the ticks going. _Closing when we are closed."""
+        poll = select.poll()
+        poll.register(self._wake_fd, select.POLLIN)
+        if one is not None:
+            poll.register(one, select.POLLIN | (select.POLLOUT if writable else 0))
+        while (left_s := until_s - time.monotonic()) > 0:
+            if self._closing:
+                raise _Closing
+            ready = poll.poll(min(self._until_tick_ms(), int(left_s * 1000) + 1))
+            self._tick_if_due()
+            for fd, _ in ready:
+                if fd != self._wake_fd:
+                    return
+                with self._state:
+                    self._woken = False
+                    os.eventfd_read(fd)
+        if raises:
+            raise _Broken(f"no answer within {HANDSHAKE_S:g} s")
 
     def _session_is_gone(self, text: str) -> None:
         log.error(
@@ -517,36 +574,23 @@ class Connection:
         self.on_gone(text)
 
     def _end(self, why: str) -> None:
-        self._gone = why
-        if self._link.is_connected:
-            self._link.lost()
-        if self.away_since_s is None:
-            self.away_since_s = time.time()
-        self._fail_all(why)
-
-    def _fail_all(self, why: str) -> None:
-        self._gone = self._gone or why
-        self._pump()
-        for asked in self._link.outstanding:
-            self._link.drop(asked)
+        """Nothing can be asked any more, and what was asked fails."""
+        with self._state:
+            self._gone = self._gone or why
+            if self._link.is_connected:
+                self._link.lost()
+            if self.away_since_s is None:
+                self.away_since_s = time.time()
+            failed = self._link.outstanding
+            for asked in failed:
+                self._link.drop(asked)
+        for asked in failed:
             asked.whose.set_exception(OSError(EIO, why))
 
-    def _begin_closing(self, goodbye: bool) -> None:
-        self._closing = True
-        main = self._main
-        if main is None:
-            return
-        if self._call is None or not goodbye:
-            main.cancel()
-        else:
-            self._goodbye_is_due = True
-            self._pump()
-            self._loop.call_later(_GOODBYE_S, main.cancel)
 
-
-def _reason(error: grpc.aio.AioRpcError, *, first: bool) -> str:
-    """What went wrong, for people; `first`: and what may be wrong with what was given to us."""
-    details = str(error.details() or error.code().name)
-    if not first:
-        return details
-    return next((meaning for sign, meaning in _MEANINGS if sign in details), details.rpartition("last error: ")[2])
+def _welcome_of(frame: pb.ServerFrame) -> pb.Welcome:
+    if frame.HasField("refusal"):
+        raise _Refused(frame.refusal)
+    if not frame.HasField("welcome"):
+        raise ValueError("its first word is no welcome")
+    return frame.welcome

@@ -117,8 +117,7 @@ def _open(plan: MountPlan, notifier: "_Notifier") -> "EmbeddedVolume | RemoteVol
     options = plan.options
     if isinstance(plan.volume, Volume):
         return EmbeddedVolume(plan.volume, update_atime=options.update_atime, on_lost=notifier.forget)
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # it tells standard error of each connection that fails
-    from loligo_client.shell.remote import RemoteVolume  # gRPC takes a while to import
+    from loligo_client.shell.remote import RemoteVolume  # embedded volumes need no wire format
 
     return RemoteVolume(
         plan.volume,

@@ -13,11 +13,12 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
 
-from loligo_client.shell.connection import Connection, Tls
+from loligo_client.shell.connection import Connection
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.mount_options import OptionError, ServerOptions
 from loligo_client.shell.server_source import ServerSource
+from loligo_client.shell.wire import Tls
 from loligo_mds.core.codec import Sync
 from loligo_mds.core.requests import Request
 from loligo_mds.shell.volume_parts import open_objects
