@@ -27,6 +27,7 @@ from loligo.ceph_users import ADMIN, Administration, users_of
 from loligo_lab.ceph import LoopbackCeph, free_port
 from loligo_lab.mounts import LabMount
 from loligo_lab.processes import LabProcess, ProcessFailed, end_with_parent
+from loligo_mds.shell.admin import socket_path
 from loligo_runtime.object_url import RadosUrl, format_rados_url
 from loligo_runtime.volume import Volume
 
@@ -57,8 +58,9 @@ class LabServer(LabProcess):
         self.spawn([self.volume.meta_url, *addresses, *self._options], **environment)
 
     def kill(self) -> None:
-        """-9."""
+        """-9, and take away the socket that it leaves behind."""
         self.slay()
+        Path(socket_path(self.volume.uuid)).unlink(missing_ok=True)
 
     def stop(self) -> None:
         """As systemd does it; fails if it ended badly or logged an unexpected error."""

@@ -118,7 +118,7 @@ def test_the_socket_is_for_its_user_alone(server: LabServer, volume: Volume) -> 
 
 
 def test_a_socket_that_a_dead_server_left_is_replaced(cli: CommandLine, server: LabServer, volume: Volume) -> None:
-    server.kill()
+    server.slay()
     assert socket_of(volume).exists()
     mine = [row for row in json.loads(cli.run("status", "--json").stdout) if row.get("meta") == volume.meta_url]
     assert mine == []

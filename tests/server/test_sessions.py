@@ -1,14 +1,17 @@
 """A session outlives connections and servers, applies each change once, and ends when it must."""
 
+import json
 import os
 import signal
 import time
 from collections.abc import Callable
 from errno import EINVAL, ENOENT
+from pathlib import Path
 from stat import S_IFDIR, S_IFREG
 
 import pytest
 
+from loligo_lab.mounts import assert_sound
 from loligo_lab.processes import wait_until
 from loligo_lab.raw_client import RawClient, Refused, StreamEnded
 from loligo_lab.serving import LabServer
@@ -240,6 +243,23 @@ def test_sessions_survive_a_restart_and_have_the_full_time_to_come_back(
     assert stays.ask_all([GetAttributes(theirs.ino)])[0].nlink == 0
     wait_until(lambda: is_gone(stays, theirs.ino), "the other session ended")
     assert stays.ask(GetAttributes(mine.ino)).nlink == 0
+
+
+def test_no_session_survives_a_loss_of_power(server: LabServer, client: RawClient, volume: Volume) -> None:
+    """What the client was told last may be lost. The machine's start is written in the lock file: make it another one."""
+    client.ask(new_file(b"f"))
+    server.kill()
+    client.break_off()
+    lock = Path(volume.shard_folder) / "lock"
+    note = json.loads(lock.read_text())
+    lock.write_text(json.dumps({**note, "boot": "another"}).ljust(len(lock.read_text())))
+    server.start()
+    assert "lost power: 1 sessions of before have ended" in server.log()
+    with pytest.raises(Refused) as refused:
+        client.connect()
+    assert refused.value.reason == pb.Refusal.SESSION_GONE
+    server.stop()
+    assert_sound(volume)
 
 
 def test_files_that_two_have_open_are_shared_by_recall(
