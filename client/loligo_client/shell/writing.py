@@ -10,7 +10,8 @@ Rules
    and tells those who wait. One Publish of a file is under way at a time; what reaches the store meanwhile is in the next.
 5. Bytes that could not be stored, or published, stay buffered and are tried again; whoever writes, flushes or syncs next is
    told, once. A write that is refused has taken nothing.
-6. A file that somebody has for himself (`FileData.turn`) is not flushed, but by him.
+6. What is written to a contended file (see `sharing`) goes to the store at once, and the writer waits for it.
+7. A file that somebody has for himself (`FileData.turn`) is not flushed, but by him.
 
 Nothing here blocks. Answers of the store and of the metadata come on their threads, take the lock, and go on from there.
 """
@@ -111,9 +112,25 @@ class Writing:
                 first = offset // file.block_bytes
                 if (offset + length) % file.block_bytes == 0 or first != last:
                     self._send_complete(file, first, last)
+            if file.contended:
+                return self._write_through(file, length)
             if self.dirty_bytes <= self.dirty_limit_bytes:
                 return length
             return self._wait_for_room(file, length)
+
+    def _write_through(self, file: FileData, length: int) -> Future[int]:
+        """Others look for it in the store. An error is told, but the bytes are tried again like any others."""
+        taken: Future[int] = Future()
+
+        def tell(stored: Future[None]) -> None:
+            error = stored.exception()
+            if error is None:
+                taken.set_result(length)
+            else:
+                taken.set_exception(error)
+
+        self.when_stored(file).add_done_callback(tell)
+        return taken
 
     def _write_when_ready(self, file: FileData, offset: int, data: bytes, now_ns: int) -> Task[int]:
         file.users += 1
