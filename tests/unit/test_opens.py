@@ -716,6 +716,15 @@ def test_an_answer_that_arrived_promises_nothing(lab: OpensLab, restart: bool) -
     lab.refused(GetAttributes(ino), errno.ENOENT)
 
 
+def test_a_promised_open_that_is_closed_is_promised_no_more(lab: OpensLab) -> None:
+    ino = lab.reply(Create(R, b"g", FILE, 0, 0, hold=True), A, sequence=1).value.ino
+    lab.event(SessionRestated(A, []))
+    assert lab.reply(Close(ino), A, sequence=2).errno == 0
+    lab.ask(Open(ino, True), A)
+    assert lab.reply(SetAttributes(ino, mode=0o600), A, sequence=3, acknowledged=2).errno == 0
+    assert lab.shard.state.files[ino].openers[A].count == 1
+
+
 def test_what_was_closed_stays_closed(lab: OpensLab) -> None:
     ino = lab.reply(Create(R, b"g", FILE, 0, 0, hold=True), A, sequence=1).value.ino
     lab.reply(Close(ino), A, sequence=2)

@@ -10,12 +10,16 @@ SHARD_SESSION = 0
 
 
 class Opener:
-    """A session that has a file open. `asked`: it was sent a Recall and has not answered."""
+    """A session that has a file open `count` times, and may not know of `promised` of them (see `core.sessions`).
 
-    __slots__ = ("asked", "count", "quiet", "writes")
+    `asked`: it was sent a Recall and has not answered.
+    """
+
+    __slots__ = ("asked", "count", "promised", "quiet", "writes")
 
     def __init__(self, count: int, writes: bool) -> None:
         self.count = count
+        self.promised = 0
         self.writes = writes
         self.asked = False
         self.quiet = False

@@ -326,6 +326,7 @@ def restate(state: ShardState, session: int, said: Hold) -> None:
         file = state.files[said.ino]
         opener = file.openers[session]
     opener.count = said.count
+    opener.promised = 0
     opener.writes = said.writes
     file.contended = file.contended or said.contended
     if session in state.reclaiming and said.ino < state.reclaim_below:

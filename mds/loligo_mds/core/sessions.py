@@ -26,6 +26,7 @@ from typing import Any
 from loligo_mds.core import open_file, opens
 from loligo_mds.core.events import SessionRestated, Submitted
 from loligo_mds.core.limits import FORGOTTEN_REPLIES_MAX, STEP_WRITES_MAX, UNACKNOWLEDGED_REPLIES_MAX
+from loligo_mds.core.open_file import OpenFile
 from loligo_mds.core.state import InvariantBroken, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
 from loligo_wire.attributes import Attributes, decode_attributes
@@ -35,6 +36,8 @@ _SESSION = Struct(">Q")
 _REPLY_KEY = Struct(">QQ")
 _ANSWER = Struct("<IQ")  # errno and _HOLDS, ino or 0; the inode's record follows
 ANSWER_BYTES = _ANSWER.size
+#: The largest that a client can send.
+SEQUENCE_MAX = (1 << 64) - 1
 #: With this answer the session has the inode open.
 _HOLDS = 1 << 31
 
@@ -137,7 +140,8 @@ def restate(state: ShardState, event: SessionRestated) -> bool:
 def _keep_promised(state: ShardState, event: SessionRestated, unstated: dict[int, None]) -> None:
     """Holds that the session has by answers which it has not acknowledged, and did not state."""
     session = event.session
-    for key, row in state.tables.scan(Table.REPLY, _REPLY_KEY.pack(session, event.acknowledged + 1)):
+    first = min(event.acknowledged + 1, SEQUENCE_MAX)
+    for key, row in state.tables.scan(Table.REPLY, _REPLY_KEY.pack(session, first)):
         owner, sequence = _REPLY_KEY.unpack(key)
         if owner != session:
             return
@@ -147,10 +151,12 @@ def _keep_promised(state: ShardState, event: SessionRestated, unstated: dict[int
             continue
         if ino in unstated:  # the opens that are known are those that were promised
             del unstated[ino]
-            state.session_files[session][ino].openers[session].count = 0
+            opener = state.session_files[session][ino].openers[session]
+            opener.count = opener.promised = 0
         elif session not in state.reclaiming:
             continue  # closed since: who did not restart knows that
         opens.hold(state, session, ino, writes=True)
+        state.files[ino].openers[session].promised += 1
         promised[sequence] = ino
 
 
@@ -227,7 +233,17 @@ def stored_answer(state: ShardState, session: int, sequence: int) -> tuple[int, 
 
 def keep_promise(state: ShardState, session: int, sequence: int) -> None:
     """The request has come again: from now on the session knows what it has open by it."""
-    state.promised.get(session, {}).pop(sequence, None)
+    _take_promise(state, session, sequence)
+
+
+def _take_promise(state: ShardState, session: int, sequence: int) -> OpenFile | None:
+    """The file, if the session still has it open by that answer: it may have closed all that it had."""
+    ino = state.promised.get(session, {}).pop(sequence, 0)
+    file = state.session_files.get(session, {}).get(ino)
+    if file is None or not file.openers[session].promised:
+        return None
+    file.openers[session].promised -= 1
+    return file
 
 
 def last_applied(state: ShardState, session: int) -> int:
@@ -248,17 +264,17 @@ def store_answer(state: ShardState, event: Submitted, errno: int, value: Any, ho
     forgotten = max(event.acknowledged, sequence - UNACKNOWLEDGED_REPLIES_MAX)
     promised = state.promised.get(session, {})
     done: list[bytes] = []
-    let_go = 0
+    let_go: OpenFile | None = None
     for key, _ in state.tables.scan(Table.REPLY, _REPLY_KEY.pack(session, 0)):
         owner, number = _REPLY_KEY.unpack(key)
         if owner != session or number > forgotten or len(done) == FORGOTTEN_REPLIES_MAX:
             break
         if number in promised:
-            if let_go:
+            if let_go is not None:
                 break  # what goes with it may be much: one in a step
-            let_go = promised.pop(number)
+            let_go = _take_promise(state, session, number)
         done.append(key)
     for key in done:
         state.delete(Table.REPLY, key)
-    if let_go:
-        opens.let_go(state, session, state.files[let_go], 1)
+    if let_go is not None:
+        opens.let_go(state, session, let_go, 1)
