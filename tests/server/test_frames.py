@@ -8,16 +8,21 @@ import pytest
 
 from loligo_lab.raw_client import RawClient
 from loligo_lab.serving import LabServer
-from loligo_mds.core.codec import Sync
+from loligo_mds.core.codec import Sync, decode_directories
 from loligo_mds.core.events import Hold
 from loligo_mds.core.requests import (
     Create,
     GetAttributes,
     GetUsage,
+    Link,
     Lookup,
     Open,
     ReadDirectory,
+    RemoveDirectory,
+    Rename,
+    Request,
     SetXattr,
+    Unlink,
     Yielded,
 )
 from loligo_mds.shell.handshake import WINDOW
@@ -46,6 +51,26 @@ def test_requests_are_applied_in_order(server: LabServer, client: RawClient) -> 
     assert found == made
     assert missing is None
     assert isinstance(again, FileExistsError)
+
+
+def test_changes_of_names_tell_what_became_of_the_directories(server: LabServer, client: RawClient) -> None:
+    a, b = client.ask_all([Create(ROOT_INO, name, S_IFDIR | 0o755, 0, 0) for name in (b"a", b"b")])
+
+    def told(request: Request) -> dict[int, tuple[int, int]]:
+        client.begin([request])
+        frame = client.next_frame()
+        assert frame is not None
+        return {found.ino: (found.size, found.nlink) for found in decode_directories(frame.answers[0])}
+
+    file = client.ask(Create(a.ino, b"f", S_IFREG | 0o644, 0, 0))
+    assert told(Create(a.ino, b"d", S_IFDIR | 0o755, 0, 0)) == {a.ino: (2, 3)}
+    assert told(Link(file.ino, b.ino, b"g")) == {b.ino: (1, 2)}
+    assert told(Rename(a.ino, b"d", b.ino, b"d")) == {a.ino: (1, 2), b.ino: (2, 3)}
+    assert told(Rename(b.ino, b"d", b.ino, b"e")) == {b.ino: (2, 3)}
+    assert told(RemoveDirectory(b.ino, b"e")) == {b.ino: (1, 2)}
+    assert told(Unlink(b.ino, b"g")) == {b.ino: (0, 2)}
+    assert told(Unlink(b.ino, b"g")) == {}
+    assert told(Lookup(a.ino, b"f")) == {}
 
 
 def test_a_heartbeat_is_answered_by_one(server: LabServer, client: RawClient) -> None:

@@ -39,6 +39,7 @@ from loligo_client.shell.wire import Tls, Wire, WireError
 from loligo_mds.core.codec import (
     Sync,
     decode_answer,
+    decode_directories,
     decode_resume,
     encode_hold,
     encode_request,
@@ -106,6 +107,8 @@ class Connection:
         self.on_recall: Callable[[int], None] = lambda ino: None
         self.on_resume: Callable[[Attributes], None] = lambda attributes: None
         self.on_gone: Callable[[str], None] = lambda text: None
+        #: Hears (request, answer, the directories that it changed) before whoever asked.
+        self.on_answer: Callable[[Any, Any, list[Attributes]], None] = lambda request, answer, directories: None
         #: Where the session is, or was last.
         self.address = addresses[0]
         #: When the server went away, as time.time() counts; None while it is there.
@@ -494,6 +497,7 @@ class Connection:
             return
         try:
             value = decode_answer(type(asked.request), message)
+            self.on_answer(asked.request, value, decode_directories(message) if message.directories else [])
         except ValueError as error:
             log.error("an answer makes no sense: %s", error)
             if not asked.dropped:

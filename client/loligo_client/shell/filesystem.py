@@ -28,6 +28,7 @@ from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
+from loligo_client.shell.recent_attributes import RecentAttributes
 from loligo_client.shell.tasks import Metadata, Task
 from loligo_fuse import (
     FOPEN_KEEP_CACHE,
@@ -96,15 +97,26 @@ class Handle:
 
 class FileSystem(Operations):
     def __init__(
-        self, metadata: Metadata, data: DataPath, clock: Clock, *, update_atime: bool, cache_s: float | None = None
+        self,
+        metadata: Metadata,
+        data: DataPath,
+        clock: Clock,
+        *,
+        update_atime: bool,
+        cache_s: float | None = None,
+        recent: RecentAttributes | None = None,
     ) -> None:
-        """`cache_s`: how long the kernel may believe what it was told; None: for ever, nobody else has the volume."""
+        """`cache_s`: how long the kernel may believe what it was told; None: for ever, nobody else has the volume.
+
+        `recent`: directories that need not be asked for.
+        """
         self._ask = metadata.ask
         self._lock = metadata.lock
         self._run = data.tasks.run
         self._data = data
         self._now_ns = clock.time_ns
         self._update_atime = update_atime
+        self._recent = recent
         self.entry_timeout_s = self.attribute_timeout_s = _FOR_EVER_S if cache_s is None else cache_s
         self.negative_timeout_s = self.entry_timeout_s
         self._handles: dict[int, Handle] = {}
@@ -198,6 +210,10 @@ class FileSystem(Operations):
     # -- attributes -----------------------------------------------------------------------------------------------
 
     def getattr(self, ctx: Context, ino: int, handle: int | None) -> Answer[Any]:
+        recent = self._recent.find(ino) if self._recent is not None else None
+        if recent is not None:
+            attributes, ctx.attribute_timeout_s = recent
+            return attributes
         return self._run(self._getattr(ino))
 
     def _getattr(self, ino: int) -> Task[Attributes]:

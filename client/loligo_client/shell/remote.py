@@ -17,6 +17,7 @@ from loligo_client.shell.connection import Connection
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.mount_options import OptionError, ServerOptions
+from loligo_client.shell.recent_attributes import RecentAttributes
 from loligo_client.shell.server_source import ServerSource
 from loligo_client.shell.wire import Tls
 from loligo_mds.core.codec import Sync
@@ -109,8 +110,11 @@ class RemoteVolume:
         self.connection.holds = self.data.holds
         self.connection.on_recall = self.data.recalled
         self.connection.on_resume = self.data.resumed
+        recent = RecentAttributes(options.cache_s, welcome.root_ino)
+        if options.cache_s:
+            self.connection.on_answer = recent.heard
         self.file_system = FileSystem(
-            metadata, self.data, SystemClock(), update_atime=update_atime, cache_s=options.cache_s
+            metadata, self.data, SystemClock(), update_atime=update_atime, cache_s=options.cache_s, recent=recent
         )
         self.file_system.let_go = self.connection.let_go
         #: Called with (address, since when it is away or None), on the housekeeper's thread, when that has changed.

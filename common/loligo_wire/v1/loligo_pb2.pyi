@@ -470,7 +470,7 @@ class Sync(_message.Message):
     def __init__(self) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "errno", "inode", "data", "names", "listing", "opened", "usage")
+    __slots__ = ("id", "errno", "inode", "data", "names", "listing", "opened", "usage", "directories")
     ID_FIELD_NUMBER: _ClassVar[int]
     ERRNO_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
@@ -479,6 +479,7 @@ class Answer(_message.Message):
     LISTING_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
     id: int
     errno: int
     inode: Inode
@@ -487,7 +488,8 @@ class Answer(_message.Message):
     listing: Listing
     opened: Opened
     usage: Usage
-    def __init__(self, id: _Optional[int] = ..., errno: _Optional[int] = ..., inode: _Optional[_Union[Inode, _Mapping]] = ..., data: _Optional[bytes] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., listing: _Optional[_Union[Listing, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+    directories: _containers.RepeatedCompositeFieldContainer[Inode]
+    def __init__(self, id: _Optional[int] = ..., errno: _Optional[int] = ..., inode: _Optional[_Union[Inode, _Mapping]] = ..., data: _Optional[bytes] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., listing: _Optional[_Union[Listing, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., directories: _Optional[_Iterable[_Union[Inode, _Mapping]]] = ...) -> None: ...
 
 class Inode(_message.Message):
     __slots__ = ("ino", "record")

@@ -11,7 +11,7 @@ Rules
 `id`, `sequence` and `errno` are the caller's: they belong to the conversation and not to what is asked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from struct import error as StructError
@@ -198,10 +198,19 @@ def encode_answer(value: Any, message: pb.Answer) -> None:
     encode(value, message)
 
 
-def _encode_attributes(value: Attributes, message: pb.Answer) -> None:
-    inode = message.inode
+def _encode_inode(value: Attributes, inode: pb.Inode) -> None:
     inode.ino = value.ino
     inode.record = value.encode()
+
+
+def _encode_attributes(value: Attributes, message: pb.Answer) -> None:
+    _encode_inode(value, message.inode)
+
+
+def encode_directories(directories: Iterable[Attributes], message: pb.Answer) -> None:
+    """What the request has made of the directories that it changed."""
+    for directory in directories:
+        _encode_inode(directory, message.directories.add())
 
 
 def _encode_data(value: bytes, message: pb.Answer) -> None:
@@ -210,9 +219,7 @@ def _encode_data(value: bytes, message: pb.Answer) -> None:
 
 def _encode_opened(value: Opened, message: pb.Answer) -> None:
     opened = message.opened
-    inode = opened.inode
-    inode.ino = value.attributes.ino
-    inode.record = value.attributes.encode()
+    _encode_inode(value.attributes, opened.inode)
     if value.contended:
         opened.contended = True
 
@@ -254,6 +261,10 @@ def decode_answer(kind: type, message: pb.Answer) -> Any:
     if decode is None:
         raise ValueError(f"{kind.__name__} was answered with {field or 'nothing'}")
     return decode(message)
+
+
+def decode_directories(message: pb.Answer) -> list[Attributes]:
+    return [_record(inode.ino, inode.record) for inode in message.directories]
 
 
 def _decode_inode(message: pb.Answer) -> Attributes:

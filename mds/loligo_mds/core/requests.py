@@ -328,4 +328,14 @@ CHANGING = frozenset(
         Settle,
     }
 )
+#: Those that change what is in directories, and the fields that name the directories.
+REARRANGING: dict[type, tuple[str, ...]] = {
+    Create: ("parent",),
+    Unlink: ("parent",),
+    RemoveDirectory: ("parent",),
+    Rename: ("parent", "new_parent"),
+    Link: ("new_parent",),
+}
 RECLAIMING = frozenset({Unlink, RemoveDirectory, RemoveXattr, Close, Settle})
+#: What was said with these is part of what a session states when it comes back, so they are not sent again.
+STATED_BY_HOLDS = frozenset({Close, Release, Yielded})

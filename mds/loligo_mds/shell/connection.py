@@ -28,7 +28,7 @@ from loligo_mds.core.admission import note_answer
 from loligo_mds.core.codec import Sync, decode_hold, decode_request, parse_client_frame
 from loligo_mds.core.effects import Effect, Recall, Reply, Resume
 from loligo_mds.core.events import SessionRestated, Submitted
-from loligo_mds.core.requests import CHANGING
+from loligo_mds.core.requests import CHANGING, REARRANGING
 from loligo_mds.shell.handshake import WINDOW, Refused, shake_hands
 from loligo_mds.shell.limited_log import LimitedLog
 from loligo_mds.shell.outbox import GONE, Outbox
@@ -285,7 +285,11 @@ class Connection:
                     service.check_running()
                 if is_limited:
                     note_answer(limits, reply.value)
-                outbox.add_answer(id, reply)
+                rearranged = REARRANGING.get(kind)
+                if rearranged is None or reply.errno:
+                    outbox.add_answer(id, reply)
+                else:
+                    outbox.add_answer(id, reply, service.find({getattr(request, name) for name in rearranged}))
                 counted[kind].add(now_ns - began_ns, reply.errno)
             if others:
                 service.tell(others)

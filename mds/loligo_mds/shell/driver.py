@@ -14,7 +14,7 @@ request fails with EIO. What was acknowledged is in the journal, so a restart st
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from errno import EIO, ENOSPC
 from typing import Any
 
@@ -28,6 +28,7 @@ from loligo_mds.core.shard import Shard
 from loligo_mds.store.errors import StoreFull
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime.failpoint import declare, failpoint
+from loligo_wire.attributes import Attributes
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,14 @@ class ShardDriver:
                 except BaseException as error:
                     self.stop(error, event)
                     raise
+
+    def find(self, inos: Iterable[int]) -> list[Attributes]:
+        """Those of the inodes that there are, as they are now."""
+        with self.lock:
+            if self._broken is not None:
+                return []
+            state = self._shard.state
+            return [found for ino in inos if (found := state.find_inode(ino)) is not None]
 
     def open_files(self, session: int) -> int:
         with self.lock:

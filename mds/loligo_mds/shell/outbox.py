@@ -9,13 +9,14 @@ Rules
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import grpc.aio
 
-from loligo_mds.core.codec import encode_answer, encode_resume
+from loligo_mds.core.codec import encode_answer, encode_directories, encode_resume
 from loligo_mds.core.effects import Recall, Reply, Resume
+from loligo_wire.attributes import Attributes
 from loligo_wire.v1 import loligo_pb2 as pb
 
 #: A frame that has grown so far is written before more is asked.
@@ -58,7 +59,7 @@ class Outbox:
         self._seal()
         self._out.append(frame)
 
-    def add_answer(self, id: int, reply: Reply) -> None:
+    def add_answer(self, id: int, reply: Reply, directories: Sequence[Attributes] = ()) -> None:
         frame = self._frame
         if frame.notices:
             self._seal()
@@ -71,7 +72,9 @@ class Outbox:
             return
         value = reply.value
         encode_answer(value, answer)
-        self._bytes += _ANSWER_BYTES
+        if directories:
+            encode_directories(directories, answer)
+        self._bytes += _ANSWER_BYTES * (1 + len(directories))
         if type(value) is list or type(value) is bytes:
             self._bytes += answer.ByteSize()
 

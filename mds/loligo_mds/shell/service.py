@@ -61,6 +61,7 @@ class Service:
         self.sync = sync
         self.metrics = metrics
         self.step = shard.step
+        self.find = shard.find
         self._shard = shard
         self._fencer = fencer
         #: Set while requests may be handled; a checkpoint clears it, so that the loop does not wait for the shard's lock.
