@@ -6,8 +6,18 @@ from typing import Any
 
 import pytest
 
-from loligo_client.core.session_link import Outstanding, SessionLink
-from loligo_mds.core.requests import CHANGING, Claim, Create, GetAttributes, Open, Unlink
+from loligo_client.core.session_link import UNHURRIED_NS, Outstanding, SessionLink
+from loligo_mds.core.requests import (
+    CHANGING,
+    Claim,
+    Close,
+    Create,
+    GetAttributes,
+    Open,
+    RecordAccess,
+    Settle,
+    Unlink,
+)
 
 S = 1_000_000_000
 TIMEOUT_NS = 60 * S
@@ -70,6 +80,51 @@ def test_a_window_of_one_still_opens_files() -> None:
     link = make(window=1)
     link.ask(Open(1), "open", 0)
     assert names(sent(link)) == ["open"]
+
+
+def test_for_what_nobody_waits_no_frame_is_made_before_its_time() -> None:
+    link = make()
+    assert not link.is_due(0)
+    link.ask(Close(1), "close", 0)
+    link.ask(RecordAccess(1, 5), "atime", 1)
+    assert not link.is_due(UNHURRIED_NS - 1) and link.has_unhurried
+    assert link.is_due(UNHURRIED_NS)
+    assert names(sent(link)) == ["close", "atime"]
+    assert not link.is_due(2 * UNHURRIED_NS) and not link.has_unhurried
+
+
+@pytest.mark.parametrize("request_", [change("x"), GetAttributes(1), Open(1)])
+def test_whatever_is_sent_takes_along_what_was_asked_before(request_: Any) -> None:
+    link = make()
+    link.ask(Close(1), "close", 0)
+    link.ask(request_, "other", 1)
+    assert link.is_due(1)
+    assert names(sent(link)) == ["close", "other"]
+    link.ask(Settle([1]), "settle", 2)
+    assert not link.is_due(2)
+
+
+def test_what_is_sent_again_is_as_much_in_a_hurry_as_before() -> None:
+    link = make()
+    link.ask(change("x"), "change", 0)
+    sent(link)
+    link.ask(Close(1), "close", 0)
+    link.lost()
+    assert not link.is_due(0)
+    link.connected(0, 100, 5 * S)
+    assert link.is_due(0)
+    assert names(sent(link)) == ["change", "close"]
+    link.ask(Close(2), "again", 0)
+    assert not link.is_due(0)
+
+
+def test_what_was_dropped_hurries_nobody() -> None:
+    link = make()
+    asked = link.ask(change("x"), "change", 0)
+    link.lost()
+    link.drop(asked)
+    link.connected(0, 100, 5 * S)
+    assert not link.is_due(0)
 
 
 def test_acknowledged_is_the_last_sequence_before_the_first_unanswered_one() -> None:

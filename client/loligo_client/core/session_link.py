@@ -15,17 +15,23 @@ Rules
 4. A request may be dropped while its answer is due (`drop`, or `tick` when the server is away for too long). One that was
    not sent never happens. One that was sent may have happened; should its answer still come, `answered` says that it was
    dropped, and it is not sent again.
-5. `acknowledged`: every changing request up to this sequence is answered, or will never be sent again.
+5. For the answers of `UNHURRIED` requests nobody waits: they are a reason to send only after `UNHURRIED_NS`. Whatever else is
+   sent earlier takes them along, in order.
+6. `acknowledged`: every changing request up to this sequence is answered, or will never be sent again.
 """
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from loligo_mds.core.requests import CHANGING, Claim, Open, Request
+from loligo_mds.core.requests import CHANGING, Claim, Close, Open, RecordAccess, Request, Settle
 
 #: Requests whose answers may have to wait for other clients.
 _WAITING = frozenset({Open, Claim})
+UNHURRIED: Final = frozenset({Close, RecordAccess, Settle})
+#: Who does one thing after the other is back much sooner; others may wait for what is closed here.
+UNHURRIED_NS: Final = 5_000_000
+_NOT_COUNTED = UNHURRIED | _WAITING
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +49,11 @@ class Outstanding:
     id: int = 0
     dropped: bool = False
 
+    @property
+    def counts(self) -> bool:
+        """Among `SessionLink._hurried`, while it is not sent."""
+        return type(self.request) not in _NOT_COUNTED
+
 
 class SessionLink:
     def __init__(self, timeout_ns: int) -> None:
@@ -55,6 +66,8 @@ class SessionLink:
         self._waiting: deque[Outstanding] = deque()
         #: ... those of `_WAITING`.
         self._patient: deque[Outstanding] = deque()
+        #: How many of `_waiting` are in a hurry.
+        self._hurried = 0
         #: Sent on this connection, by id.
         self._sent: dict[int, Outstanding] = {}
         self._patient_sent = 0
@@ -79,6 +92,7 @@ class SessionLink:
             self._sequences += 1
             asked.sequence = self._sequences
             self._unsettled[asked.sequence] = None
+        self._hurried += asked.counts
         (self._patient if kind in _WAITING else self._waiting).append(asked)
         return asked
 
@@ -87,6 +101,7 @@ class SessionLink:
         asked.dropped = True
         if not asked.id:
             self._unsettled.pop(asked.sequence, None)
+            self._hurried -= asked.counts
 
     def next(self, now_ns: int) -> Outstanding | None:
         """What to send now; it counts as sent. None: nothing, or not now."""
@@ -107,18 +122,25 @@ class SessionLink:
             found = waiting.popleft()
         else:
             return None
+        self._hurried -= found.counts
         self._ids += 1
         found.id = self._ids
         self._sent[found.id] = found
         self._said_ns = now_ns
         return found
 
-    @property
-    def has_more(self) -> bool:
-        """Whether `next` may have something."""
+    def is_due(self, now_ns: int) -> bool:
+        """Whether `next` may have something for which a frame should be sent."""
         if not self._connected or len(self._sent) >= self._window:
             return False
-        return bool(self._waiting or (self._patient and self._patient_sent < max(1, self._window // 2)))
+        if self._hurried or (self._patient and self._patient_sent < max(1, self._window // 2)):
+            return True
+        return bool(self._waiting) and now_ns - self._waiting[0].asked_ns >= UNHURRIED_NS
+
+    @property
+    def has_unhurried(self) -> bool:
+        """Whether something will be due, if nothing else is sent before."""
+        return bool(self._waiting)
 
     @property
     def acknowledged(self) -> int:
@@ -179,6 +201,7 @@ class SessionLink:
                 self._unsettled.pop(asked.sequence, None)
                 continue
             asked.id = 0
+            self._hurried += asked.counts
             (self._patient if type(asked.request) in _WAITING else self._waiting).appendleft(asked)
         self._sent.clear()
         self._patient_sent = 0

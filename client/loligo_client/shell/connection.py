@@ -7,7 +7,8 @@ connection's thread, so they must be short and must not wait for anything that t
 Rules
 1. A frame has all that waits, within `FRAME_REQUESTS` and `FRAME_BYTES`, and the server's window. While the server has
    `FRAMES_UNDER_WAY` to answer, what is asked waits for company: until an answer comes, but no longer than `TOGETHER_NS`.
-   What callbacks ask goes together when all of a frame's answers are handed out.
+   What callbacks ask goes together when all of a frame's answers are handed out. Requests for whose answers nobody waits make
+   no frame of their own until `UNHURRIED_NS` have passed; a notice may be about what they say, so it sends them on their way.
 2. A connection that breaks is replaced: all addresses are tried in turn, with pauses that grow from `PAUSE_MIN_S` to
    `PAUSE_MAX_S`. The session goes on: the server is told what is open (`holds`), then everything that is not answered is
    sent again. Whoever waits longer than the timeout for a server that is away gets EIO.
@@ -33,7 +34,7 @@ from errno import EINTR, EINVAL, EIO
 from typing import Any, Final
 
 from loligo_client.core.grpc_stream import GrpcStream
-from loligo_client.core.session_link import Outstanding, SessionLink
+from loligo_client.core.session_link import UNHURRIED, UNHURRIED_NS, Outstanding, SessionLink
 from loligo_client.shell.server_source import ServerError
 from loligo_client.shell.wire import Tls, Wire, WireError
 from loligo_mds.core.codec import (
@@ -70,6 +71,9 @@ FIRST_CONNECT_S: Final = 3.0
 #: What was asked last is answered within that, and the server ends the connection.
 _GOODBYE_S: Final = 5.0
 _TOGETHER_MS: Final = TOGETHER_NS // 1_000_000
+_UNHURRIED_MS: Final = UNHURRIED_NS // 1_000_000
+#: For so long after an answer the connection's thread wakes up by itself for what is not in a hurry: to be woken costs more.
+_AWAKE_NS: Final = 50_000_000
 _HOLDING: Final = (Open, Create, CreateUnnamed)
 
 
@@ -126,6 +130,7 @@ class Connection:
         self._wire: Wire | None = None
         self._stream: GrpcStream
         self._sent_ns = 0
+        self._answered_ns = 0
         #: Frames that the server has not answered yet, as far as can be told: some answers take their time.
         self._under_way = 0
         #: Why it is no good, if a thread that asked was the one to find out.
@@ -142,6 +147,8 @@ class Connection:
         #: An eventfd that wakes the connection's thread, and whether it was written.
         self._wake_fd = -1
         self._woken = False
+        #: It will not look by itself for what has become due.
+        self._is_asleep = False
         self._thread = threading.Thread(target=self._run, name="connection", daemon=True)
 
     # -- from any thread ------------------------------------------------------------------------------------------
@@ -175,7 +182,10 @@ class Connection:
                 raise OSError(EIO, self._gone)
             answer.asked = self._link.ask(request, answer, now_ns)
             if self._wire is not None and threading.get_ident() != self._thread.ident:
-                if self._may_send(now_ns):
+                if type(request) in UNHURRIED:
+                    if self._is_asleep:
+                        self._wake()
+                elif self._may_send(now_ns):
                     self._send(now_ns)
                 else:
                     self._wake()
@@ -379,9 +389,10 @@ class Connection:
         poll = select.poll()
         poll.register(self._wake_fd, select.POLLIN)
         poll.register(wire, select.POLLIN)
-        writes = waits = False
+        writes = False
+        timeout_ms = 0
         while True:
-            ready = poll.poll(_TOGETHER_MS if waits else self._until_tick_ms())
+            ready = poll.poll(timeout_ms)
             self._tick_if_due()
             messages: list[bytes] = []
             with self._state:
@@ -395,7 +406,6 @@ class Connection:
                 now_ns = time.monotonic_ns()
                 if not messages and self._may_send(now_ns):
                     self._send(now_ns)
-                waits = self._link.has_more
                 if wire.has_unsent is not writes:
                     writes = not writes
                     poll.modify(wire, select.POLLIN | (select.POLLOUT if writes else 0))
@@ -405,6 +415,19 @@ class Connection:
                 raise _Broken(stream.ended or self._problem)
             if time.monotonic() > self._give_up_s:
                 raise _Closing
+            with self._state:
+                timeout_ms = self._may_sleep_ms(now_ns)
+
+    def _may_sleep_ms(self, now_ns: int) -> int:
+        """Until there may be something to do. Under `_state`."""
+        self._is_asleep = False
+        until_tick_ms = self._until_tick_ms()
+        if self._link.is_due(now_ns):
+            return min(_TOGETHER_MS, until_tick_ms)
+        if self._link.has_unhurried or now_ns - self._answered_ns < _AWAKE_NS:
+            return min(_UNHURRIED_MS, until_tick_ms)
+        self._is_asleep = True
+        return until_tick_ms
 
     # -- sending, under `_state` ----------------------------------------------------------------------------------
 
@@ -413,14 +436,18 @@ class Connection:
             self._under_way = 0
         return self._under_way < FRAMES_UNDER_WAY
 
-    def _send(self, now_ns: int) -> None:
-        """Send all that may be sent now."""
+    def _send(self, now_ns: int, *, at_once: bool = False) -> None:
+        """Send all that may be sent now, if something of it is due. `at_once`: everything is."""
         wire = self._wire
         if wire is None:
             return
         stream = self._stream
+        at_once = at_once or self._goodbye_is_due
         try:
-            while not (wire.has_unsent or stream.is_clogged) and (frame := self._next_frame(now_ns)) is not None:
+            while not (wire.has_unsent or stream.is_clogged):
+                frame = self._next_frame(now_ns, at_once)
+                if frame is None:
+                    break
                 self._sent_ns = now_ns
                 stream.send(frame.SerializeToString())
                 wire.write(stream.out)
@@ -439,11 +466,11 @@ class Connection:
             self._words.append(frame)
             self._send(time.monotonic_ns())
 
-    def _next_frame(self, now_ns: int) -> pb.ClientFrame | None:
+    def _next_frame(self, now_ns: int, at_once: bool) -> pb.ClientFrame | None:
         if self._words:
             return self._words.popleft()
         link = self._link
-        asked = link.next(now_ns)
+        asked = link.next(now_ns) if at_once or link.is_due(now_ns) else None
         if asked is None:
             if self._goodbye_is_due and not link.outstanding:
                 self._goodbye_is_due = False
@@ -472,7 +499,8 @@ class Connection:
         frame = parse_server_frame(data)
         link = self._link
         with self._state:
-            link.heard(time.monotonic_ns())
+            self._answered_ns = time.monotonic_ns()
+            link.heard(self._answered_ns)
             answered = [(link.answered(message.id), message) for message in frame.answers]
         for asked, message in answered:
             if asked is not None:
@@ -485,7 +513,7 @@ class Connection:
         with self._state:
             if answered and self._under_way:
                 self._under_way -= 1  # only now, so that what answers have caused to be asked goes together
-            self._send(time.monotonic_ns())
+            self._send(time.monotonic_ns(), at_once=bool(frame.notices))
         if frame.HasField("refusal"):
             raise _Refused(frame.refusal)
 
