@@ -114,6 +114,16 @@ def test_texts_of_a_hello_have_a_limit(server: LabServer, make_client: MakeClien
     assert refused.reason == pb.Refusal.PROTOCOL
 
 
+def test_a_path_of_a_root_has_a_limit(server: LabServer, make_client: MakeClient) -> None:
+    """What is kept of a session must fit a record of the journal."""
+    assert refusal_of(make_client(server, connect=False, root_path=b"/" * 5000)).reason == pb.Refusal.PROTOCOL
+
+
+def test_a_text_of_a_hello_cannot_pass_for_a_line_of_the_log(server: LabServer, make_client: MakeClient) -> None:
+    make_client(server, host="h\nTraceback", mounted_on="/mnt\x1b[2J")
+    assert "(h?Traceback:/mnt?[2J)" in server.log()
+
+
 def test_garbage_is_answered_by_a_refusal_and_others_are_not_disturbed(
     server: LabServer, client: RawClient, make_client: MakeClient
 ) -> None:

@@ -22,6 +22,7 @@ from loligo_mds.core.requests import (
     Unlink,
 )
 from loligo_wire.ids import ROOT_INO
+from loligo_wire.v1 import loligo_pb2 as pb
 
 MakeClient = Callable[..., RawClient]
 
@@ -96,6 +97,25 @@ def test_a_change_that_was_admitted_is_answered_again(
     below.break_off()
     below.connect()
     assert below.ask(RemoveDirectory(mine.ino, b"inner"), sequence=3).ino == inner.ino
+
+
+def test_a_repetition_tells_nothing_of_other_directories(
+    server: LabServer, client: RawClient, make_client: MakeClient
+) -> None:
+    client.ask(Create(ROOT_INO, b"root", S_IFDIR | 0o755, 0, 0))
+    below = make_client(server, root_path=b"root")
+    made = Create(below.welcome.root_ino, b"mine", S_IFREG | 0o644, 0, 0)
+    below.ask(made)
+    frame = pb.ClientFrame()
+    below.add_request(frame, made, 1)
+    below.add_request(frame, Create(ROOT_INO, b"mine", S_IFREG | 0o644, 0, 0), 1)
+    below.send(frame)
+    answers: list[pb.Answer] = []
+    while len(answers) < 2:
+        received = below.next_frame()
+        assert received is not None
+        answers += received.answers
+    assert [[directory.ino for directory in answer.directories] for answer in answers] == [[below.welcome.root_ino], []]
 
 
 @pytest.mark.parametrize(

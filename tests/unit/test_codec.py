@@ -187,6 +187,32 @@ def test_what_cannot_be_understood_is_told() -> None:
         decode_answer(requests.Lookup, pb.Answer(inode=pb.Inode(ino=5, record=b"short")))
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x2a\x00" * 200_000,
+        b"\x12\x00" * 200_000,
+        pb.ClientFrame(requests=[pb.Request(id=1, settle=pb.Settle(inos=[1] * 200_000))]).SerializeToString(),
+        b"\x2a\xff\xff\xff\x07" + bytes(100_000),
+        b"\x0b" * 100_000,
+        b"\x80" * 100_000,
+    ],
+    ids=["requests", "holds", "inodes", "no-end", "groups", "no-number"],
+)
+def test_a_long_frame_is_not_let_grow_in_memory(data: bytes) -> None:
+    with pytest.raises(ValueError, match="no ClientFrame"):
+        parse_client_frame(data)
+
+
+def test_the_longest_frames_of_clients_are_understood() -> None:
+    writes = pb.ClientFrame(
+        requests=[pb.Request(id=id, set_xattr=pb.SetXattr(value=bytes(65536))) for id in range(1, 201)]
+    )
+    assert parse_client_frame(writes.SerializeToString()) == writes
+    holds = pb.ClientFrame(holds_first=True, holds=[pb.Hold(ino=1 << 40, count=1)] * 65536)
+    assert parse_client_frame(holds.SerializeToString()) == holds
+
+
 def test_a_number_that_does_not_fit_is_refused_by_the_sender() -> None:
     with pytest.raises(ValueError):
         encode_request(requests.GetAttributes(1 << 64), pb.Request())

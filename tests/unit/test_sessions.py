@@ -180,6 +180,14 @@ def test_a_session_that_opens_again_still_holds(lab: ShardLab) -> None:
 # -- restarts -------------------------------------------------------------------------------------------------------
 
 
+def test_a_session_may_acknowledge_any_number(lab: ShardLab) -> None:
+    ino = lab.reply(CreateUnnamed(R, FILE, 0, 0), sequence=1).value.ino
+    lab.event(SessionRestated(1, [], acknowledged=(1 << 64) - 1))
+    lab.refused(GetAttributes(ino), errno.ENOENT)
+    assert lab.reply(Create(R, b"f", FILE, 0, 0), sequence=2, acknowledged=(1 << 64) - 1).errno == 0
+    assert lab.reply(Create(R, b"g", FILE, 0, 0), sequence=(1 << 64) - 1).errno == 0
+
+
 def orphan(lab: ShardLab, session: int) -> int:
     ino = lab.reply(Create(R, b"x", FILE, 1, 2, hold=True), session).value.ino
     lab.reply(Unlink(R, b"x"), session)

@@ -34,11 +34,51 @@ class Sync:
 # -- frames ---------------------------------------------------------------------------------------------------------
 
 
+#: Frames up to this length are parsed as they are. In longer ones each part has a bounded length, and there is a bounded number
+#: of parts: two bytes on the wire can be a hundred in memory.
+PLAIN_FRAME_BYTES = 65536
+PART_MAX_BYTES = 128 << 10
+PARTS_MAX = 100_000
+
+
 def parse_client_frame(data: bytes) -> pb.ClientFrame:
+    """ValueError if it is none, or has more parts, or longer ones, than any client needs."""
+    if len(data) > PLAIN_FRAME_BYTES:
+        _check_parts(data)
     try:
         return pb.ClientFrame.FromString(data)  # type: ignore[no-any-return]
     except DecodeError as error:
         raise ValueError(f"no ClientFrame: {error}") from None
+
+
+def _check_parts(data: bytes) -> None:
+    """Every field of a ClientFrame is one varint, or has its length in front."""
+    at = parts = 0
+    try:
+        while at < len(data):
+            parts += 1
+            key, at = _varint(data, at)
+            value, at = _varint(data, at)
+            if key & 7 == 2:
+                at += value
+            elif key & 7 != 0:
+                raise ValueError("no ClientFrame: it has a field of an unknown type")
+            if parts > PARTS_MAX or (key & 7 == 2 and value > PART_MAX_BYTES):
+                raise ValueError("no ClientFrame: a part is too long, or there are too many")
+    except IndexError:
+        raise ValueError("no ClientFrame: its end is missing") from None
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """(value, where it ends)"""
+    byte = data[at]
+    value, shift = byte & 0x7F, 7
+    while byte & 0x80 and shift < 70:
+        at += 1
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        shift += 7
+    return value, at + 1
 
 
 def parse_server_frame(data: bytes) -> pb.ServerFrame:

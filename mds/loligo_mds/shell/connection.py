@@ -289,7 +289,7 @@ class Connection:
                 if rearranged is None or reply.errno:
                     outbox.add_answer(id, reply)
                 else:
-                    outbox.add_answer(id, reply, service.find({getattr(request, name) for name in rearranged}))
+                    outbox.add_answer(id, reply, service.find({getattr(request, name) for name in rearranged}, limits))
                 counted[kind].add(now_ns - began_ns, reply.errno)
             if others:
                 service.tell(others)

@@ -23,12 +23,13 @@ from loligo_mds.core.admission import SessionLimits, admit, admit_holds
 from loligo_mds.core.effects import AppendJournal, Effect, Recall, RemoveObjects, RepairObjects, Repeat, Reply, Resume
 from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
 from loligo_mds.core.open_file import SHARD_SESSION
-from loligo_mds.core.requests import CHANGING, RECLAIMING, Request
+from loligo_mds.core.requests import CHANGING, RECLAIMING, GetAttributes, Request
 from loligo_mds.core.shard import Shard
 from loligo_mds.store.errors import StoreFull
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime.failpoint import declare, failpoint
 from loligo_wire.attributes import Attributes
+from loligo_wire.ids import ROOT_INO
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +86,15 @@ class ShardDriver:
                     self.stop(error, event)
                     raise
 
-    def find(self, inos: Iterable[int]) -> list[Attributes]:
-        """Those of the inodes that there are, as they are now."""
+    def find(self, inos: Iterable[int], limits: SessionLimits) -> list[Attributes]:
+        """Those of the inodes that there are and that the session may see, as they are now."""
         with self.lock:
             if self._broken is not None:
                 return []
             state = self._shard.state
+            if limits.root_ino != ROOT_INO:
+                # A request that repeats another is answered as that one was, whatever inodes it names.
+                inos = [ino for ino in inos if not admit(state, limits, GetAttributes(ino))]
             return [found for ino in inos if (found := state.find_inode(ino)) is not None]
 
     def open_files(self, session: int) -> int:

@@ -15,6 +15,7 @@ PROTOCOL_MAX: Final = 1
 #: Requests of a client that may be unanswered.
 WINDOW: Final = 1024
 TEXT_MAX: Final = 1024
+PATH_MAX_BYTES: Final = 4096
 _HEARTBEAT_MAX_S: Final = 5.0
 
 
@@ -37,7 +38,8 @@ async def shake_hands(service: Service, hello: pb.Hello, identity: str) -> tuple
             pb.Refusal.NO_SUCH_VOLUME,
             f"this server has the volume {volume.name!r} and no {hello.volume[:64]!r}: correct the name",
         )
-    if max(len(hello.version), len(hello.host), len(hello.mounted_on)) > TEXT_MAX:
+    texts = (hello.version, hello.host, hello.mounted_on)
+    if max(map(len, texts)) > TEXT_MAX or len(hello.root_path) > PATH_MAX_BYTES:
         raise Refused(pb.Refusal.PROTOCOL, "a text of the hello is too long: this is no client of ours")
     if hello.session:
         session = _find(service, hello, identity)
@@ -51,9 +53,14 @@ def _check_protocol(service: Service, hello: pb.Hello) -> None:
         older = "client" if hello.protocol_max < PROTOCOL_MIN else "server"
         raise Refused(
             pb.Refusal.PROTOCOL,
-            f"the client ({hello.version[:64] or 'unknown'}) speaks protocols {hello.protocol_min} to {hello.protocol_max},"
-            f" the server ({service.version}) {PROTOCOL_MIN} to {PROTOCOL_MAX}: upgrade the {older}",
+            f"the client ({_on_a_line(hello.version[:64]) or 'unknown'}) speaks protocols {hello.protocol_min} to"
+            f" {hello.protocol_max}, the server ({service.version}) {PROTOCOL_MIN} to {PROTOCOL_MAX}: upgrade the {older}",
         )
+
+
+def _on_a_line(text: str) -> str:
+    """For the log, and terminals: nothing in it can pass for a line of ours."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _find(service: Service, hello: pb.Hello, identity: str) -> Session:
@@ -86,13 +93,13 @@ async def _begin(service: Service, hello: pb.Hello, identity: str) -> tuple[Sess
     secret = new_secret()
     record = SessionRecord(
         secret_sha256=digest_of(secret),
-        host=hello.host,
-        mounted_on=hello.mounted_on,
+        host=_on_a_line(hello.host),
+        mounted_on=_on_a_line(hello.mounted_on),
         root_ino=root.ino,
         root_path=hello.root_path.decode(errors="surrogateescape"),
         read_only=hello.read_only,
         identity=identity,
-        version=hello.version,
+        version=_on_a_line(hello.version),
     )
     session = Session(new_session_id(), record, asyncio.get_running_loop().time())
     await service.open_session(session)
