@@ -13,6 +13,7 @@ from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_lab.scripted_objects import ScriptedObjects
+from loligo_mds.core.content import fill_in
 from loligo_mds.core.effects import AppendJournal, Recall, RemoveObjects, RepairObjects, Repeat, Reply, Resume
 from loligo_mds.core.events import (
     Event,
@@ -25,7 +26,7 @@ from loligo_mds.core.events import (
 )
 from loligo_mds.core.invariants import check_shard
 from loligo_mds.core.open_file import SHARD_SESSION
-from loligo_mds.core.requests import CHANGING, ListUnsettled, Request
+from loligo_mds.core.requests import CHANGING, STATED_BY_HOLDS, ListUnsettled, Opened, Request
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.shell.keeper import Keeper
 from loligo_mds.store.memory_tables import MemoryTables
@@ -71,6 +72,8 @@ class Server:
                     elif isinstance(effect, Reply) and effect.session == SHARD_SESSION:
                         answer = effect
                     elif effect.session in self.links:
+                        if isinstance(effect, Reply) and type(effect.value) is Opened:
+                            fill_in(self.shard.state, effect.value)
                         self.links[effect.session].say(effect)
             return answer
 
@@ -143,9 +146,13 @@ class Link:
                 self._id += 1
                 id = self._id
                 self._sent[id] = sent
-                open_sequences = [other.sequence for other in (*self._sent.values(), *self._asked) if other.sequence]
-                acknowledged = min(open_sequences, default=self._sequence + 1) - 1
+                acknowledged = self._acknowledged()
             self._server.step(Submitted(self.session, sent.sequence, sent.request, acknowledged, id))
+
+    def _acknowledged(self) -> int:
+        """All answers up to this sequence have arrived."""
+        unanswered = [sent.sequence for sent in (*self._sent.values(), *self._asked) if sent.sequence]
+        return min(unanswered, default=self._sequence + 1) - 1
 
     def say(self, effect: Any) -> None:
         """The server speaks."""
@@ -177,12 +184,14 @@ class Link:
                 with self._guard:
                     self._connection += 1
                     self._said.clear()
-                    self._asked = deque((*self._sent.values(), *self._asked))
+                    pending = (*self._sent.values(), *self._asked)
+                    self._asked = deque(sent for sent in pending if type(sent.request) not in STATED_BY_HOLDS)
                     self._sent.clear()
                     unanswered = len(self._asked)
+                    acknowledged = self._acknowledged()
             half = len(holds) // 2
-            self._server.step(SessionRestated(self.session, holds[:half], complete=False))
-            self._server.step(SessionRestated(self.session, holds[half:], first=False))
+            self._server.step(SessionRestated(self.session, holds[:half], complete=False, acknowledged=acknowledged))
+            self._server.step(SessionRestated(self.session, holds[half:], first=False, acknowledged=acknowledged))
         for _ in range(unanswered):
             self._soon(self._carry_up)
 
@@ -285,7 +294,8 @@ class SharingLab:
 
     def restart(self) -> None:
         """The server dies, and comes back with what its journal has. Clients find it one after the other."""
-        self.clients[0].run_blocking(self.server.keeper.stop)
+        self.store.wait_for(lambda: not self.server.keeper._workers, self.choose)
+        self.server.keeper.stop()
         with self.server.lock:
             self.server.keeper = Keeper(
                 self.server, self.store, on_repaired=lambda ino: self.server.step(Repaired(ino))

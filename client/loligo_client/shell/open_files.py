@@ -38,21 +38,40 @@ class OpenFiles:
         self.forget_pages = forget_pages
         #: (ctime, size) of closed files when they were last as this mount knew them.
         self._known: dict[int, tuple[int, int]] = {}
+        #: How many Opens of a file are not answered.
+        self._opening: dict[int, int] = {}
 
     # -- coming and going -------------------------------------------------------------------------------------------
 
     def open(self, ino: int, writes: bool) -> Task[tuple[FileData, bool]]:
         """A task: the file, in use until `close`, and whether pages of it that were read earlier are as good as ever."""
-        opened: Opened = yield Open(ino, writes)
+        opened: Opened = yield from self._ask_to_open(ino, writes)
         attributes = opened.attributes
         known = self._known.pop(ino, None)
         same = not self._shared or known == (attributes.ctime_ns, attributes.size)
         before = self.by_ino.get(ino)
         file = self.opened(attributes, writes)
+        if opened.inline is not None and not file.in_objects and not file.loaded:
+            file.inline, file.inline_epoch = opened.inline, file.epoch
         if opened.contended:
             file.contended = True
             file.in_objects = not file.stored_inline
         return file, not file.contended and (same or before is not None)
+
+    def _ask_to_open(self, ino: int, writes: bool) -> Task[Opened]:
+        opening = self._opening
+        opening[ino] = opening.get(ino, 0) + 1
+        opened: Opened | None = None
+        try:
+            opened = yield Open(ino, writes)
+            return opened
+        finally:
+            opening[ino] -= 1
+            if not opening[ino]:
+                del opening[ino]
+            file = self.by_ino.get(ino)
+            if opened is None and file is not None:
+                self.let_go(file)
 
     def opened(self, attributes: Attributes, writes: bool) -> FileData:
         """The metadata has counted an open of ours."""
@@ -69,8 +88,11 @@ class OpenFiles:
 
     def let_go(self, file: FileData) -> None:
         """Close the file once nobody uses it and nothing of it is under way."""
-        if file.opens or file.busy or file.ino in self._settling.untrimmed or self.by_ino.get(file.ino) is not file:
+        ino = file.ino
+        if file.opens or file.busy or ino in self._settling.untrimmed or self.by_ino.get(ino) is not file:
             return
+        if ino in self._opening:
+            return  # a Recall in between would be for a file that we do not know
         del self.by_ino[file.ino]
         self._settling.keep(file)
         if self._shared and not file.contended:
@@ -80,28 +102,20 @@ class OpenFiles:
             known[file.ino] = (file.seen.ctime_ns, file.seen.size)
         self.tell(Close(file.ino, file.held))
 
-    def tell(self, request: Request, then: Callable[[bool], None] = lambda done: None) -> None:
-        """Ask without waiting. A refusal has nobody to go to; `then` hears whether it was done."""
+    def tell(self, request: Request) -> None:
+        """Ask without waiting. A refusal has nobody to go to; a server that was away is told by `holds` what it has missed."""
         try:
             answer = self._ask(request)
         except OSError as error:
-            self._told(request, then, error)
+            _log_refusal(request, error)
             return
         if isinstance(answer, Future):
-            answer.add_done_callback(lambda done: self._told(request, then, done.exception()))
-        else:
-            then(True)
-
-    def _told(self, request: Request, then: Callable[[bool], None], error: BaseException | None) -> None:
-        # A file may be gone meanwhile, and a server that was away is told anew what is open.
-        if error is not None and getattr(error, "errno", 0) != ENOENT:
-            log.info("%r: %s", request, error)
-        then(error is None)
+            answer.add_done_callback(lambda done: _log_refusal(request, done.exception()))
 
     def holds(self) -> list[Hold]:
-        """What a server must know of us after it was away. Called with the lock."""
+        """What a server must know of us after it was away: it says all that was told until now. Called with the lock."""
         return [
-            Hold(file.ino, file.held, file.writes, file.contended, file.claims > 0, file.yielded)
+            Hold(file.ino, file.held, file.writes, file.contended, file.claims > 0, file.quiet)
             for file in self.by_ino.values()
             if file.held
         ]
@@ -129,14 +143,13 @@ class OpenFiles:
     def saw(self, file: FileData, attributes: Attributes) -> None:
         """News from the metadata about an open file. Somebody here who changes its size knows better."""
         before, file.seen = file.seen, attributes
-        if attributes.size == file.stored_size or file.turn.taken or not self._shared:
-            if file.contended and attributes.ctime_ns != before.ctime_ns and not file.changed:
-                self.forget_pages(file.ino)
+        if not self._shared or file.turn.taken:
             return
         if file.contended:
             self.grew(file, attributes)
-            self.forget_pages(file.ino)
-        elif file.clean:
+            if attributes.ctime_ns != before.ctime_ns:
+                self.forget_pages(file.ino)
+        elif file.clean and attributes.size != file.stored_size:
             file.stands_at(attributes)
             self.forget_pages(file.ino)
 
@@ -145,3 +158,8 @@ class OpenFiles:
         file.stored_size = max(file.stored_size, attributes.size)
         file.size = max(file.size, attributes.size)
         file.sparse = file.sparse or bool(attributes.flags & FLAG_SPARSE)
+
+
+def _log_refusal(request: Request, error: BaseException | None) -> None:
+    if error is not None and getattr(error, "errno", 0) != ENOENT:  # a file may be gone meanwhile
+        log.info("%r: %s", request, error)

@@ -145,19 +145,29 @@ class Reshaping:
             failpoint("data.resize.trimmed")
         return attributes
 
+    def _load(self, file: FileData) -> None:
+        """Content that is in the inode is in the buffer, too. On the pool, alone with the file."""
+        while True:
+            with self._lock:
+                if file.in_objects or (file.loaded and not file.publishing):
+                    return
+                publishing, epoch = file.publishing, file.epoch
+            if publishing:  # it will empty the buffer
+                self._writing.drain(file)
+                continue
+            content = self._tasks.wait(ReadInline(file.ino))
+            with self._lock:
+                if epoch == file.epoch and not file.loaded and not file.in_objects:
+                    self._writing.put_beneath(file, content)
+
     def _leave_inode(self, file: FileData) -> None:
         """Content that is in the inode is in the buffer, and will go into objects."""
+        self._load(file)
         with self._lock:
-            if file.in_objects or not file.size:
-                return
-            loaded = file.loaded
-        content = b"" if loaded else self._tasks.wait(ReadInline(file.ino))
-        with self._lock:
-            if not file.loaded and not file.in_objects:
-                self._writing.put_beneath(file, content)
-            self._writing.enter_objects(file)
-            file.changed = True
-            file.version += 1
+            if not file.in_objects and file.size:
+                self._writing.enter_objects(file)
+                file.changed = True
+                file.version += 1
 
     def convert(self, file: FileData) -> None:
         """The content of a contended file leaves the inode. On the pool, alone with the file."""
@@ -274,21 +284,17 @@ class Reshaping:
         """Make [offset, end), within the size, read as zeros. Nothing is dirty."""
         if offset >= end:
             return
+        self._load(file)
         with self._lock:
-            in_objects, loaded = file.in_objects, file.loaded
-        if not in_objects:
-            content = b"" if loaded else self._tasks.wait(ReadInline(file.ino))
-            with self._lock:
-                if not file.loaded:
-                    self._writing.put_beneath(file, content)
+            if not file.in_objects:
                 self._writing.put(file, offset, bytes(end - offset))
                 file.changed = True
                 file.version += 1
                 file.mtime_ns = now_ns
-            return
-        with self._lock:
+                return
             file.sparse = True
-            file.mtime_ns = now_ns
+            if file.mtime_ns is not None:
+                file.mtime_ns = now_ns
             told = Publish(file.ino, file.stored_size, now_ns, None, True)
             self._settling.changes(file.ino)
         file.seen = self._tasks.wait(told)
