@@ -215,26 +215,22 @@ def test_who_is_interrupted_while_the_server_is_away_is_let_go(server: ScriptedS
     assert [request.name for _, request in server.applied] == [b"b"]
 
 
-def test_what_a_dropped_request_opened_is_closed_again() -> None:
-    # The answer comes on the same connection only if the request was let go there, which the loop decides; so: by hand.
-    server = ScriptedServer()
-    try:
-        connection = Connection([server.address], pb.Hello(volume="v"), tls=None, timeout_s=20)
-        connection.connect()
-        server.ignored.add(Open)
-        answer = connection.ask(Open(9))
-        until("the request to arrive", lambda: server.asked)
-        assert answer.asked is not None
-        connection._link.drop(answer.asked)
-        reply = pb.ServerFrame()
-        reply.answers.add(id=answer.asked.id).opened.inode.CopyFrom(
-            pb.Inode(ino=9, record=Attributes(9, 0o100644).encode())
-        )
-        server._loop.call_soon_threadsafe(server._write_all, reply)
-        until("it to be closed", lambda: server.asked[-1] == Close(9))
-        connection.close()
-    finally:
-        server.close()
+def test_a_close_is_not_sent_again_behind_what_is_stated(server: ScriptedServer, clients: Clients) -> None:
+    """What is open would be closed once too often, if it was opened again meanwhile."""
+    connection = clients.connect(server)
+    server.ignored.add(Close)
+    sent = connection.ask(Close(9))
+    until("the Close to arrive", lambda: Close(9) in server.asked)
+    server.stop()
+    until("notice that the server is away", lambda: connection.is_away)
+    waiting = connection.ask(Close(8))
+    connection.holds = lambda: [Hold(7, 1, writes=True)]
+    opening = connection.ask(Open(9))
+    server.start()
+    assert opening.result(PATIENCE_S).attributes.ino == 9
+    assert sent.result(PATIENCE_S) is None and waiting.result(PATIENCE_S) is None
+    assert [request for request in server.asked if isinstance(request, Close)] == [Close(9)]
+    assert [hold.ino for hold in server.holds] == [7]
 
 
 def test_the_server_is_told_what_is_open_before_anything_else(server: ScriptedServer, clients: Clients) -> None:

@@ -17,7 +17,19 @@ from loligo_lab.raw_client import RawClient, Refused, StreamEnded
 from loligo_lab.serving import LabServer
 from loligo_mds.core.codec import Sync
 from loligo_mds.core.events import Hold
-from loligo_mds.core.requests import Close, Create, GetAttributes, GetUsage, Lookup, Open, Publish, Unlink, Yielded
+from loligo_mds.core.requests import (
+    Claim,
+    Close,
+    Create,
+    GetAttributes,
+    GetUsage,
+    Lookup,
+    Open,
+    Publish,
+    Release,
+    Unlink,
+    Yielded,
+)
 from loligo_runtime.volume import Volume
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
@@ -293,3 +305,32 @@ def test_an_answer_for_an_older_connection_is_not_given_to_the_new_one(
     assert other.finish(again)[0].contended
     other.heartbeat()
     assert not other._answers
+
+
+def test_nobody_is_told_of_a_file_before_he_has_stated_it(
+    server: LabServer, client: RawClient, make_client: MakeClient
+) -> None:
+    """To resume what is stated as quiet right behind it: shard and client would believe different things."""
+    other = make_client(server)
+    file = client.ask(new_file(b"f", hold=True))
+    opening = other.begin([Open(file.ino, writes=True)])
+    client.wait_for_notice("recall", file.ino)
+    client.ask(Yielded(file.ino))
+    other.finish(opening)
+    client.wait_for_notice("resume", file.ino)
+    claiming = other.begin([Claim(file.ino)])
+    client.wait_for_notice("recall", file.ino)
+    client.ask(Yielded(file.ino))
+    other.finish(claiming)
+
+    client.break_off()
+    client.open()
+    client.send(pb.ClientFrame(hello=client.hello))
+    welcome = client.next_frame()
+    assert welcome is not None and welcome.welcome.resumed
+    other.ask(Release(file.ino))
+    client.heartbeat()
+    assert client.notices == []
+    client.restate([Hold(file.ino, 1, writes=True, contended=True, quiet=True)])
+    client.heartbeat()
+    assert client.notices == [("resume", file.ino)]

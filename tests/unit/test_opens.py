@@ -517,6 +517,34 @@ def test_holds_that_make_no_sense_are_passed_over(lab: OpensLab) -> None:
     assert not lab.shard.state.files
 
 
+def test_who_yields_after_he_got_a_claim_is_resumed_at_once(lab: OpensLab) -> None:
+    """It was recalled, came back while it still stored what it had, and its claim was granted meanwhile."""
+    lab.contended(A, B)
+    lab.submit(Claim(lab.f), B)
+    assert lab.notices() == [("recall", A)]
+    lab.event(SessionEnded(B))
+    lab.event(SessionRestated(A, [Hold(lab.f, 1, True, True)]))
+    lab.ask(Yielded(lab.f), A)
+    lab.claimed(A)
+    lab.submit(Yielded(lab.f), A)
+    assert ("resume", A) in lab.notices()
+    assert lab.reply(SetAttributes(lab.f, size=7), A).errno == 0
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_who_comes_back_quiet_with_a_claim_is_resumed(lab: OpensLab, restart: bool) -> None:
+    lab.contended(A, B)
+    lab.claimed(A)
+    if restart:
+        restarted(lab, A, B)
+        lab.event(SessionRestated(B, [Hold(lab.f, 1, True, True, quiet=True)]))
+    lab.event(SessionRestated(A, [Hold(lab.f, 1, True, True, claimed=True, quiet=True)]))
+    assert lab.notices()[0] == ("resume", A)
+    assert lab.reply(SetAttributes(lab.f, size=7), A).errno == 0
+    lab.ask(Release(lab.f), A)
+    assert lab.notices()[-1] == ("resume", B)
+
+
 def test_a_claim_that_was_never_granted_is_not_believed(lab: OpensLab) -> None:
     lab.contended(A, B)
     lab.event(SessionRestated(A, [Hold(lab.f, 1, writes=True, contended=True, claimed=True)]))

@@ -29,6 +29,7 @@ from loligo_mds.core.events import (
 )
 from loligo_mds.core.requests import (
     CHANGING,
+    STATED_BY_HOLDS,
     Claim,
     Close,
     Create,
@@ -61,13 +62,11 @@ class ClientFile:
     count: int = 0
     writes: bool = False
     contended: bool = False
-    #: From the Recall until Resume; `yielded`: it was said, `quiet`: and answered.
+    #: From the Recall until Resume; `yielded`: it was said.
     recalled: bool = False
     yielded: bool = False
-    quiet: bool = False
-    #: From the answer to Claim until the answer to Release; `released`: that was sent.
+    #: From the answer to Claim until Release is sent.
     claimed: bool = False
-    released: bool = False
     inline: bool = False
 
     @property
@@ -79,7 +78,6 @@ class ClientFile:
 class Asked:
     request: Request
     sequence: int
-    dropped: bool = False
 
 
 @dataclass
@@ -91,6 +89,8 @@ class Client:
     up: deque[Event] = field(default_factory=deque)
     down: deque[Any] = field(default_factory=deque)
     connected: bool = True
+    #: While it comes back: the files that the shard has heard of by now. Notices of others would not fit what it states.
+    stated: set[int] | None = None
     sequence: int = 0
     answered: set[int] = field(default_factory=set)
 
@@ -98,6 +98,11 @@ class Client:
     def acknowledged(self) -> int:
         pending = [asked.sequence for asked in self.unanswered.values() if asked.sequence]
         return min(pending) - 1 if pending else self.sequence
+
+    def hears(self, effect: Reply | Recall | Resume) -> bool:
+        if isinstance(effect, Reply) or self.stated is None:
+            return self.connected
+        return effect.ino in self.stated
 
     def waits_for(self, kind: type, ino: int) -> bool:
         return any(type(asked.request) is kind and asked.request.ino == ino for asked in self.unanswered.values())  # type: ignore[union-attr]
@@ -126,7 +131,7 @@ class World:
                     self.repairs.append(effect.ino)
                 elif isinstance(effect, Reply | Recall | Resume):
                     for client in self.clients:
-                        if client.session == effect.session and client.connected:
+                        if client.session == effect.session and client.hears(effect):
                             client.down.append(effect)
                 assert not isinstance(effect, Repeat) or effect is effects[-1]
 
@@ -152,7 +157,13 @@ class World:
 
     def take(self, client: Client) -> None:
         if client.up:
-            self.event(client.up.popleft())
+            event = client.up.popleft()
+            if isinstance(event, SessionRestated):
+                assert client.stated is not None
+                client.stated |= {said.ino for said in event.holds}
+            self.event(event)
+            if isinstance(event, SessionRestated) and event.complete:
+                client.stated = None
 
     # -- the client's side ---------------------------------------------------------------------------------------------
 
@@ -172,18 +183,20 @@ class World:
 
     def disconnect(self, client: Client) -> None:
         client.connected = False
+        client.stated = None
         client.up.clear()
         client.down.clear()
 
     def connect(self, client: Client) -> None:
         client.connected = True
+        client.stated = set()
         pending = list(client.unanswered.values())
         client.unanswered.clear()
-        # What is open says it all: a Close that comes after that would close once too often.
-        pending = [asked for asked in pending if not asked.dropped and type(asked.request) is not Close]
+        # The holds say all that was said with these, and would be undone by them.
+        pending = [asked for asked in pending if type(asked.request) not in STATED_BY_HOLDS]
         acknowledged = min([asked.sequence for asked in pending if asked.sequence], default=client.sequence + 1) - 1
         holds = [
-            Hold(ino, file.count, file.writes, file.contended, file.claimed, file.quiet)
+            Hold(ino, file.count, file.writes, file.contended, file.claimed, file.yielded)
             for ino, file in client.files.items()
         ]
         middle = self.random.randrange(len(holds) + 1)
@@ -193,6 +206,12 @@ class World:
             client.up.append(SessionRestated(client.session, piece, number == 0, last, acknowledged))
         for asked in pending:
             self._send(client, asked)
+
+    def give_up(self, client: Client) -> None:
+        """It does not wait any longer for the server, which may have done it all the same."""
+        opens = [id for id, asked in client.unanswered.items() if type(asked.request) in (Open, Claim, CreateUnnamed)]
+        if opens:
+            del client.unanswered[self.random.choice(opens)]
 
     def die(self, client: Client) -> None:
         self.clients.remove(client)
@@ -210,7 +229,7 @@ class World:
         elif isinstance(effect, Resume):
             file = client.files.get(effect.ino)
             if file is not None:
-                file.recalled = file.yielded = file.quiet = False
+                file.recalled = file.yielded = False
                 file.contended = True
                 file.inline = bool(effect.attributes.flags & FLAG_INLINE)
         else:
@@ -234,8 +253,6 @@ class World:
                 file.writes |= request.writes  # type: ignore[union-attr]
                 file.contended |= reply.value.contended
                 file.inline = bool(reply.value.attributes.flags & FLAG_INLINE)
-                if asked.dropped:
-                    self.close(client, request.ino, file)  # type: ignore[union-attr]
         elif kind is Create or kind is CreateUnnamed:
             assert errno == 0, f"{request} was answered with {errno}"
             file = client.files.setdefault(reply.value.ino, ClientFile())
@@ -244,22 +261,13 @@ class World:
             file.writes = True
             if kind is Create:
                 self.inos.append(reply.value.ino)
-            if asked.dropped:
-                self.close(client, reply.value.ino, file)
         elif kind is Claim:
             assert errno in (0, EINVAL, ENOENT)
             file = client.files.get(request.ino, ClientFile())  # type: ignore[union-attr]
             assert errno == 0 or not file.count
             file.claimed = errno == 0
-            file.released = False
-        elif kind is Release:
-            assert errno == 0
-            if request.ino in client.files:  # type: ignore[union-attr]
-                client.files[request.ino].claimed = False  # type: ignore[union-attr]
-        elif kind is Yielded:
-            assert errno == 0
-            if request.ino in client.files:  # type: ignore[union-attr]
-                client.files[request.ino].quiet = True  # type: ignore[union-attr]
+            if file.yielded:  # the answer has overtaken the word to resume
+                file.recalled = file.yielded = False
         elif kind is Unlink:
             assert errno in (0, ENOENT)
         else:
@@ -290,30 +298,26 @@ class World:
         if random.random() < 0.04 and self.names:
             self.send(client, Unlink(R, b"new%d" % random.randint(1, self.names)))
             return
-        if random.random() < 0.05:
-            opens = [asked for asked in client.unanswered.values() if type(asked.request) in (Open, CreateUnnamed)]
-            if opens:
-                random.choice(opens).dropped = True
-            return
         if client.files:
             ino = random.choice(list(client.files))
             self.use(client, ino, client.files[ino])
 
     def use(self, client: Client, ino: int, file: ClientFile) -> None:
         random = self.random
-        busy = file.claimed and not file.released
+        busy = file.claimed
         #: What was asked is answered, so it may say that it is done.
         done = not any(client.waits_for(kind, ino) for kind in (Publish, SetAttributes, Unsettle))
-        if file.recalled and not file.yielded and not busy and done and random.random() < 0.7:
+        if file.recalled and not file.yielded and done and random.random() < 0.7:
             self.send(client, Yielded(ino))
             file.yielded = True
             return
         if busy:
-            if random.random() < 0.5 and done:
+            if random.random() < 0.5 and done and file.active:
                 self.send(client, Release(ino))
-                file.released = True
+                file.claimed = False
                 return
-            self.reshape(client, ino)
+            if file.active:
+                self.reshape(client, ino)
             return
         if random.random() < 0.2 and not client.waits_for(Claim, ino) and not client.waits_for(Open, ino) and done:
             self.close(client, ino, file)
@@ -342,7 +346,7 @@ class World:
     def check(self) -> None:
         for ino in {ino for client in self.clients for ino in client.files}:
             openers = [client.files[ino] for client in self.clients if ino in client.files]
-            claimed = [file for file in openers if file.claimed and not file.released]
+            claimed = [file for file in openers if file.claimed]
             active = [file for file in openers if file.active]
             assert len(claimed) <= 1, "two have claimed it"
             if claimed:
@@ -368,6 +372,8 @@ class World:
         elif not client.connected:
             if chance < 0.4:
                 self.connect(client)
+            elif chance < 0.5:
+                self.give_up(client)
         elif chance < 0.1:
             self.repair()
         elif chance < 0.4:
@@ -387,9 +393,9 @@ class World:
                 while client.down:
                     self.hear(client)
                 for ino, file in list(client.files.items()):
-                    if file.claimed and not file.released:
+                    if file.claimed and file.active:
                         self.send(client, Release(ino))
-                        file.released = True
+                        file.claimed = False
                     elif file.recalled and not file.yielded:
                         self.send(client, Yielded(ino))
                         file.yielded = True

@@ -12,19 +12,19 @@ Rules
    each time it is sent, so an answer that belongs to an earlier connection fits nothing.
 3. A connection that is lost takes no request with it: those that were sent go back to the front, in order. The server applies
    each sequence once, so they may be sent again.
-4. A request may be dropped while its answer is due (`drop`, or `tick` when the server is away for too long). One that was
-   not sent never happens. One that was sent may have happened; should its answer still come, `answered` says that it was
-   dropped, and it is not sent again.
-5. For the answers of `UNHURRIED` requests nobody waits: they are a reason to send only after `UNHURRIED_NS`. Whatever else is
+4. While the server is away a request may be dropped (`drop`, or `tick` when it takes too long). One that was not sent never
+   happens. One that was sent may have happened, but it is not sent again, so its answer never comes.
+5. Some requests say what a session that comes back states anyhow (`STATED_BY_HOLDS`): it is `stated` instead of them.
+6. For the answers of `UNHURRIED` requests nobody waits: they are a reason to send only after `UNHURRIED_NS`. Whatever else is
    sent earlier takes them along, in order.
-6. `acknowledged`: every changing request up to this sequence is answered, or will never be sent again.
+7. `acknowledged`: every changing request up to this sequence is answered, or will never be sent again.
 """
 
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
-from loligo_mds.core.requests import CHANGING, Claim, Close, Open, RecordAccess, Request, Settle
+from loligo_mds.core.requests import CHANGING, STATED_BY_HOLDS, Claim, Close, Open, RecordAccess, Request, Settle
 
 #: Requests whose answers may have to wait for other clients.
 _WAITING = frozenset({Open, Claim})
@@ -97,11 +97,19 @@ class SessionLink:
         return asked
 
     def drop(self, asked: Outstanding) -> None:
-        """Nobody waits for it any more. It must not be answered yet."""
+        """Nobody waits for it any more. Only while there is no connection."""
         asked.dropped = True
-        if not asked.id:
-            self._unsettled.pop(asked.sequence, None)
-            self._hurried -= asked.counts
+        self._unsettled.pop(asked.sequence, None)
+        self._hurried -= asked.counts
+
+    def stated(self) -> list[Outstanding]:
+        """What is open is being stated, as it is now: what says the same is dropped here, and done as far as the caller is
+        concerned. Only while there is no connection.
+        """
+        done = [asked for asked in self._waiting if not asked.dropped and type(asked.request) in STATED_BY_HOLDS]
+        for asked in done:
+            self.drop(asked)
+        return done
 
     def next(self, now_ns: int) -> Outstanding | None:
         """What to send now; it counts as sent. None: nothing, or not now."""
@@ -149,7 +157,7 @@ class SessionLink:
         return self._sequences
 
     def answered(self, id_: int) -> Outstanding | None:
-        """The request whose answer has come, dropped or not; None if there is none, as after a repeated answer."""
+        """The request whose answer has come; None if there is none, as after a repeated answer."""
         asked = self._sent.pop(id_, None)
         if asked is not None:
             self.was_answered = True
@@ -197,9 +205,6 @@ class SessionLink:
         """The connection is gone: what was sent and not answered is to be sent again on the next one."""
         self._connected = False
         for asked in reversed(self._sent.values()):
-            if asked.dropped:
-                self._unsettled.pop(asked.sequence, None)
-                continue
             asked.id = 0
             self._hurried += asked.counts
             (self._patient if type(asked.request) in _WAITING else self._waiting).appendleft(asked)

@@ -29,7 +29,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from errno import EINTR, EINVAL, EIO
 from typing import Any, Final
 
@@ -47,7 +46,7 @@ from loligo_mds.core.codec import (
     parse_server_frame,
 )
 from loligo_mds.core.events import Hold
-from loligo_mds.core.requests import Close, Create, CreateUnnamed, Open, Opened, Request
+from loligo_mds.core.requests import Request
 from loligo_wire.attributes import Attributes
 from loligo_wire.v1 import loligo_pb2 as pb
 
@@ -74,7 +73,6 @@ _TOGETHER_MS: Final = TOGETHER_NS // 1_000_000
 _UNHURRIED_MS: Final = UNHURRIED_NS // 1_000_000
 #: For so long after an answer the connection's thread wakes up by itself for what is not in a hurry: to be woken costs more.
 _AWAKE_NS: Final = 50_000_000
-_HOLDING: Final = (Open, Create, CreateUnnamed)
 
 
 class Answer(Future[Any]):
@@ -359,8 +357,17 @@ class Connection:
                 raise _Refused(pb.Refusal(reason=pb.Refusal.SESSION_GONE, text="the server began another session"))
             with self.lock:
                 holds = self.holds()
+                with self._state:
+                    stated = self._link.stated()
+                    acknowledged = self._link.acknowledged
+            for asked in stated:
+                asked.whose.set_result(None)
             for start in range(0, len(holds) or 1, _HOLDS_IN_FRAME):
-                frame = pb.ClientFrame(holds_first=not start, holds_complete=start + _HOLDS_IN_FRAME >= len(holds))
+                frame = pb.ClientFrame(
+                    holds_first=not start,
+                    holds_complete=start + _HOLDS_IN_FRAME >= len(holds),
+                    acknowledged=acknowledged,
+                )
                 for hold in holds[start : start + _HOLDS_IN_FRAME]:
                     encode_hold(hold, frame.holds.add())
                 frames.append(frame)
@@ -520,19 +527,14 @@ class Connection:
     def _tell(self, asked: Outstanding, message: pb.Answer) -> None:
         answer: Answer = asked.whose
         if message.errno:
-            if not asked.dropped:
-                answer.set_exception(OSError(message.errno, "refused by the metadata server"))
+            answer.set_exception(OSError(message.errno, "refused by the metadata server"))
             return
         try:
             value = decode_answer(type(asked.request), message)
             self.on_answer(asked.request, value, decode_directories(message) if message.directories else [])
         except ValueError as error:
             log.error("an answer makes no sense: %s", error)
-            if not asked.dropped:
-                answer.set_exception(OSError(EIO, "the metadata server talks nonsense"))
-            return
-        if asked.dropped:
-            self._undo(asked.request, value)
+            answer.set_exception(OSError(EIO, "the metadata server talks nonsense"))
         else:
             answer.set_result(value)
 
@@ -542,13 +544,6 @@ class Connection:
             self.on_recall(notice.recall)
         elif kind == "resume":
             self.on_resume(decode_resume(notice.resume))
-
-    def _undo(self, request: Any, value: Any) -> None:
-        """Nobody waits for this answer any more: what it opened is closed again."""
-        if isinstance(request, _HOLDING) and (type(request) is not Create or request.hold):
-            attributes = value.attributes if isinstance(value, Opened) else value
-            with suppress(OSError):  # gone for good
-                self.ask(Close(attributes.ino))
 
     # -- time and the end -----------------------------------------------------------------------------------------
 

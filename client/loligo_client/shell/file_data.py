@@ -92,7 +92,6 @@ class FileData:
         "version",
         "waiters",
         "writes",
-        "yielded",
     )
 
     def __init__(self, attributes: Attributes) -> None:
@@ -150,7 +149,6 @@ class FileData:
         self.contended = False
         self.recalled = False
         self.quiet = False
-        self.yielded = False
         self.claims = 0
         #: Completed when the file may be used again.
         self.held_back: list[Future[None]] = []

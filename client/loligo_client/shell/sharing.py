@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from errno import EIO
-from functools import partial
 from typing import Any, Final
 
 from loligo_client.shell.file_data import FileData
@@ -77,7 +76,8 @@ class Sharing:
                         self.end_turn(file)
                 finally:
                     if claimed:
-                        self._files.tell(Release(file.ino), partial(self._released, file))
+                        file.claims -= 1
+                        self._files.tell(Release(file.ino))
         finally:
             file.users -= 1
             self._writing.finish(file)
@@ -93,10 +93,6 @@ class Sharing:
         file.claims += 1
         if file.quiet:  # the answer has overtaken the word to resume
             self._resume(file, attributes)
-
-    def _released(self, file: FileData, done: bool) -> None:
-        with self._lock:
-            file.claims -= 1
 
     # -- yielding to others -----------------------------------------------------------------------------------------
 
@@ -116,7 +112,7 @@ class Sharing:
             yield turn
         yield self._recalls.submit(self._drain, file)
         file.quiet = True
-        self._files.tell(Yielded(file.ino), partial(self._has_yielded, file))
+        self._files.tell(Yielded(file.ino))
 
     def _drain(self, file: FileData) -> None:
         while not self._stopping.is_set():
@@ -129,10 +125,6 @@ class Sharing:
             else:
                 return
 
-    def _has_yielded(self, file: FileData, done: bool) -> None:
-        with self._lock:
-            file.yielded = file.quiet and done
-
     def resumed(self, attributes: Attributes) -> None:
         """The file may be used again, and this is what it is now. Called without the lock."""
         with self._lock:
@@ -142,7 +134,7 @@ class Sharing:
 
     def _resume(self, file: FileData, attributes: Attributes) -> None:
         file.contended = True
-        file.recalled = file.quiet = file.yielded = False
+        file.recalled = file.quiet = False
         file.stands_at(attributes)
         file.in_objects = not file.stored_inline
         file.unsettled_end = 0  # somebody else may have settled it

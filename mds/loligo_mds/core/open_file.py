@@ -37,7 +37,7 @@ class Waiting:
 
 
 class OpenFile:
-    """`claimants` is one session at most, but for the moment after a restart in which the answer to a Release was lost.
+    """`claimants` is one session at most, if clients tell the truth after a restart.
 
     `repair`: the shard wants it for itself.
     """

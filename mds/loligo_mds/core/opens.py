@@ -18,8 +18,8 @@ What a session must do for its part:
   whatever Recalls come: the shard sends them again when a connection was lost.
 - It yields, releases and closes when what it asked before about the file's bytes has been answered, and does not close a
   file while it waits for another Open of it.
-- When it states its holds anew: `quiet` only once the Yielded was answered, `claimed` until the Release was answered, because
-  the requests that it sends again come behind the holds. A Close is not sent again: the holds have said it.
+- When it states its holds anew: they say all that it has said by Close, Release and Yielded, answered or not. It does not send
+  those again: behind the holds they would close what was opened since, release another claim, yield what was resumed.
 
 While sessions may still come back after a restart, nothing is granted that depends on what they have open.
 """
@@ -147,7 +147,7 @@ def claim(state: ShardState, request: Claim, now_ns: int) -> _Waits:
 
 
 def release(state: ShardState, request: Release, now_ns: int) -> None:
-    """Nothing happens if there is no claim: the request may have been sent again, behind other holds."""
+    """Nothing happens if there is no claim."""
     session = state.asking
     file = state.files.get(request.ino)
     if file is not None and session in file.claimants and session != SHARD_SESSION:
@@ -164,9 +164,13 @@ def yielded(state: ShardState, request: Yielded, now_ns: int) -> None:
     if file is None or opener is None or opener.quiet:
         return
     opener.asked = False
-    # Also one that was not asked: a Resume was lost with a connection, then this comes again.
     opener.quiet = True
-    advance(state, file)
+    if state.asking in file.claimants:
+        _resume_one(
+            state, file, state.asking, opener
+        )  # it was recalled before a restart, and then got the file for itself
+    else:
+        advance(state, file)
 
 
 def repaired(state: ShardState, ino: int) -> None:
@@ -333,8 +337,12 @@ def restate(state: ShardState, session: int, said: Hold) -> None:
         opener.quiet = said.quiet
         others = tuple(other for other in file.claimants if other != session)
         file.claimants = (*others, session) if said.claimed and SHARD_SESSION not in others else others
+        if said.quiet and session in file.claimants:
+            _resume_one(state, file, session, opener)
         return  # the rest can wait until all have spoken
-    if said.quiet:
+    if said.quiet and said.claimed and session in file.claimants:
+        _resume_one(state, file, session, opener)
+    elif said.quiet:
         # If it was to resume, that was lost, and a Recall behind it too; `advance` says it again.
         opener.quiet = True
         opener.asked = False

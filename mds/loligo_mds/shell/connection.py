@@ -84,6 +84,8 @@ class Connection:
         self._last_id = 0
         self._waiting: dict[int, _Waiting] = {}
         self._must_restate = False
+        #: While it does: the files that it has stated by now.
+        self._stated: set[int] = set()
         self._outbox = Outbox(context.write, self.close)
         self._closed = False
         self._last_word: pb.Refusal | None = None
@@ -222,9 +224,12 @@ class Connection:
         if len(frame.holds) > HOLDS_IN_FRAME:
             raise _Nonsense(f"more than {HOLDS_IN_FRAME} holds in a frame")
         holds = [decode_hold(hold) for hold in frame.holds]
+        self._stated.update(hold.ino for hold in holds)
         event = SessionRestated(session.id, holds, frame.holds_first, frame.holds_complete, frame.acknowledged)
         self._service.tell(self._service.step(event, session.limits))
         self._must_restate = not frame.holds_complete
+        if frame.holds_complete:
+            self._stated = set()
 
     async def _learn_fence(self, session: Session, fence: pb.Fence) -> None:
         addresses = tuple(fence.addresses)
@@ -310,6 +315,8 @@ class Connection:
         """An answer that had to wait, or a notice."""
         if self._closed:
             return
+        if self._must_restate and not isinstance(effect, Reply) and effect.ino not in self._stated:
+            return  # it would not fit what is being stated; the shard says it again when it knows that
         if isinstance(effect, Reply):
             asked = self._waiting.pop(effect.id, None)
             if asked is None:
