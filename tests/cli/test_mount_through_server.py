@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,34 @@ def test_who_waits_for_a_server_that_is_away_can_be_interrupted(
     server.start()
     os.mkdir(cli.directory / "other")
     assert os.listdir(cli.directory) == ["other"], "a call that was interrupted happened all the same"
+
+
+def test_a_session_that_was_evicted_is_over(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    mount(server)
+    log = Path(cli.mounted()["log"])
+    with (cli.directory / "file").open("w+b", buffering=0) as file, ThreadPoolExecutor(1) as thread:
+        file.write(b"some")
+        evicting = thread.submit(cli.run, "session", "evict", str(sessions(cli)[0]["session"]))
+        with pytest.raises(OSError) as failure:
+            while True:  # the last of it is not stored
+                file.write(b"more")
+                time.sleep(0.01)
+        assert failure.value.errno == errno.EIO
+        evicting.result()
+        for call in (
+            lambda: file.write(b"x"),
+            lambda: os.fsync(file.fileno()),
+            lambda: os.pread(file.fileno(), 10, 0),
+            lambda: (cli.directory / "other").touch(),
+            lambda: os.statvfs(cli.directory),
+        ):
+            with pytest.raises(OSError) as failure:
+                call()
+            assert failure.value.errno == errno.EIO
+    assert "unmount, and mount again" in log.read_text()
+    assert "written bytes are lost" in cli.run("umount", str(cli.directory), code=1).stderr
+    mount(server)
+    (cli.directory / "file").write_text("as ever")
 
 
 def test_two_mounts_of_one_volume(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:

@@ -6,12 +6,17 @@ import os
 import signal
 import urllib.request
 from collections.abc import Callable, Iterator
+from errno import EIO
 from pathlib import Path
 
 import pytest
 
 from cli.command_line import CommandLine
 from loligo.ceph_users import ADMIN, Administration, users_of
+from loligo_client.shell.mount_options import ServerOptions
+from loligo_client.shell.remote import RemoteVolume
+from loligo_client.shell.server_source import ServerSource
+from loligo_fuse import Context
 from loligo_lab.ceph import LoopbackCeph
 from loligo_lab.mounts import make_lab_volume
 from loligo_lab.processes import wait_until
@@ -165,6 +170,40 @@ def test_a_client_that_cannot_be_shut_out_keeps_its_session_until_it_can(
         assert name in [row["session"] for row in json.loads(cli.run("session", "list", "--json").stdout)]
     wait_until(lambda: isinstance(other.ask_all([GetAttributes(file.ino)])[0], FileNotFoundError), "it is shut out", 30)
     assert_shut_out(objects, witness, file.ino)
+
+
+@pytest.mark.ceph
+def test_a_client_that_the_cluster_shuts_out_gives_up_at_once(
+    make_server: MakeServer, data: RadosUrl, witness: ObjectStore, ceph_cluster: LoopbackCeph
+) -> None:
+    source = ServerSource((make_server().address,), "lab", b"")
+    url = f"rados://{POOL}/{data.namespace}?conf={ceph_cluster.conf}&name={ADMIN}"
+    client = RemoteVolume(source, ServerOptions(data_url=url))
+    try:
+        system = client.file_system
+        root = Context(0, 0, 0, 0)
+        file, opened = system.create(root, ROOT_INO, b"f", 0o644, 0, os.O_RDWR).result(10)
+        handle = opened.handle
+        system.write(root, file.ino, handle, 0, memoryview(bytes(10_000)), False, 0)
+        system._data.fsync(system._handle(handle).file).result(10)
+        witness.shut_out(client._objects.addresses())
+        system.write(root, file.ino, handle, 0, memoryview(bytes(10_000)), False, 0)
+        with pytest.raises(OSError) as failure:
+            system._data.fsync(system._handle(handle).file).result(10)
+        assert failure.value.errno == EIO
+        wait_until(lambda: "shut this client out" in client.connection._gone, "everything else has ended, too")
+        for call in (
+            lambda: system.write(root, file.ino, handle, 0, memoryview(b"x"), False, 0),
+            lambda: system.read(root, file.ino, handle, 0, 10),
+            lambda: system.fsync(root, file.ino, handle, False),
+            lambda: system.mkdir(root, ROOT_INO, b"d", 0o755, 0),
+        ):
+            with pytest.raises(OSError) as failure:
+                call()
+            assert failure.value.errno == EIO
+    finally:
+        with pytest.raises(OSError, match="written bytes are lost"):
+            client.close()
 
 
 @pytest.mark.ceph

@@ -218,6 +218,13 @@ class Connection:
                 self._fence = pb.Fence(addresses=addresses)
                 self._say(pb.ClientFrame(fence=self._fence))
 
+    def give_up(self, why: str) -> None:
+        """As if the server had ended the session: from now on everything fails."""
+        with self._state:
+            self._gone = self._gone or why
+            if self._wake_fd >= 0:
+                self._wake()
+
     def close(self, *, goodbye: bool = True) -> None:
         """End the connection. Nothing may be asked any more. `goodbye`: the session ends too, if the server is there."""
         with self._state:
@@ -259,7 +266,7 @@ class Connection:
         pause_s = PAUSE_MIN_S
         first_until_s = time.monotonic() + min(FIRST_CONNECT_S, self._timeout_s)
         said = ""
-        while True:
+        while not self._gone:
             problem = ""
             for address in list(self._addresses):
                 try:
@@ -291,6 +298,7 @@ class Connection:
                 said = problem
             self._wait(time.monotonic() + pause_s)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
+        self._session_is_gone(self._gone)
 
     def _mark_away(self, problem: str) -> bool:
         """Whether the server has only now gone away."""
@@ -422,6 +430,8 @@ class Connection:
                 raise _Broken(stream.ended or self._problem)
             if time.monotonic() > self._give_up_s:
                 raise _Closing
+            if self._gone:
+                raise _Refused(pb.Refusal(reason=pb.Refusal.SESSION_GONE, text=self._gone))
             with self._state:
                 timeout_ms = self._may_sleep_ms(now_ns)
 
@@ -591,7 +601,7 @@ class Connection:
 
     def _session_is_gone(self, text: str) -> None:
         log.error(
-            "the server has ended this session (%s): what was open and not stored is lost, and every call fails;"
+            "this session has ended (%s): what was open and not stored is lost, and every call fails;"
             " unmount, and mount again",
             text,
         )

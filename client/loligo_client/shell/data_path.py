@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from errno import EIO
 from functools import partial
 from os import strerror
-from typing import Any
+from typing import Any, Final, NoReturn
 
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.open_files import OpenFiles
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 FLUSH_AFTER_NS = 1_000_000_000
 #: ... and how much longer after the store refused them.
 RETRY_AFTER_NS = 2_000_000_000
+
+_SHUT_OUT: Final = "this client was shut out of the volume"
 
 declare("data.fsync.before", "data.fsync.stored", "data.fsync.after")
 
@@ -68,6 +70,10 @@ class DataPath:
         self._dirty_limit_bytes = dirty_limit_bytes
         self._on_lost = on_lost
         self._shared = shared
+        #: Called once, on a thread of the pool, when the store has shut this client out.
+        self.on_shut_out: Callable[[], None] = lambda: None
+        self._is_shut_out = False
+        self._has_lost = False
         #: (total, free) bytes of the store, as of the last tick; (0, 0) if it did not say.
         self.space = (0, 0)
         self._looking = False
@@ -90,6 +96,7 @@ class DataPath:
         self._reading = reading = Reading(metadata, tasks, store, files, sharing)
         self._reshaping = Reshaping(metadata, tasks, store, files, settling, writing, sharing)
         writing.made_ready = self._made_ready
+        writing.on_shut_out = reading.on_shut_out = self._store_refuses
         sharing.trim_again = self._reshaping.trim_again
         #: The parts' own, for whoever calls often.
         self.attributes = files.attributes
@@ -171,6 +178,8 @@ class DataPath:
         with self._lock:
             if file.error:
                 raise self._writing.reported(file)
+            if self._is_shut_out:
+                self._refuse()
             clean = self._writing.when_stored(file)
         return self._after([clean], partial(self._sync_file, file))
 
@@ -259,6 +268,8 @@ class DataPath:
     def tick(self, now_ns: int) -> None:
         """Now and then: send on its way what has waited long enough, and try again what could not be done."""
         with self._lock:
+            if self._is_shut_out:
+                return
             if not self._looking:
                 self._looking = True
                 self._pool.submit(self._look_at_space)
@@ -312,7 +323,10 @@ class DataPath:
                     self._lose(file)
             under_way = list(self._sharing.under_way)
         wait(under_way)
-        self.settle()
+        if lost is not None or self._has_lost:
+            lost = lost or OSError(EIO, _SHUT_OUT)
+        if not self._is_shut_out:
+            self.settle()
         if lost is not None:
             raise OSError(lost.errno, f"written bytes are lost: {lost.strerror}")
 
@@ -326,6 +340,35 @@ class DataPath:
         self._writing.forget_bytes(file)
         self._trim_again(file)
         self._on_lost(file.ino)
+
+    # -- shut out ---------------------------------------------------------------------------------------------------
+
+    def _store_refuses(self) -> None:
+        if not self._is_shut_out:
+            self._pool.submit(self.shut_out)
+
+    def shut_out(self) -> None:
+        """This client has no business with the volume any more: what is not stored is lost, who waits for it is told, and nothing
+        is tried again. Called without the lock.
+        """
+        with self._lock:
+            if self._is_shut_out:
+                return
+            self._is_shut_out = True
+            self.read = self._refuse
+            self._writing.is_shut_out = True
+            self._settling.untrimmed.clear()
+            for file in list(self._files.values()):
+                if not file.clean:
+                    log.error("inode %d: written bytes are lost: %s", file.ino, _SHUT_OUT)
+                    self._has_lost = True
+                    self._on_lost(file.ino)
+                    self._writing.lose(file)
+        self._sharing.give_up()
+        self.on_shut_out()
+
+    def _refuse(self, *arguments: object) -> NoReturn:
+        raise OSError(EIO, _SHUT_OUT)
 
     def stop(self) -> None:
         """After `drain`."""

@@ -6,6 +6,7 @@ asked for them. So the attributes are asked for anew and the bytes read again, u
 """
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future
 from errno import EIO
 from typing import Any, TypeAlias
@@ -16,7 +17,7 @@ from loligo_client.shell.pending import gather
 from loligo_client.shell.sharing import Sharing
 from loligo_client.shell.tasks import Metadata, Task, Tasks
 from loligo_mds.core.requests import GetAttributes, ReadInline
-from loligo_runtime.object_store import MISSING, ObjectStore, object_name
+from loligo_runtime.object_store import MISSING, ObjectStore, ShutOutError, object_name
 from loligo_wire.attributes import Attributes
 from loligo_wire.striping import extents
 
@@ -38,6 +39,8 @@ class Reading:
         self._store = store
         self._files = files
         self._sharing = sharing
+        #: The store has refused this client for good. It must only take a note.
+        self.on_shut_out: Callable[[], None]
 
     def read(self, file: FileData, offset: int, length: int) -> list[Data] | Future[list[Data]]:
         """The bytes from `offset`, fewer at the end of the file, as pieces to be joined."""
@@ -80,6 +83,9 @@ class Reading:
                 known = yield from self._look_again(file)
             try:
                 return (yield from self._read_once(file, offset, min(length, file.size - offset)))
+            except ShutOutError:
+                self.on_shut_out()
+                raise
             except (_BytesMissing, FileNotFoundError) as missing:
                 before, known = known, (yield from self._look_again(file))
                 if before is not None and (before.ctime_ns, before.size) == (known.ctime_ns, known.size):

@@ -110,6 +110,8 @@ class RemoteVolume:
         self.connection.holds = self.data.holds
         self.connection.on_recall = self.data.recalled
         self.connection.on_resume = self.data.resumed
+        self.connection.on_gone = lambda why: self.data.shut_out()
+        self.data.on_shut_out = lambda: self.connection.give_up("the object store has shut this client out")
         recent = RecentAttributes(options.cache_s, welcome.root_ino)
         if options.cache_s:
             self.connection.on_answer = recent.heard

@@ -33,7 +33,7 @@ from loligo_client.shell.tasks import Metadata, Task, Tasks
 from loligo_mds.core.limits import FILE_MAX_BYTES
 from loligo_mds.core.requests import Publish, ReadInline, Unsettle
 from loligo_runtime.failpoint import declare, failpoint
-from loligo_runtime.object_store import ObjectStore
+from loligo_runtime.object_store import ObjectStore, ShutOutError
 from loligo_wire.attributes import Attributes
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,10 @@ class Writing:
         self._blocked: deque[tuple[FileData, Future[int], int]] = deque()
         #: A task that ends when the file takes bytes (`FileData.takes_bytes`).
         self.made_ready: Callable[[FileData], Task[None]]
+        #: The store has refused this client for good. It must only take a note.
+        self.on_shut_out: Callable[[], None]
+        #: Nothing is taken in, kept or tried any more.
+        self.is_shut_out = False
 
     # -- taking bytes in --------------------------------------------------------------------------------------------
 
@@ -89,6 +93,8 @@ class Writing:
         with self._lock:
             if file.error:
                 raise self.reported(file)
+            if self.is_shut_out:
+                raise OSError(EIO, "this client was shut out")
             if file.failing and self.dirty_bytes > self.dirty_limit_bytes:
                 raise OSError(file.failing, "bytes written before could not be stored yet")
             if not file.takes_bytes:
@@ -347,12 +353,16 @@ class Writing:
         self._failed(file, error)
         before = file.buffer.cost_bytes
         file.buffer.failed(index)
+        if self.is_shut_out:
+            file.buffer.truncate(0)
         self.dirty_bytes += file.buffer.cost_bytes - before
 
     def _failed(self, file: FileData, error: BaseException) -> None:
         """The round under way has failed. What is buffered stays so and is tried again, for as long as it takes."""
         if not file.failing:
             log.warning("inode %d: written bytes are not stored yet, and will be tried again: %s", file.ino, error)
+        if isinstance(error, ShutOutError):
+            self.on_shut_out()
         file.round_failed = True
         file.error = file.failing = error.errno if isinstance(error, OSError) and error.errno else EIO
 
@@ -479,6 +489,14 @@ class Writing:
             for waiter in waiters:
                 waiter.done.set_exception(error)
         self.admit_blocked()
+
+    def lose(self, file: FileData) -> None:
+        """What is buffered will never be stored: whoever waits for that, or asks next, is told; the file is again as the
+        metadata has it.
+        """
+        file.error = EIO
+        self.forget_bytes(file)
+        self._fail_waiters(file)
 
     def finish(self, file: FileData) -> None:
         if file.clean:
