@@ -123,6 +123,8 @@ class Link:
 
     def ask(self, request: Request) -> Future[Any]:
         with self._guard:
+            if self.dead:
+                raise OSError(ESHUTDOWN, "the client is dead")
             sequence = 0
             if type(request) in CHANGING:
                 self._sequence += 1
