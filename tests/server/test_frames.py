@@ -17,6 +17,7 @@ from loligo_mds.core.requests import (
     Link,
     Lookup,
     Open,
+    Publish,
     ReadDirectory,
     RemoveDirectory,
     Rename,
@@ -71,6 +72,18 @@ def test_changes_of_names_tell_what_became_of_the_directories(server: LabServer,
     assert told(Unlink(b.ino, b"g")) == {b.ino: (0, 2)}
     assert told(Unlink(b.ino, b"g")) == {}
     assert told(Lookup(a.ino, b"f")) == {}
+
+
+def test_who_opens_a_file_gets_its_content_if_that_is_short_and_nobody_else_changes_it(
+    server: LabServer, client: RawClient, make_client: MakeClient
+) -> None:
+    short, long, empty = client.ask_all([new_file(name) for name in (b"short", b"long", b"empty")])
+    client.ask_all([Publish(short.ino, 5, None, b"hello"), Publish(long.ino, 9000, None, bytes(9000))])
+    assert client.ask(Open(short.ino)).inline == b"hello"
+    assert client.ask(Open(long.ino)).inline is None
+    assert client.ask(Open(empty.ino)).inline is None
+    client.ask(Publish(short.ino, 6, None, None))  # it is in objects now
+    assert client.ask(Open(short.ino)).inline is None
 
 
 def test_a_heartbeat_is_answered_by_one(server: LabServer, client: RawClient) -> None:

@@ -11,10 +11,20 @@ from typing import Any
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
 from loligo_lab.scripted_objects import ScriptedObjects
+from loligo_mds.core.content import fill_in
 from loligo_mds.core.effects import AppendJournal, RemoveObjects, Reply
 from loligo_mds.core.events import Event, SessionOpened, ShardRestarted, Submitted
 from loligo_mds.core.invariants import all_inodes, check_shard
-from loligo_mds.core.requests import Create, GetAttributes, ListUnsettled, Lookup, Request, SetAttributes, Unlink
+from loligo_mds.core.requests import (
+    Create,
+    GetAttributes,
+    ListUnsettled,
+    Lookup,
+    Opened,
+    Request,
+    SetAttributes,
+    Unlink,
+)
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.core.tables import Write
 from loligo_mds.shell.keeper import Keeper
@@ -61,6 +71,8 @@ class ShardMetadata:
             assert reply is not None
             if reply.errno:
                 raise OSError(reply.errno, f"refused: {request}")
+            if type(reply.value) is Opened:
+                fill_in(self.shard.state, reply.value)
             return reply.value
 
     def _step(self, event: Event) -> Reply | None:

@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 
 from loligo_client.shell.recent_attributes import KNOWN_MAX, RecentAttributes
-from loligo_mds.core.requests import Create, Lookup, ReadDirectory, RemoveDirectory, Rename, SetAttributes, Unlink
+from loligo_mds.core.requests import (
+    Create,
+    Lookup,
+    ReadDirectory,
+    RecordAccess,
+    RemoveDirectory,
+    Rename,
+    SetAttributes,
+    Unlink,
+)
 from loligo_wire.attributes import Attributes
 
 ROOT_AT_SERVER = 77
@@ -55,19 +64,31 @@ def test_the_root_of_the_mount_goes_by_its_number_here(recent: RecentAttributes)
 @pytest.mark.parametrize(
     ("request_", "answer"),
     [
-        (SetAttributes(5, mode=0o700), directory(5)),
-        (Lookup(1, b"d"), directory(5)),
-        (RemoveDirectory(1, b"d"), directory(5)),
-        (ReadDirectory(1, 0, 10, True), [(b"d", 9, 5, 0o40000, directory(5))]),
-        (Rename(1, b"a", 1, b"d"), None),  # it may be what was moved
+        (SetAttributes(5, mode=0o700), directory(5, size=8)),
+        (Lookup(1, b"d"), directory(5, size=8)),
+        (RecordAccess(5, 17), directory(5, size=8)),
+        (ReadDirectory(1, 0, 10, True), [(b"d", 9, 5, 0o40000, directory(5, size=8))]),
     ],
 )
-def test_whatever_is_newer_takes_its_place(recent: RecentAttributes, request_: Any, answer: Any) -> None:
+def test_whatever_is_newer_takes_its_place(
+    recent: RecentAttributes, clock: list[int], request_: Any, answer: Any
+) -> None:
     made_in(recent, directory(5))
-    made_in(recent, directory(6))
+    clock[0] += 600_000_000
     recent.heard(request_, answer, [])
+    found = recent.find(5)
+    assert found is not None and found[0].size == 8 and found[1] == pytest.approx(1.0)
+
+
+def test_what_is_gone_or_may_have_moved_is_not_known(recent: RecentAttributes) -> None:
+    made_in(recent, directory(5))
+    gone = directory(5)
+    gone.nlink = 0
+    recent.heard(RemoveDirectory(1, b"d"), gone, [])
     assert recent.find(5) is None
-    assert (recent.find(6) is None) == (type(request_) is Rename)
+    made_in(recent, directory(5))
+    recent.heard(Rename(1, b"d", 1, b"e"), None, [directory(1)])
+    assert recent.find(5) is None
 
 
 def test_answers_about_others_and_names_alone_change_nothing(recent: RecentAttributes) -> None:

@@ -143,6 +143,11 @@ class DataPath:
         """The keeper removes its objects: what was to be done about them need not be. Called with the lock."""
         self._settling.gone(ino)
 
+    @property
+    def has_unclean(self) -> bool:
+        """Whether there is a file of which something is not stored and published. Called with the lock."""
+        return any(not file.clean for file in self._files.values())
+
     def mtime_will_be_set(self, ino: int) -> None:
         """mtime is being set on purpose: writes from before do not move it any more. Called with the lock."""
         file = self._files.get(ino)

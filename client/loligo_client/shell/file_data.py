@@ -68,6 +68,8 @@ class FileData:
         "held",
         "held_back",
         "in_objects",
+        "inline",
+        "inline_epoch",
         "ino",
         "loaded",
         "mtime_ns",
@@ -99,6 +101,9 @@ class FileData:
         self.buffer = WriteBuffer(attributes.block_bytes)
         #: Counts how often the content that the metadata has was replaced: what was read of it before is old.
         self.epoch = 0
+        #: The content at that epoch, as the answer to Open brought it; None: not known, or not needed any more.
+        self.inline: bytes | None = None
+        self.inline_epoch = 0
         self.stands_at(attributes)
 
         # -- what is not published
@@ -167,6 +172,11 @@ class FileData:
         self.loaded = attributes.size == 0
         self.sparse = bool(attributes.flags & FLAG_SPARSE)
         self.epoch += 1
+
+    def take_inline(self) -> bytes | None:
+        """The content that the inode has, if it came with the answer to Open and is still what it was. It comes once."""
+        content, self.inline = self.inline, None
+        return content if self.inline_epoch == self.epoch else None
 
     @property
     def block_bytes(self) -> int:

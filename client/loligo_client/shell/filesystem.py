@@ -78,6 +78,7 @@ _DOTDOT_COOKIE = 2
 _ENTRY_BYTES = 40
 _ENTRY_PLUS_BYTES = 168
 _ENTRIES_MIN = 24
+_ENDS_MAX = 1024
 #: What statfs answers for "inodes that may still be made".
 _FILES_FREE = 1 << 40
 
@@ -119,6 +120,8 @@ class FileSystem(Operations):
         self._recent = recent
         self.entry_timeout_s = self.attribute_timeout_s = _FOR_EVER_S if cache_s is None else cache_s
         self.negative_timeout_s = self.entry_timeout_s
+        #: Directories of which somebody was given the last page, and where it ended: he asks for more once, to find none.
+        self._ends: dict[int, int] = {}
         self._handles: dict[int, Handle] = {}
         self._next_handle = 1
         #: Tells the kernel to ask for an inode's attributes again; whoever mounts sets it. It must wait for nothing.
@@ -188,19 +191,25 @@ class FileSystem(Operations):
         return self._run(self._rename(Rename(parent, name, new_parent, new_name, flags)))
 
     def _rename(self, request: Rename) -> Task[None]:
-        moved = yield Lookup(request.parent, request.name)
-        file = self._data.find(moved.ino) if moved is not None else None
-        if file is not None and not file.clean:
-            # The usual way to replace a file in one piece: were the name to move before the bytes are stored, a crash
-            # could leave neither the old content nor the new.
-            replaced = yield Lookup(request.new_parent, request.new_name)
-            if replaced is not None:
-                yield self._data.when_stored(file)
-                failpoint("rename.stored")
+        if self._data.has_unclean:
+            yield from self._store_first(request)
         gone = yield request
         if gone is not None:
             self._note_removed(gone)
         failpoint("rename.after")
+
+    def _store_first(self, request: Rename) -> Task[None]:
+        """The usual way to replace a file in one piece: were the name to move before the bytes are stored, a crash could leave
+        neither the old content nor the new.
+        """
+        moved = yield Lookup(request.parent, request.name)
+        file = self._data.find(moved.ino) if moved is not None else None
+        if file is None or file.clean:
+            return
+        replaced = yield Lookup(request.new_parent, request.new_name)
+        if replaced is not None:
+            yield self._data.when_stored(file)
+            failpoint("rename.stored")
 
     def _note_removed(self, attributes: Attributes) -> None:
         if attributes.nlink == 0:
@@ -274,23 +283,27 @@ class FileSystem(Operations):
 
     def _readdir(self, ino: int, cookie: int, count: int, plus: bool) -> Task[Iterator[DirectoryEntry]]:
         """What the reply has room for, about; the kernel asks for the rest. Nothing is the end."""
-        if ino in self._removed:
+        if ino in self._removed or self._ends.pop(ino, None) == cookie:
             return iter(())
-        entries: list[DirectoryEntry] = []
-        if cookie < _DOTDOT_COOKIE:
-            directory = yield GetAttributes(ino)
-            if cookie < _DOT_COOKIE:
-                entries.append((b".", _DOT_COOKIE, directory.ino, S_IFDIR, None))
-            entries.append((b"..", _DOTDOT_COOKIE, directory.parent or ROOT_INO, S_IFDIR, None))
-            if cookie == 0:
-                self._note_access(directory)
         page = yield ReadDirectory(ino, cookie, count, plus)
         if plus:
             # At once: what is published later would be in neither.
             adjust = self._data.attributes
             page = [(name, at, child, kind, adjust(attributes)) for name, at, child, kind, attributes in page]
-        entries += page
-        return iter(entries)
+        if len(page) < count:
+            self._ends[ino] = page[-1][1] if page else max(cookie, _DOTDOT_COOKIE)
+            if len(self._ends) > _ENDS_MAX:
+                del self._ends[next(iter(self._ends))]
+        if cookie >= _DOTDOT_COOKIE:
+            return iter(page)
+        recent = self._recent.find(ino) if self._recent is not None else None
+        directory = recent[0] if recent is not None else (yield GetAttributes(ino))
+        entries: list[DirectoryEntry] = [(b"..", _DOTDOT_COOKIE, directory.parent or ROOT_INO, S_IFDIR, None)]
+        if cookie < _DOT_COOKIE:
+            entries.insert(0, (b".", _DOT_COOKIE, directory.ino, S_IFDIR, None))
+        if cookie == 0:
+            self._note_access(directory)
+        return iter(entries + page)
 
     def fsyncdir(self, ctx: Context, ino: int, handle: int, datasync: bool) -> Answer[None]:
         return self._data.sync_metadata()

@@ -3,7 +3,7 @@ or removed there, and need not wait for a round trip then.
 
 Rules
 1. What is known here is as new as any answer that has come: `heard` is called for each, in order, and whatever else
-   says what a directory is now has it forgotten.
+   says what a directory is now takes the place of what was known.
 2. It is believed for `keep_s` and no longer, the kernel's belief included: `find` says how much of that is left.
 3. At most KNOWN_MAX directories are remembered.
 """
@@ -39,17 +39,20 @@ class RecentAttributes:
             if type(request) is Rename:
                 known.clear()  # what was moved may be one of them, and has another ctime now
             elif type(answer) is Attributes:
-                known.pop(answer.ino, None)
+                self._saw(answer)
             elif type(answer) is list and answer and type(answer[0]) is tuple:
                 for entry in answer:
                     if entry[4] is not None:
-                        known.pop(entry[2], None)
-            now_ns = self._now_ns()
+                        self._saw(entry[4])
             for attributes in directories:
                 known.pop(attributes.ino, None)
                 if len(known) >= KNOWN_MAX:
                     del known[next(iter(known))]
-                known[attributes.ino] = attributes, now_ns
+                known[attributes.ino] = attributes, self._now_ns()
+
+    def _saw(self, attributes: Attributes) -> None:
+        if self._known.pop(attributes.ino, None) is not None and attributes.nlink:
+            self._known[attributes.ino] = attributes, self._now_ns()
 
     def find(self, ino: int) -> tuple[Attributes, float] | None:
         """(attributes, for how many seconds they may be believed); None: the metadata must be asked."""

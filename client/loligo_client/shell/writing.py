@@ -162,6 +162,10 @@ class Writing:
     def load(self, file: FileData) -> Task[None]:
         """A task: inline content enters the buffer as if it had just been written."""
         epoch = file.epoch
+        known = file.take_inline()
+        if known is not None:
+            self.put_beneath(file, known)
+            return
         try:
             content = yield ReadInline(file.ino)
         except OSError as error:

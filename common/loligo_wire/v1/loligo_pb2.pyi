@@ -500,12 +500,14 @@ class Inode(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., record: _Optional[bytes] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("inode", "contended")
+    __slots__ = ("inode", "contended", "inline")
     INODE_FIELD_NUMBER: _ClassVar[int]
     CONTENDED_FIELD_NUMBER: _ClassVar[int]
+    INLINE_FIELD_NUMBER: _ClassVar[int]
     inode: Inode
     contended: bool
-    def __init__(self, inode: _Optional[_Union[Inode, _Mapping]] = ..., contended: _Optional[bool] = ...) -> None: ...
+    inline: bytes
+    def __init__(self, inode: _Optional[_Union[Inode, _Mapping]] = ..., contended: _Optional[bool] = ..., inline: _Optional[bytes] = ...) -> None: ...
 
 class Names(_message.Message):
     __slots__ = ("names",)

@@ -262,6 +262,8 @@ def _encode_opened(value: Opened, message: pb.Answer) -> None:
     _encode_inode(value.attributes, opened.inode)
     if value.contended:
         opened.contended = True
+    if value.inline is not None:
+        opened.inline = value.inline
 
 
 def _encode_usage(value: Usage, message: pb.Answer) -> None:
@@ -315,7 +317,8 @@ def _decode_inode(message: pb.Answer) -> Attributes:
 def _decode_opened(message: pb.Answer) -> Opened:
     opened = message.opened
     inode = opened.inode
-    return Opened(_record(inode.ino, inode.record), opened.contended)
+    inline = opened.inline if opened.HasField("inline") else None
+    return Opened(_record(inode.ino, inode.record), opened.contended, inline)
 
 
 def _decode_names(message: pb.Answer) -> list[bytes]:

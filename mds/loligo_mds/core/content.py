@@ -16,8 +16,8 @@ from errno import EFBIG, EINVAL, ENOENT
 from struct import Struct
 
 from loligo_mds.core import open_file
-from loligo_mds.core.limits import FILE_MAX_BYTES, INLINE_MAX_BYTES, SETTLE_MAX
-from loligo_mds.core.requests import ListUnsettled, Publish, ReadInline, Settle, Unsettle
+from loligo_mds.core.limits import FILE_MAX_BYTES, FILLED_IN_MAX_BYTES, INLINE_MAX_BYTES, SETTLE_MAX
+from loligo_mds.core.requests import ListUnsettled, Opened, Publish, ReadInline, Settle, Unsettle
 from loligo_mds.core.state import Refused, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes, clamp_ns
@@ -34,6 +34,13 @@ def read_inline(state: ShardState, request: ReadInline, now_ns: int) -> bytes:
     if data is None:
         raise Refused(ENOENT)
     return data
+
+
+def fill_in(state: ShardState, opened: Opened) -> None:
+    """Short content that lives with the inode: who opens the file will hardly do without. Right behind the Open only."""
+    attributes = opened.attributes
+    if attributes.flags & FLAG_INLINE and attributes.size <= FILLED_IN_MAX_BYTES and not opened.contended:
+        opened.inline = state.tables.get(_INLINE, ino_key(attributes.ino))
 
 
 def _mark(state: ShardState, attributes: Attributes, start: int, end: int) -> int:

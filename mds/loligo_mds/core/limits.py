@@ -9,9 +9,12 @@ LINK_MAX = 0xFFFF_FFFF - 1
 #: One more object index than a removal should ever have to walk: 16 TiB is 4 Mi objects of 4 MiB.
 FILE_MAX_BYTES = 1 << 44
 INLINE_MAX_BYTES = 65536
+#: Longer content is not sent to who opens a file: he may have its pages.
+FILLED_IN_MAX_BYTES = 8192
 #: Inodes kept decoded. Each costs about half a KiB.
 INODE_CACHE_MAX = 8192
 #: Entries of one listing page.
+#: Clients rely on it: a page shorter than asked for, up to this, is the last.
 LISTING_PAGE_MAX = 1024
 #: Replies kept for a session that does not acknowledge them.
 UNACKNOWLEDGED_REPLIES_MAX = 65536

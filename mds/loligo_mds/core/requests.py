@@ -181,10 +181,14 @@ class Open:
 
 @dataclass(slots=True)
 class Opened:
-    """`contended`: others have the file open too, and somebody writes; see `core.opens` for what that forbids."""
+    """`contended`: others have the file open too, and somebody writes; see `core.opens` for what that forbids.
+
+    `inline`: as `ReadInline` would answer now; None: ask, if need be. Servers may fill it in.
+    """
 
     attributes: Attributes
     contended: bool = False
+    inline: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -328,8 +332,9 @@ CHANGING = frozenset(
         Settle,
     }
 )
-#: Those that change what is in directories, and the fields that name the directories.
-REARRANGING: dict[type, tuple[str, ...]] = {
+#: Those that change what is in directories, or list it, and the fields that name the directories.
+IN_DIRECTORIES: dict[type, tuple[str, ...]] = {
+    ReadDirectory: ("ino",),
     Create: ("parent",),
     Unlink: ("parent",),
     RemoveDirectory: ("parent",),

@@ -28,7 +28,7 @@ from loligo_mds.core.admission import note_answer
 from loligo_mds.core.codec import Sync, decode_hold, decode_request, parse_client_frame
 from loligo_mds.core.effects import Effect, Recall, Reply, Resume
 from loligo_mds.core.events import SessionRestated, Submitted
-from loligo_mds.core.requests import CHANGING, REARRANGING
+from loligo_mds.core.requests import CHANGING, IN_DIRECTORIES, Opened
 from loligo_mds.shell.handshake import WINDOW, Refused, shake_hands
 from loligo_mds.shell.limited_log import LimitedLog
 from loligo_mds.shell.outbox import GONE, Outbox
@@ -290,11 +290,13 @@ class Connection:
                     service.check_running()
                 if is_limited:
                     note_answer(limits, reply.value)
-                rearranged = REARRANGING.get(kind)
-                if rearranged is None or reply.errno:
+                if type(reply.value) is Opened:
+                    service.fill_in(reply.value)
+                fields = IN_DIRECTORIES.get(kind)
+                if fields is None or reply.errno:
                     outbox.add_answer(id, reply)
                 else:
-                    outbox.add_answer(id, reply, service.find({getattr(request, name) for name in rearranged}, limits))
+                    outbox.add_answer(id, reply, service.find({getattr(request, field) for field in fields}, limits))
                 counted[kind].add(now_ns - began_ns, reply.errno)
             if others:
                 service.tell(others)

@@ -18,17 +18,17 @@ from collections.abc import Callable, Iterable
 from errno import EIO, ENOSPC
 from typing import Any
 
-from loligo_mds.core import sessions
+from loligo_mds.core import content, sessions
 from loligo_mds.core.admission import SessionLimits, admit, admit_holds
 from loligo_mds.core.effects import AppendJournal, Effect, Recall, RemoveObjects, RepairObjects, Repeat, Reply, Resume
 from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
 from loligo_mds.core.open_file import SHARD_SESSION
-from loligo_mds.core.requests import CHANGING, RECLAIMING, GetAttributes, Request
+from loligo_mds.core.requests import CHANGING, RECLAIMING, GetAttributes, Opened, Request
 from loligo_mds.core.shard import Shard
 from loligo_mds.store.errors import StoreFull
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime.failpoint import declare, failpoint
-from loligo_wire.attributes import Attributes
+from loligo_wire.attributes import FLAG_INLINE, Attributes
 from loligo_wire.ids import ROOT_INO
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,13 @@ class ShardDriver:
                 # A request that repeats another is answered as that one was, whatever inodes it names.
                 inos = [ino for ino in inos if not admit(state, limits, GetAttributes(ino))]
             return [found for ino in inos if (found := state.find_inode(ino)) is not None]
+
+    def fill_in(self, opened: Opened) -> None:
+        """See `content.fill_in`."""
+        if opened.attributes.flags & FLAG_INLINE:
+            with self.lock:
+                if self._broken is None:
+                    content.fill_in(self._shard.state, opened)
 
     def open_files(self, session: int) -> int:
         with self.lock:

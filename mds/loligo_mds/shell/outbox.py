@@ -16,6 +16,7 @@ import grpc.aio
 
 from loligo_mds.core.codec import encode_answer, encode_directories, encode_resume
 from loligo_mds.core.effects import Recall, Reply, Resume
+from loligo_mds.core.requests import Opened
 from loligo_wire.attributes import Attributes
 from loligo_wire.v1 import loligo_pb2 as pb
 
@@ -75,7 +76,7 @@ class Outbox:
         if directories:
             encode_directories(directories, answer)
         self._bytes += _ANSWER_BYTES * (1 + len(directories))
-        if type(value) is list or type(value) is bytes:
+        if type(value) is list or type(value) is bytes or (type(value) is Opened and value.inline):
             self._bytes += answer.ByteSize()
 
     def add_notice(self, notice: Recall | Resume) -> None:

@@ -62,6 +62,7 @@ class Service:
         self.metrics = metrics
         self.step = shard.step
         self.find = shard.find
+        self.fill_in = shard.fill_in
         self._shard = shard
         self._fencer = fencer
         #: Set while requests may be handled; a checkpoint clears it, so that the loop does not wait for the shard's lock.
