@@ -1,7 +1,7 @@
 # What can be done here. Everything installs what it lacks by itself, asks nothing, and is safe to repeat.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down ceph ceph-down test check proto bench upcall throughput install uninstall install-missing install-all
+.PHONY: help up down ceph ceph-down test stress check proto bench upcall throughput install uninstall install-missing install-all
 
 PYTHON := .venv/bin/python
 PLAYGROUND := PYTHONPATH=tests:bench $(PYTHON) -m loligo_lab.playground
@@ -10,6 +10,9 @@ TESTS ?=
 # What else `make bench` compares with: label=directory, separated by blanks.
 PEERS ?=
 ROUNDS ?= 3
+# How long `make stress` takes, and what happens in it.
+DURATION ?= 300
+SEED ?= $(shell date +%s)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +31,9 @@ ceph-down: install-missing ## unmount ./mnt-ceph, stop server and cluster; their
 
 test: install-all ## all tests, those on a real Ceph included; TESTS="tests/store -k journal" for some
 	@.venv/bin/pytest $(TESTS)
+
+stress: install-all ## 8 clients on Ceph while server, connections, clients, an OSD are killed; DURATION=300 seconds, SEED=
+	@LOLIGO_STRESS_S=$(DURATION) LOLIGO_STRESS_SEED=$(SEED) .venv/bin/pytest -s tests/chaos/test_server_stress.py
 
 check: install-all ## lint, format, types, import contracts
 	.venv/bin/ruff check .

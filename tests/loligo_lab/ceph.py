@@ -213,6 +213,16 @@ class LoopbackCeph:
             for pid in pids:
                 _signal(pid, signal.SIGCONT)
 
+    def kill_osd(self, number: int) -> None:
+        """-9, and start it again; returns when it takes part again."""
+        name = f"osd.{number}"
+        pid = dict(self._pids())[name]
+        _signal(pid, signal.SIGKILL)
+        self._wait_for_end([pid], STOP_LIMIT_S)
+        self._spawn(name, ["ceph-osd", "-f", "-i", str(number)])
+        with self._admin() as admin:
+            self._wait(name, name, functools.partial(_osd_is_up, admin, number))
+
     def mount_ceph_fuse(self, mount_point: Path) -> None:
         """Mount CephFS with ceph-fuse (a cluster with an MDS only)."""
         mount_point.mkdir(parents=True, exist_ok=True)

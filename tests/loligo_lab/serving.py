@@ -44,6 +44,7 @@ class LabServer(LabProcess):
         """`options` of `loligo serve`, beside its addresses."""
         super().__init__("the server", self.MODULE, folder / "serve.log", environment)
         self.volume = volume
+        self.folder = folder
         self.port = free_port()
         self.metrics_port = free_port()
         self._options = options
