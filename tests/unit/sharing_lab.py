@@ -323,6 +323,9 @@ class SharingLab:
 
         self.store.wait_for(still, self.choose)
 
+    def unsettled(self) -> list[int]:
+        return [row[0] for row in self.server.ask(ListUnsettled(0, ALL_ROWS))]
+
     def check(self) -> None:
         with self.server.lock:
             assert check_shard(self.server.tables) == []
@@ -336,7 +339,7 @@ class SharingLab:
         self.clients[0].run_blocking(self.server.keeper.settle)
         self.check()
         assert self.server.shard.state.files == {}
-        assert self.server.ask(ListUnsettled(0, ALL_ROWS)) == []
+        assert self.unsettled() == []
         assert objects_and_sizes_agree(self.server.tables, self.store) == []
 
     def close(self) -> None:

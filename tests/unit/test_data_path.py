@@ -225,6 +225,19 @@ def test_missing_bytes_are_an_error_not_zeros(lab: DataLab) -> None:
     assert lab.read(file, 0, BLOCK_BYTES) == BLOCK
 
 
+def test_bytes_that_were_cut_off_and_written_anew_while_they_were_read_are_no_damage(lab: DataLab) -> None:
+    file = lab.create(b"f")
+    lab.write(file, 0, BLOCK * 3)
+    lab.fsync(file)
+    reading = lab.data.read(file, 0, 3 * BLOCK_BYTES)
+    assert isinstance(reading, Future)
+    cut: Any = lab.start(lab.data.set_size(SetAttributes(file.ino, size=0)))
+    lab.store.wait_for(cut.done, stop_at=("read",))
+    lab.write(file, 0, BLOCK[::-1] * 3)
+    assert not reading.done()
+    assert b"".join(lab.wait(reading)) == BLOCK[::-1] * 3
+
+
 def test_limits(lab: DataLab) -> None:
     file = lab.create(b"f")
     assert lab.write(file, 0, b"") == 0

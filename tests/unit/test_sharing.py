@@ -104,6 +104,24 @@ def test_a_client_that_dies_while_another_waits_for_it(lab: SharingLab) -> None:
 
 
 @seeds
+def test_who_goes_on_after_a_repair_announces_his_objects_again(lab: SharingLab) -> None:
+    a, b = lab.clients
+    mine = a.create(b"f")
+    a.wait(a.write(mine, 0, BLOCK * 2))
+    b.open(b"f")
+    a.wait(a.write(mine, 2 * BLOCK_BYTES, BLOCK))  # announces some blocks more
+    lab.kill(b)
+    lab.quiet()
+    assert lab.unsettled() == []
+    written = a.write(mine, 3 * BLOCK_BYTES, BLOCK)
+    lab.store.wait_for(lambda: any(call.kind == "write" for call in lab.store.pending), lab.choose, stop_at=("write",))
+    assert lab.unsettled() == [mine.ino]
+    lab.wait(written)
+    a.data.close(mine)
+    lab.check_at_rest()
+
+
+@seeds
 def test_what_is_open_when_the_server_comes_back(lab: SharingLab) -> None:
     a, b = lab.clients
     mine = a.create(b"f")
