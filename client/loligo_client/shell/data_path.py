@@ -353,8 +353,8 @@ class DataPath:
             self._pool.submit(self.shut_out)
 
     def shut_out(self) -> None:
-        """This client has no business with the volume any more: what is not stored is lost, who waits for it is told, and nothing
-        is tried again. Called without the lock.
+        """This client has no business with the volume any more: what is not stored is lost, who waits for it is told, and
+        nothing is tried again. Called without the lock.
         """
         with self._lock:
             if self._is_shut_out:
