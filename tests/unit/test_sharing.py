@@ -104,6 +104,24 @@ def test_a_client_that_dies_while_another_waits_for_it(lab: SharingLab) -> None:
 
 
 @seeds
+def test_pages_of_an_open_file_that_another_writes_to_are_dropped(lab: SharingLab) -> None:
+    a, b = lab.clients
+    mine = a.create(b"f")
+    theirs = b.open(b"f")
+    lab.wait(a.write(mine, 0, BLOCK * 2))
+    b.data.tick(1)
+    lab.quiet()
+    b.lost.clear()
+    b.data.tick(1)
+    lab.quiet()
+    assert b.lost == [], "nothing has changed"
+    lab.wait(a.write(mine, 0, b"over it"))
+    b.data.tick(1)
+    lab.quiet()
+    assert b.lost == [theirs.ino]
+
+
+@seeds
 def test_who_goes_on_after_a_repair_announces_his_objects_again(lab: SharingLab) -> None:
     a, b = lab.clients
     mine = a.create(b"f")

@@ -32,7 +32,7 @@ from loligo_client.shell.sharing import Sharing
 from loligo_client.shell.tasks import Metadata, Task, Tasks
 from loligo_client.shell.writing import Writing
 from loligo_mds.core.events import Hold
-from loligo_mds.core.requests import SetAttributes
+from loligo_mds.core.requests import GetAttributes, SetAttributes
 from loligo_runtime.failpoint import declare, failpoint
 from loligo_runtime.object_store import ObjectStore
 from loligo_wire.attributes import Attributes
@@ -74,6 +74,8 @@ class DataPath:
         self.on_shut_out: Callable[[], None] = lambda: None
         self._is_shut_out = False
         self._has_lost = False
+        #: Files of which `tick` waits to hear what they are.
+        self._asked_about: set[int] = set()
         #: (total, free) bytes of the store, as of the last tick; (0, 0) if it did not say.
         self.space = (0, 0)
         self._looking = False
@@ -282,10 +284,22 @@ class DataPath:
                 if file.changed and now_ns - file.unpublished_since_ns >= FLUSH_AFTER_NS:
                     file.unpublished_since_ns = now_ns + (RETRY_AFTER_NS if file.failing else 0)
                     self._writing.start_flush(file)
+                if file.contended and file.opens and file.ino not in self._asked_about:
+                    self._asked_about.add(file.ino)
+                    self.tasks.run(self._hear_news(file))
             for ino in list(self._settling.untrimmed):
                 untrimmed = self._files.get(ino)
                 if untrimmed is not None and not untrimmed.turn.taken:
                     self._trim_again(untrimmed)
+
+    def _hear_news(self, file: FileData) -> Task[None]:
+        """The kernel reads its pages of an open file without asking, so it must be told when others have written to it."""
+        try:
+            self._open_files.attributes((yield GetAttributes(file.ino)))
+        except OSError as error:
+            log.info("attributes of inode %d: %s", file.ino, error)
+        finally:
+            self._asked_about.discard(file.ino)
 
     def _trim_again(self, file: FileData) -> None:
         trimmed = self.tasks.run(self._sharing.alone(file, partial(self._reshaping.trim_again, file)))

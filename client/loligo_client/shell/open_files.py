@@ -36,8 +36,8 @@ class OpenFiles:
         self._settling = settling
         self._shared = shared
         self.forget_pages = forget_pages
-        #: (ctime, size) of closed files when they were last as this mount knew them.
-        self._known: dict[int, tuple[int, int]] = {}
+        #: What closed files were when this mount knew them last.
+        self._known: dict[int, tuple[int, int, int]] = {}
         #: How many Opens of a file are not answered.
         self._opening: dict[int, int] = {}
 
@@ -48,7 +48,7 @@ class OpenFiles:
         opened: Opened = yield from self._ask_to_open(ino, writes)
         attributes = opened.attributes
         known = self._known.pop(ino, None)
-        same = not self._shared or known == (attributes.ctime_ns, attributes.size)
+        same = not self._shared or known == state(attributes)
         before = self.by_ino.get(ino)
         file = self.opened(attributes, writes)
         if opened.inline is not None and not file.in_objects and not file.loaded:
@@ -99,7 +99,7 @@ class OpenFiles:
             known = self._known
             if len(known) >= REMEMBERED_MAX:
                 del known[next(iter(known))]
-            known[file.ino] = (file.seen.ctime_ns, file.seen.size)
+            known[file.ino] = state(file.seen)
         self.tell(Close(file.ino, file.held))
 
     def tell(self, request: Request) -> None:
@@ -147,7 +147,7 @@ class OpenFiles:
             return
         if file.contended:
             self.grew(file, attributes)
-            if attributes.ctime_ns != before.ctime_ns:
+            if state(attributes) != state(before):
                 self.forget_pages(file.ino)
         elif file.clean and attributes.size != file.stored_size:
             file.stands_at(attributes)
@@ -163,3 +163,8 @@ class OpenFiles:
 def _log_refusal(request: Request, error: BaseException | None) -> None:
     if error is not None and getattr(error, "errno", 0) != ENOENT:  # a file may be gone meanwhile
         log.info("%r: %s", request, error)
+
+
+def state(attributes: Attributes) -> tuple[int, int, int]:
+    """Different, when the content is. ctime alone is not: it may be ahead of the clock of the client that wrote."""
+    return attributes.ctime_ns, attributes.mtime_ns, attributes.size

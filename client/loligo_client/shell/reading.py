@@ -9,13 +9,14 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from errno import EIO
+from functools import partial
 from typing import Any, TypeAlias
 
 from loligo_client.shell.file_data import FileData
-from loligo_client.shell.open_files import OpenFiles
-from loligo_client.shell.pending import gather
+from loligo_client.shell.open_files import OpenFiles, state
+from loligo_client.shell.pending import gather, pass_on
 from loligo_client.shell.sharing import Sharing
-from loligo_client.shell.tasks import Metadata, Task, Tasks
+from loligo_client.shell.tasks import Metadata, Result, Task, Tasks
 from loligo_mds.core.requests import GetAttributes, ReadInline
 from loligo_runtime.object_store import MISSING, ObjectStore, ShutOutError, object_name
 from loligo_wire.attributes import Attributes
@@ -54,6 +55,8 @@ class Reading:
                         pieces = self._read_now(file, offset, wanted)
                         if pieces is not None:
                             return pieces
+                        if offset % file.block_bytes + wanted <= file.block_bytes:
+                            return self._read_one(file, offset, wanted)
                 elif file.loaded:
                     return [file.buffer.content(offset, wanted)]
                 elif file.inline is not None and (content := file.take_inline()) is not None:
@@ -78,6 +81,32 @@ class Reading:
             pieces.append(data)
         return pieces
 
+    def _read_one(self, file: FileData, offset: int, length: int) -> Future[list[Data]]:
+        """What is within one object, and usually there: a task would cost a fifth of the time that such a read takes."""
+        index, start = divmod(offset, file.block_bytes)
+        result = Result()
+
+        def end(read: Future[Any]) -> None:
+            data = MISSING if read.exception() else read.result()
+            if data is not MISSING and len(data) == length:
+                result.set_result([data])
+                return
+            try:
+                again = self._tasks.run(self._read(file, offset, length))
+            except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+                result.set_exception(error)
+                return
+            if isinstance(again, Future):
+                result.waits_for = again
+                again.add_done_callback(partial(pass_on, result))
+            else:
+                result.set_result(again)
+
+        asked = self._store.read(file.ino, index, start, length)
+        result.waits_for = asked
+        asked.add_done_callback(end)
+        return result
+
     def _read(self, file: FileData, offset: int, length: int) -> Task[list[Data]]:
         known: Attributes | None = None
         while True:
@@ -92,7 +121,7 @@ class Reading:
                 raise
             except (_BytesMissing, FileNotFoundError) as missing:
                 before, known = known, (yield from self._look_again(file))
-                if before is not None and (before.ctime_ns, before.size) == (known.ctime_ns, known.size):
+                if before is not None and state(before) == state(known):
                     log.error("inode %d is damaged: %s", file.ino, missing)
                     raise OSError(EIO, str(missing)) from None
 

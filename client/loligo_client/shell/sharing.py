@@ -62,7 +62,7 @@ class Sharing:
                 claimed = reshapes and file.contended
                 if claimed:
                     attributes = yield Claim(file.ino)
-                    self._claimed(file, attributes)
+                    file.claims += 1
                 try:
                     turn = file.turn.take()
                     if turn is not None:
@@ -88,11 +88,6 @@ class Sharing:
         file.turn.pass_on()
         if not file.turn.taken and not file.clean and (file.waiters or not file.failing):
             self._writing.start_flush(file)
-
-    def _claimed(self, file: FileData, attributes: Attributes) -> None:
-        file.claims += 1
-        if file.quiet:  # the answer has overtaken the word to resume
-            self._resume(file, attributes)
 
     # -- yielding to others -----------------------------------------------------------------------------------------
 

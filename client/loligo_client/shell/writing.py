@@ -430,6 +430,7 @@ class Writing:
         file.seen = attributes
         if file.contended:
             file.size = max(file.size, attributes.size)
+            self._files.forget_pages(file.ino)  # `seen` does not tell any more whether others wrote before us
         if file.unsettled_end:
             self._settling.is_due(file.ino)
         if inline:
