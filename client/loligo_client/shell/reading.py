@@ -87,7 +87,11 @@ class Reading:
         result = Result()
 
         def end(read: Future[Any]) -> None:
-            data = MISSING if read.exception() else read.result()
+            error = read.exception()
+            if error is not None:
+                result.set_exception(error)
+                return
+            data = read.result()
             if data is not MISSING and len(data) == length:
                 result.set_result([data])
                 return
