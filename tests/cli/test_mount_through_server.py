@@ -180,6 +180,59 @@ def test_who_waits_for_a_server_that_is_away_can_be_interrupted(
     assert os.listdir(cli.directory) == ["other"], "a call that was interrupted happened all the same"
 
 
+LONG_CALLS = {
+    "cut": "os.ftruncate(large, 5)",
+    "replace": "os.write(new, b'NEW'); os.rename('new', 'old')",
+    "write": "[os.pwrite(large, bytes(1 << 20), (10 << 20) + (number << 20)) for number in range(100)]",
+    "close": "os.write(new, b'NEW'); os.close(new)",
+}
+LONG_SCRIPT = """
+import os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *arguments: sys.exit(3))
+os.chdir(sys.argv[1])
+large, new = os.open("large", os.O_RDWR), os.open("new", os.O_RDWR)
+print("ready", flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    # Who has written, and dies of nothing worse, waits at the end: for what he closes.
+    [("cut", signal.SIGUSR1), *((call, signal.SIGKILL) for call in LONG_CALLS)],
+)
+def test_who_waits_inside_a_longer_call_can_be_interrupted(
+    cli: CommandLine, server: LabServer, mount: Callable[..., Path], call: str, number: signal.Signals
+) -> None:
+    """The file is open before the server goes, and what the call waits for is several steps away."""
+    here = mount(server, "-o", "cache=0")
+    (here / "large").write_bytes(os.urandom(6 << 20))
+    for name in ("old", "new"):
+        (here / name).write_text(name)
+    script = LONG_SCRIPT + LONG_CALLS[call]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, here], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        try:
+            assert child.stdin is not None and child.stdout is not None
+            assert child.stdout.readline() == b"ready\n"
+            server.kill()
+            wait_until(lambda: bool(cli.mounted()["server_away_since"]), "the mount to notice that the server is away")
+            child.stdin.write(b"go\n")
+            child.stdin.flush()
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(1.5)
+            child.send_signal(number)
+            assert child.wait(10) == (-9 if number == signal.SIGKILL else 3)
+        finally:
+            child.kill()
+    server.start()
+    assert (here / "old").read_text() in ("old", "NEW")
+    (here / "large").write_bytes(b"as ever")
+    (here / "new").write_text("as ever")
+    assert (here / "large").read_bytes() == b"as ever"
+
+
 def test_a_session_that_was_evicted_is_over(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
     mount(server)
     log = Path(cli.mounted()["log"])

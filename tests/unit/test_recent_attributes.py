@@ -91,6 +91,13 @@ def test_what_is_gone_or_may_have_moved_is_not_known(recent: RecentAttributes) -
     assert recent.find(5) is None
 
 
+def test_what_is_being_changed_is_asked_for(recent: RecentAttributes) -> None:
+    made_in(recent, directory(5))
+    recent.forget(5)
+    recent.forget(6)
+    assert recent.find(5) is None
+
+
 def test_answers_about_others_and_names_alone_change_nothing(recent: RecentAttributes) -> None:
     made_in(recent, directory(5))
     recent.heard(Lookup(1, b"x"), directory(6), [])

@@ -29,7 +29,7 @@ from loligo_client.shell.reading import Data, Reading
 from loligo_client.shell.reshaping import Reshaping
 from loligo_client.shell.settling import Settling
 from loligo_client.shell.sharing import Sharing
-from loligo_client.shell.tasks import Metadata, Task, Tasks
+from loligo_client.shell.tasks import Metadata, Result, Task, Tasks
 from loligo_client.shell.writing import Writing
 from loligo_mds.core.events import Hold
 from loligo_mds.core.requests import GetAttributes, SetAttributes
@@ -207,7 +207,8 @@ class DataPath:
         """Run `then` on the pool once all `futures` are done, unless one failed. None of the pool's threads waits for them:
         what completes them may need one.
         """
-        ended: Future[None] = Future()
+        ended = Result()
+        ended.waits_for = futures[0] if futures else None
 
         def submit(_: object) -> None:
             self._pool.submit(run)

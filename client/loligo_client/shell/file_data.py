@@ -5,16 +5,19 @@ from concurrent.futures import Future
 from stat import S_ISGID, S_ISUID, S_IXGRP
 
 from loligo_client.core.write_buffer import WriteBuffer
+from loligo_client.shell.tasks import Waiting
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes
 
 
 class Waiter:
-    """Somebody waits until everything written so far is in the store and published, whatever is written meanwhile."""
+    """Somebody waits until everything written so far is in the store and published, whatever is written meanwhile. Who gives up
+    leaves the bytes on their way.
+    """
 
     __slots__ = ("done", "landings", "size", "version")
 
     def __init__(self, file: "FileData") -> None:
-        self.done: Future[None] = Future()
+        self.done = Waiting(lambda _: file.waiters.remove(self))
         #: Blocks that have yet to reach the store, and how often.
         self.landings = file.buffer.landings()
         self.size = file.size
@@ -28,14 +31,14 @@ class Turn:
 
     def __init__(self) -> None:
         self.taken = False
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: deque[Waiting] = deque()
 
-    def take(self) -> Future[None] | None:
+    def take(self) -> Waiting | None:
         """None: it is the caller's; otherwise, once the future is done."""
         if not self.taken:
             self.taken = True
             return None
-        waiting: Future[None] = Future()
+        waiting = Waiting(self._waiting.remove)
         self._waiting.append(waiting)
         return waiting
 
@@ -156,7 +159,7 @@ class FileData:
         self.quiet = False
         self.claims = 0
         #: Completed when the file may be used again.
-        self.held_back: list[Future[None]] = []
+        self.held_back: list[Waiting] = []
 
     def stands_at(self, attributes: Attributes) -> None:
         """The metadata has this, and nothing is on top."""

@@ -29,7 +29,7 @@ from typing import Any
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.recent_attributes import RecentAttributes
-from loligo_client.shell.tasks import Metadata, Task
+from loligo_client.shell.tasks import Metadata, Task, awaited
 from loligo_fuse import (
     FOPEN_KEEP_CACHE,
     FOPEN_NOFLUSH,
@@ -442,14 +442,15 @@ class FileSystem(Operations):
         return self._run(self._data.seek(self._handle(handle).file, offset, whence))
 
     def interrupted(self, future: Future[Any]) -> bool:
-        waits_for = getattr(future, "waits_for", future)
-        return waits_for is not None and self.let_go(waits_for)
+        return self.let_go(awaited(future))
 
     # -- atime ----------------------------------------------------------------------------------------------------
 
     def _note_access(self, attributes: Attributes) -> None:
         """Nobody waits for it."""
         if self._is_atime_due(attributes):
+            if self._recent is not None:
+                self._recent.forget(attributes.ino)
             self._run(self._record_access(RecordAccess(attributes.ino, self._now_ns())))
 
     def _record_access(self, request: RecordAccess) -> Task[None]:

@@ -95,6 +95,8 @@ class OpenFiles:
             return  # a Recall in between would be for a file that we do not know
         del self.by_ino[file.ino]
         self._settling.keep(file)
+        if self._shared and file.writes:
+            self._settling.is_due(file.ino)
         if self._shared and not file.contended:
             known = self._known
             if len(known) >= REMEMBERED_MAX:

@@ -89,6 +89,8 @@ class Reading:
         def end(read: Future[Any]) -> None:
             error = read.exception()
             if error is not None:
+                if isinstance(error, ShutOutError):
+                    self.on_shut_out()
                 result.set_exception(error)
                 return
             data = read.result()

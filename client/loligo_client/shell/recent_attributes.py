@@ -50,6 +50,11 @@ class RecentAttributes:
                     del known[next(iter(known))]
                 known[attributes.ino] = attributes, self._now_ns()
 
+    def forget(self, ino: int) -> None:
+        """It is being changed, and who looks at it next must see that."""
+        with self._lock:
+            self._known.pop(ino, None)
+
     def _saw(self, attributes: Attributes) -> None:
         if self._known.pop(attributes.ino, None) is not None and attributes.nlink:
             self._known[attributes.ino] = attributes, self._now_ns()

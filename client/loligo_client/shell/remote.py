@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
@@ -19,6 +20,7 @@ from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.mount_options import OptionError, ServerOptions
 from loligo_client.shell.recent_attributes import RecentAttributes
 from loligo_client.shell.server_source import ServerSource
+from loligo_client.shell.tasks import Waiting
 from loligo_client.shell.wire import Tls
 from loligo_mds.core.codec import Sync
 from loligo_mds.core.requests import Request
@@ -118,12 +120,20 @@ class RemoteVolume:
         self.file_system = FileSystem(
             metadata, self.data, SystemClock(), update_atime=update_atime, cache_s=options.cache_s, recent=recent
         )
-        self.file_system.let_go = self.connection.let_go
+        self.file_system.let_go = self._let_go
         #: Called with (address, since when it is away or None), on the housekeeper's thread, when that has changed.
         self.on_server: Callable[[str, float | None], None] = lambda address, away_since_s: None
         self._ending = threading.Event()
         self._housekeeper = threading.Thread(target=self._keep, name="housekeeper")
         self._housekeeper.start()
+
+    def _let_go(self, future: Future[Any]) -> bool:
+        if not isinstance(future, Waiting):
+            return self.connection.let_go(future)
+        if self.connection.is_away:
+            with self.connection.lock:
+                future.give_up()
+        return True
 
     def _keep(self) -> None:
         """Time passes: flush what has waited, settle what is stored. The server sees to its own journal."""

@@ -5,7 +5,8 @@ Rules
    Otherwise a loss of power might bring back the size and not the bytes.
 2. What was cut off and is not taken out of the objects yet is known as `untrimmed`: the file stays open, does not grow and is
    not settled until that is made up for. `tick` tries again.
-3. A change of size that fails may have been made all the same, if the metadata was away: the file counts as untrimmed then.
+3. A change of size that fails may have been made all the same, if the metadata was away, or the caller was let go while it
+   was: the file counts as untrimmed then.
 4. In a contended file all of this needs a claim, and its content leaves the inode before anybody writes.
 
 What blocks does so on the pool, without the lock.
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from errno import EFBIG, EINVAL, EIO, ENOENT, ENOSPC, ENXIO, EOPNOTSUPP
+from errno import EFBIG, EINTR, EINVAL, EIO, ENOENT, ENOSPC, ENXIO, EOPNOTSUPP
 from functools import partial
 from typing import Any, Final
 
@@ -129,7 +130,7 @@ class Reshaping:
         try:
             attributes: Attributes = self._tasks.wait(change)
         except OSError as error:
-            if error.errno == EIO:
+            if error.errno in (EIO, EINTR):
                 with self._lock:
                     self._settling.untrimmed[file.ino] = old_end
             raise

@@ -4,7 +4,8 @@ Rules
 1. A file whose objects change is in doubt: it has a row in UNSETTLED, or gets one before the first object changes.
 2. `settle` syncs the store, then says that the files agree that were due before and did not change since.
 3. From the moment that is said, later changes announce themselves anew behind it.
-4. Files that others use, too, are not settled before they are closed: the last client to close one settles it.
+4. What is said of a file that another client has open for writing at that moment counts for nothing. So contended files wait
+   until they are closed, and who closes a file that he could write to says it for those who closed it before.
 
 `untrimmed` are files that were cut and whose objects may hold bytes beyond, as yet: they are not settled, and do not grow,
 or those bytes would come to light.
@@ -67,8 +68,6 @@ class Settling:
         unsynced = file.unsynced.union(*file.syncing)  # who syncs them now may fail, or go away
         if unsynced:
             self._unsynced[file.ino] = unsynced | self._unsynced.get(file.ino, set())
-        if file.contended and file.writes:
-            self._due[file.ino] = None
 
     def note_unsynced(self, file: FileData, indexes: range) -> None:
         """An fsync must cover what was cut off, too: it would come to light again in a file that has grown since."""

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.open_files import OpenFiles
-from loligo_client.shell.tasks import Metadata, Task, Tasks
+from loligo_client.shell.tasks import Metadata, Task, Tasks, Waiting
 from loligo_client.shell.writing import Writing
 from loligo_mds.core.requests import Claim, Release, Yielded
 from loligo_wire.attributes import Attributes
@@ -71,7 +71,7 @@ class Sharing:
                         if claimed:
                             self._files.grew(file, attributes)
                         if not reshapes or claimed or not file.contended:
-                            return (yield self._pool.submit(work))
+                            return (yield self._tasks.submit(self._pool, work))
                     finally:
                         self.end_turn(file)
                 finally:
@@ -142,7 +142,7 @@ class Sharing:
         self._writing.finish(file)
 
     def until_resumed(self, file: FileData) -> Task[None]:
-        waiting: Future[None] = Future()
+        waiting = Waiting(lambda one: file.held_back.remove(one))
         file.held_back.append(waiting)
         yield waiting
 

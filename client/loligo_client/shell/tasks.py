@@ -11,10 +11,14 @@ Rules
    may be old after the next yield.
 3. Whichever thread brings an answer goes on with the task, so a task must not block. It yields the future of what does.
 4. Who completes a future under the lock runs the tasks that wait for it then and there: that must be the last thing it does.
+5. A caller who is interrupted while the server is away is let go: what he waits for in the end (`awaited`) is an answer, or
+   something that others bring about (`Waiting`); that wait ends with EINTR, and with it all that the caller has begun.
 """
 
-from collections.abc import Generator
-from concurrent.futures import Future
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor, Future
+from errno import EINTR
 from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -43,9 +47,35 @@ class Metadata(Protocol):
 
 
 class Result(Future[Any]):
-    """The result of a task, to come. `waits_for` is what the task waits for at the moment."""
+    """The result of a task, or of work on a pool. `waits_for` is what that waits for at the moment."""
 
     waits_for: Future[Any] | None = None
+
+
+class Waiting(Future[Any]):
+    """Something that others bring about. `forget(self)` takes the wait out of their lists; it may complete it, too."""
+
+    def __init__(self, forget: "Callable[[Waiting], None]") -> None:
+        super().__init__()
+        self._forget = forget
+
+    def give_up(self) -> None:
+        """Whoever waits for it does so no longer. Called with the lock."""
+        if not self.done():
+            self._forget(self)
+            if not self.done():
+                self.set_exception(OSError(EINTR, "interrupted"))
+
+
+def awaited(future: Future[Any]) -> Future[Any]:
+    """What `future` waits for in the end, as far as is known."""
+    while isinstance(future, Result) and future.waits_for is not None:
+        future = future.waits_for
+    return future
+
+
+#: `result` of the work that this thread of a pool does.
+_here = threading.local()
 
 
 class Tasks:
@@ -69,7 +99,36 @@ class Tasks:
     def wait(self, request: Request) -> Any:
         """The answer to a request. Blocks; without the lock."""
         answer = self._ask(request)
-        return answer.result() if isinstance(answer, Future) else answer
+        return self.block(answer) if isinstance(answer, Future) else answer
+
+    def block(self, future: Future[T]) -> T:
+        """Its result, once it is there. For work that `submit` has begun; without the lock."""
+        mine: Result | None = getattr(_here, "result", None)
+        if mine is None:
+            return future.result()
+        mine.waits_for = future
+        try:
+            return future.result()
+        finally:
+            mine.waits_for = None
+
+    def submit(self, pool: Executor, work: Callable[[], Any]) -> Result:
+        """The result of `work`, done on the pool."""
+        result = Result()
+
+        def run() -> None:
+            _here.result = result
+            try:
+                value = work()
+            except BaseException as error:  # noqa: BLE001 - whoever waits for the result is told
+                result.set_exception(error)
+            else:
+                result.set_result(value)
+            finally:
+                _here.result = None
+
+        pool.submit(run)
+        return result
 
     def _advance(self, task: Task[Any], asked: Any) -> Future[Any]:
         """Go on for as long as answers are there. -> what the task waits for; StopIteration when it ends."""

@@ -29,7 +29,7 @@ from loligo_client.shell.file_data import FileData, Waiter
 from loligo_client.shell.open_files import OpenFiles
 from loligo_client.shell.pending import followed, when_all
 from loligo_client.shell.settling import Settling
-from loligo_client.shell.tasks import Metadata, Task, Tasks
+from loligo_client.shell.tasks import Metadata, Result, Task, Tasks, Waiting
 from loligo_mds.core.limits import FILE_MAX_BYTES
 from loligo_mds.core.requests import Publish, ReadInline, Unsettle
 from loligo_runtime.failpoint import declare, failpoint
@@ -73,7 +73,7 @@ class Writing:
         self.dirty_limit_bytes: Final = dirty_limit_bytes
         self.dirty_bytes = 0
         #: Writers that wait for room: (their file, what completes them, what they get).
-        self._blocked: deque[tuple[FileData, Future[int], int]] = deque()
+        self._blocked: deque[tuple[FileData, Waiting, int]] = deque()
         #: A task that ends when the file takes bytes (`FileData.takes_bytes`).
         self.made_ready: Callable[[FileData], Task[None]]
         #: The store has refused this client for good. It must only take a note.
@@ -126,7 +126,8 @@ class Writing:
 
     def _write_through(self, file: FileData, length: int) -> Future[int]:
         """Others look for it in the store. An error is told, but the bytes are tried again like any others."""
-        taken: Future[int] = Future()
+        taken = Result()
+        taken.waits_for = self.when_stored(file)
 
         def tell(stored: Future[None]) -> None:
             error = stored.exception()
@@ -135,7 +136,7 @@ class Writing:
             else:
                 taken.set_exception(error)
 
-        self.when_stored(file).add_done_callback(tell)
+        taken.waits_for.add_done_callback(tell)
         return taken
 
     def _write_when_ready(self, file: FileData, offset: int, data: bytes, now_ns: int) -> Task[int]:
@@ -206,9 +207,15 @@ class Writing:
                 self.start_flush(other)
         if self._may_go_on(file):
             return length
-        waiting: Future[int] = Future()
+        waiting = Waiting(self._let_in)
         self._blocked.append((file, waiting, length))
         return waiting
+
+    def _let_in(self, waiting: Waiting) -> None:
+        """What is written is buffered: who does not wait for room has written all the same."""
+        entry = next(entry for entry in self._blocked if entry[1] is waiting)
+        self._blocked.remove(entry)
+        waiting.set_result(entry[2])
 
     def _may_go_on(self, file: FileData) -> bool:
         """A writer waits for others to make room only while bytes of its own file are under way."""
@@ -529,7 +536,7 @@ class Writing:
                 file.draining = True
                 clean = self.when_stored(file)
             try:
-                clean.result()
+                self._tasks.block(clean)
             finally:
                 with self._lock:
                     file.draining = False
