@@ -450,6 +450,8 @@ class FileSystem(Operations):
     def _note_access(self, attributes: Attributes) -> None:
         """Nobody waits for it."""
         if self._is_atime_due(attributes):
+            if self._recent is not None:
+                self._recent.forget(attributes.ino)
             self._run(self._record_access(RecordAccess(attributes.ino, self._now_ns())))
 
     def _record_access(self, request: RecordAccess) -> Task[None]:

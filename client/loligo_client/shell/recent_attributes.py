@@ -54,6 +54,11 @@ class RecentAttributes:
         if self._known.pop(attributes.ino, None) is not None and attributes.nlink:
             self._known[attributes.ino] = attributes, self._now_ns()
 
+    def forget(self, ino: int) -> None:
+        """Something is under way that changes what the directory is."""
+        with self._lock:
+            self._known.pop(self._root_ino if ino == ROOT_INO else ino, None)
+
     def find(self, ino: int) -> tuple[Attributes, float] | None:
         """(attributes, for how many seconds they may be believed); None: the metadata must be asked."""
         if ino == ROOT_INO:
