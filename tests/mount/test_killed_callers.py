@@ -13,14 +13,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from loligo_client.shell.embedded import EmbeddedVolume
 from loligo_client.shell.fuse_pyfuse3 import Pyfuse3Session
 from loligo_client.shell.volume_parts import open_objects
-from loligo_fuse import MountError, Session, mount, unmount
+from loligo_fuse import MountError, Operations, Session, mount, unmount
 from loligo_lab.mounts import assert_sound, make_lab_volume, wait_until
 from loligo_runtime.object_store import ObjectStore
 from loligo_runtime.volume import Volume
@@ -63,10 +63,32 @@ class WaitingObjects:
             return future
 
 
+class WatchedFileSystem:
+    """A file system that knows who waits for it. The kernel drops a killed caller's request that nobody has read yet."""
+
+    def __init__(self, file_system: Operations) -> None:
+        self._file_system = file_system
+        self.callers: set[int] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._file_system, name)
+        if not callable(found):
+            return found
+
+        def watched(*arguments: Any) -> Any:
+            answer = found(*arguments)
+            if isinstance(answer, Future) and not answer.done():
+                self.callers.add(arguments[0].pid)
+            return answer
+
+        return watched
+
+
 @dataclass
 class Served:
     path: Path
     objects: WaitingObjects
+    file_system: WatchedFileSystem
 
 
 @pytest.fixture
@@ -83,11 +105,12 @@ def served(tmp_path: Path, transport: str, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr("loligo_client.shell.embedded.open_objects", open_waiting)
     with EmbeddedVolume(volume) as open_volume:
         fd = mount(path, fsname="test", subtype="test", options=["default_permissions"])
-        session = (Session if transport == "native" else Pyfuse3Session)(fd, open_volume.file_system)
+        file_system = WatchedFileSystem(open_volume.file_system)
+        session = (Session if transport == "native" else Pyfuse3Session)(fd, cast("Any", file_system))
         thread = threading.Thread(target=session.run, daemon=True)
         thread.start()
         try:
-            yield Served(path, opened[0])
+            yield Served(path, opened[0], file_system)
         finally:
             opened[0].go()
             with suppress(MountError):
@@ -123,8 +146,7 @@ def test_the_kernel_hears_of_what_a_killed_caller_changed(served: Served, transp
             assert caller.stdin is not None
             caller.stdin.write(b"go\n")
             caller.stdin.flush()
-            waits_in = Path(f"/proc/{caller.pid}/wchan")
-            wait_until(lambda: "request_wait_answer" in waits_in.read_text(), "the caller waits for us")
+            wait_until(lambda: caller.pid in served.file_system.callers, "the change is with the file system")
             caller.send_signal(signal.SIGKILL)
             with pytest.raises(subprocess.TimeoutExpired):
                 caller.wait(MOMENT_S)
