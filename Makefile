@@ -1,15 +1,18 @@
 # What can be done here. Everything installs what it lacks by itself, asks nothing, and is safe to repeat.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down ceph ceph-down test check bench upcall install uninstall install-missing install-all
+.PHONY: help up down ceph ceph-down test stress check proto bench upcall throughput install uninstall install-missing install-all
 
 PYTHON := .venv/bin/python
 PLAYGROUND := PYTHONPATH=tests:bench $(PYTHON) -m loligo_lab.playground
 # What `make test` runs: folders, files, or pytest's options.
 TESTS ?=
-# What `make bench` compares with: label=directory, separated by blanks.
+# What else `make bench` compares with: label=directory, separated by blanks.
 PEERS ?=
 ROUNDS ?= 3
+# How long `make stress` takes, and what happens in it.
+DURATION ?= 300
+SEED ?= $(shell date +%s)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,14 +23,17 @@ up: install-missing ## a volume on local disk, mounted at ./mnt
 down: install-missing ## unmount ./mnt, and wait until everything is stored
 	@$(PLAYGROUND) down
 
-ceph: install-all ## a small Ceph cluster on 127.0.0.1, and a volume with its data on it at ./mnt-ceph
+ceph: install-all ## a small Ceph cluster and a metadata server on 127.0.0.1, a volume of theirs at ./mnt-ceph
 	@$(PLAYGROUND) ceph
 
-ceph-down: install-missing ## unmount ./mnt-ceph and stop the cluster; its data stays in ./.loligo
+ceph-down: install-missing ## unmount ./mnt-ceph, stop server and cluster; their data stays in ./.loligo
 	@$(PLAYGROUND) ceph-down
 
 test: install-all ## all tests, those on a real Ceph included; TESTS="tests/store -k journal" for some
 	@.venv/bin/pytest $(TESTS)
+
+stress: install-all ## 8 clients on Ceph while server, connections, clients, an OSD are killed; DURATION=300 seconds, SEED=
+	@LOLIGO_STRESS_S=$(DURATION) LOLIGO_STRESS_SEED=$(SEED) .venv/bin/pytest -s tests/chaos/test_server_stress.py
 
 check: install-all ## lint, format, types, import contracts
 	.venv/bin/ruff check .
@@ -35,11 +41,17 @@ check: install-all ## lint, format, types, import contracts
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: install-all ## side by side with ext4 and PEERS="label=/dir …"; results in bench/results/
+proto: install-all ## generate the code of the wire format anew, after a change of loligo.proto
+	cd common && ../$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. loligo_wire/v1/loligo.proto
+
+bench: install-all ## side by side with ext4, ceph-fuse and PEERS="label=/dir …"; results in bench/results/
 	@$(PLAYGROUND) bench --rounds $(ROUNDS) $(PEERS)
 
 upcall: install-all ## what one call costs, by operation and transport, with the file system and without
 	@$(PLAYGROUND) upcall --rounds $(ROUNDS)
+
+throughput: install-all ## what one metadata server does for 1 to 8 API clients, and the CPU it costs on both sides
+	@$(PLAYGROUND) throughput
 
 install: install-missing ## as root: `loligo` for all users, and `mount -t loligo`
 	@tools/link-commands

@@ -7,10 +7,11 @@ one file system after the other, and each step begins with another one, so that 
 machine hits all alike; before each step the machine is given time to finish what the last one left
 behind; a step that goes wrong on one file system is reported for that one, and the rest goes on.
 Labels with a meaning: `ext4` is the column that ratios refer to; `loligo` (embedded, native
-transport), `ceph-fuse` and `juicefs` are the names in the targets. Others are free.
+transport), `loligo-ceph` (through the daemon, data on Ceph), `ceph-fuse` and `juicefs` are the
+names in the targets. Others are free.
 
 What the last step left behind (write-back, a purge) is not in its time, but it is in the CPU
-seconds of the processes named by --pid.
+seconds of the processes named by --pid, of the row and of the whole.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,9 +28,9 @@ from collections.abc import Sequence
 
 from loligo_bench.chart import svg
 from loligo_bench.figures import BASELINE, Figure, judge
-from loligo_bench.options import labelled_directories, labelled_pids, write_text
+from loligo_bench.options import CLIENT, SERVER, labelled_directories, labelled_roles, write_text
 from loligo_bench.process import Server
-from loligo_bench.report import Comparison, Cost, as_json, markdown
+from loligo_bench.report import Comparison, Cost, Part, as_json, markdown
 from loligo_bench.rows import ROWS, STEPS, Place, Step, Watch, WorkWentWrong, can_drop_caches
 from loligo_bench.tree import Source, make_source
 
@@ -40,16 +42,19 @@ QUIET_LIMIT_S = 3.0
 class Comparing:
     """One run: the file systems by label, and the figures as they come in."""
 
-    def __init__(self, directories: dict[str, str], servers: dict[str, Server]) -> None:
+    def __init__(self, directories: dict[str, str], servers: dict[Part, Server]) -> None:
         self.directories = directories
         self.servers = servers
         self.labels = list(directories)
         self.figures = {row.key: {label: Figure() for label in self.labels} for row in ROWS}
+        #: CPU seconds of each row and part, a sample a round.
+        self.cpu_s: dict[str, dict[Part, list[float]]] = {row.key: {part: [] for part in servers} for row in ROWS}
 
     def run(self, source: Source, rounds: int) -> None:
         drops = can_drop_caches()
         for number in range(rounds):
             places = self._begin_round(number, source)
+            _wait_until_quiet()
             try:
                 for index, step in enumerate(STEPS):
                     first = (index + number) % len(self.labels)
@@ -85,8 +90,8 @@ class Comparing:
             for key in step.rows:
                 self.figures[key][label].not_available = True
             return
-        _wait_until_quiet()
-        watch = Watch()
+        spending = _Spending({part: server for part, server in self.servers.items() if part[0] == label})
+        watch = Watch(spending.begin)
         try:
             step.run(place, watch)
         except (OSError, WorkWentWrong, subprocess.TimeoutExpired) as problem:
@@ -95,8 +100,31 @@ class Comparing:
         else:
             for key, seconds in watch.seconds.items():
                 self.figures[key][label].samples_s.append(seconds)
-        if label in self.servers:
-            self.servers[label].look()
+        _wait_until_quiet()
+        spending.end()
+        for row, part, seconds in spending.found:
+            self.cpu_s[row][part].append(seconds)
+
+
+class _Spending:
+    """What the parts of one file system spend on the rows of a step, each up to the beginning of the next."""
+
+    def __init__(self, servers: dict[Part, Server]) -> None:
+        self._servers = servers
+        self._row = ""
+        self._before: dict[Part, float] = {}
+        self.found: list[tuple[str, Part, float]] = []
+
+    def begin(self, row: str) -> None:
+        self.end()
+        self._row = row
+
+    def end(self) -> None:
+        for part, server in self._servers.items():
+            server.look()
+            if self._row:
+                self.found.append((self._row, part, server.cpu_s - self._before[part]))
+            self._before[part] = server.cpu_s
 
 
 def _wait_until_quiet() -> None:
@@ -159,8 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--pid",
         action="append",
         default=[],
-        metavar="LABEL=PID",
-        help="a process that serves this file system: report its CPU time and memory (repeatable)",
+        metavar="LABEL[/ROLE]=PID",
+        help="a process that serves this file system, as client (the mount; default) or server (behind it): report its"
+        " CPU time and memory (repeatable)",
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", default="bench/results", help="directory for the results")
@@ -177,9 +206,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("a label is used twice")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
-    pids = labelled_pids(parser, options.pid, directories)
+    pids = labelled_roles(parser, options.pid, directories)
 
-    servers = {label: Server(pids[label]) for label in directories if label in pids}
+    servers = {
+        (label, role): Server(pids[label, role])
+        for label in directories
+        for role in (CLIENT, SERVER)
+        if (label, role) in pids
+    }
     comparing = Comparing(directories, servers)
     with tempfile.TemporaryDirectory(prefix="loligo-bench-") as scratch:
         print("making the tree", file=sys.stderr, flush=True)
@@ -192,8 +226,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rounds=options.rounds,
         machine=_machine(),
         costs={
-            label: Cost(server.cpu_s, server.peak_rss_mib, server.peak_anonymous_mib)
-            for label, server in servers.items()
+            part: Cost(server.cpu_s, server.peak_rss_mib, server.peak_anonymous_mib) for part, server in servers.items()
+        },
+        cpu_s={
+            row: {part: statistics.median(samples) for part, samples in by_part.items() if samples}
+            for row, by_part in comparing.cpu_s.items()
         },
         verdicts=judge(comparing.figures),
     )

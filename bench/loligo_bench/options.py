@@ -24,6 +24,25 @@ def labelled_directories(parser: argparse.ArgumentParser, option: str, values: S
     return pairs
 
 
+#: What a process does for its file system: CLIENT serves the mount, SERVER is behind it.
+CLIENT = "client"
+SERVER = "server"
+
+
+def labelled_roles(
+    parser: argparse.ArgumentParser, values: Sequence[str], labels: Collection[str]
+) -> dict[tuple[str, str], list[int]]:
+    """The processes by label and role, of LABEL=PID (a client) and LABEL/ROLE=PID."""
+    pids: dict[tuple[str, str], list[int]] = {}
+    for name, pid in labelled(parser, "--pid", values):
+        label, _, role = name.partition("/")
+        if role not in ("", CLIENT, SERVER):
+            parser.error(f"--pid {name}={pid}: roles are {CLIENT} and {SERVER}")
+        for of_label in labelled_pids(parser, [f"{label}={pid}"], labels).values():
+            pids.setdefault((label, role or CLIENT), []).extend(of_label)
+    return pids
+
+
 def labelled_pids(
     parser: argparse.ArgumentParser, values: Sequence[str], labels: Collection[str]
 ) -> dict[str, list[int]]:

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from loligo_bench.figures import (
     BASELINE,
+    DAEMON_AGAINST,
+    DAEMON_LIMIT_MIB,
+    THROUGH_DAEMON,
     Figure,
     Figures,
     Verdict,
@@ -13,12 +16,18 @@ from loligo_bench.figures import (
     ratio,
     significant,
 )
+from loligo_bench.options import SERVER
 from loligo_bench.rows import ROWS
+
+_MISSED = "MISS"
+
+Part: TypeAlias = tuple[str, str]
+"""(label, role): some of the processes of a file system"""
 
 
 @dataclass(slots=True)
 class Cost:
-    """What the processes of one file system used during the whole comparison."""
+    """What some processes of one file system used during the whole comparison."""
 
     cpu_s: float
     peak_rss_mib: float
@@ -34,13 +43,21 @@ class Comparison:
     figures: Figures
     rounds: int
     machine: dict[str, str]
-    costs: dict[str, Cost]
+    costs: dict[Part, Cost]
+    #: Of each row and part, the median of all rounds.
+    cpu_s: dict[str, dict[Part, float]]
     verdicts: Sequence[Verdict]
 
     @property
     def peers(self) -> list[str]:
         """The networked file systems; the baseline is the floor, not a peer."""
         return [label for label in self.labels if label not in self.ours and label != BASELINE]
+
+    @property
+    def daemon_mib(self) -> float | None:
+        """Resident memory of our daemon at its largest."""
+        cost = self.costs.get((THROUGH_DAEMON, SERVER))
+        return None if cost is None else cost.peak_rss_mib
 
 
 def markdown(comparison: Comparison) -> str:
@@ -55,10 +72,13 @@ def markdown(comparison: Comparison) -> str:
         parts.append("What went wrong:\n\n" + "\n".join(f"- {error}" for error in errors))
     if comparison.costs:
         parts.append(table(_cost_rows(comparison)))
-    if comparison.verdicts:
-        missed = sum(not verdict.passed for verdict in comparison.verdicts)
-        parts.append(f"Targets: {len(comparison.verdicts) - missed} passed, {missed} missed.")
-        parts.append(table(_verdict_rows(comparison), texts=2))
+        parts.append("CPU seconds a row, what it left to be done included; in brackets microseconds an operation:")
+        parts.append(table(_cpu_rows(comparison)))
+    verdicts = _verdict_rows(comparison)
+    if len(verdicts) > 1:
+        missed = sum(verdict[-1] == _MISSED for verdict in verdicts)
+        parts.append(f"Targets: {len(verdicts) - 1 - missed} passed, {missed} missed.")
+        parts.append(table(verdicts, texts=2))
     return "\n\n".join(parts) + "\n"
 
 
@@ -72,18 +92,21 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             {
                 "key": row.key,
                 "title": row.title,
+                "operations": row.operations or None,
                 "figures": {label: _figure_json(comparison.figures[row.key][label]) for label in comparison.labels},
+                "cpu_s": {"/".join(part): round(used_s, 4) for part, used_s in comparison.cpu_s[row.key].items()},
             }
             for row in ROWS
         ],
         "costs": {
-            label: {
+            "/".join(part): {
                 "cpu_s": round(cost.cpu_s, 3),
                 "peak_rss_mib": round(cost.peak_rss_mib, 1),
                 "peak_anonymous_mib": round(cost.peak_anonymous_mib, 1),
             }
-            for label, cost in comparison.costs.items()
+            for part, cost in comparison.costs.items()
         },
+        "daemon_limit_mib": DAEMON_LIMIT_MIB,
         "targets": [
             {
                 "target": verdict.target.name,
@@ -113,7 +136,9 @@ def _times(comparison: Comparison) -> list[list[str]]:
     for label in comparison.ours:
         if with_baseline:
             header.append(f"{label} / {BASELINE}")
-        if comparison.peers:
+        if _has_counterpart(comparison, label):
+            header.append(f"{label} / {DAEMON_AGAINST}")
+        elif comparison.peers:
             header.append(f"best peer / {label}")
     lines = [header]
     for row in ROWS:
@@ -124,10 +149,16 @@ def _times(comparison: Comparison) -> list[list[str]]:
             ours_s = by_label[label].median_s
             if with_baseline:
                 line.append(_ratio_text(ratio(ours_s, by_label[BASELINE].median_s)))
-            if comparison.peers:
+            if _has_counterpart(comparison, label):
+                line.append(_ratio_text(ratio(ours_s, by_label[DAEMON_AGAINST].median_s)))
+            elif comparison.peers:
                 line.append(_ratio_text(ratio(best_s, ours_s)))
         lines.append(line)
     return lines
+
+
+def _has_counterpart(comparison: Comparison, label: str) -> bool:
+    return label == THROUGH_DAEMON and DAEMON_AGAINST in comparison.labels
 
 
 def _ratio_text(value: float | None) -> str:
@@ -148,30 +179,49 @@ def _cost_rows(comparison: Comparison) -> list[list[str]]:
         ["serving processes", "CPU s", "peak RSS MiB", "peak anonymous MiB"],
         *(
             [
-                label,
+                ", ".join(part),
                 significant(cost.cpu_s),
                 f"{cost.peak_rss_mib:.0f}",
                 f"{cost.peak_anonymous_mib:.0f}",
             ]
-            for label, cost in comparison.costs.items()
+            for part, cost in comparison.costs.items()
         ),
     ]
 
 
+def _cpu_rows(comparison: Comparison) -> list[list[str]]:
+    lines = [["CPU seconds", *(", ".join(part) for part in comparison.costs)]]
+    for row in ROWS:
+        line = [row.title]
+        for part in comparison.costs:
+            used_s = comparison.cpu_s[row.key].get(part)
+            text = "" if used_s is None else significant(used_s)
+            if text and row.operations and used_s is not None:
+                text += f" ({used_s / row.operations * 1e6:.0f})"
+            line.append(text)
+        lines.append(line)
+    return lines
+
+
 def _verdict_rows(comparison: Comparison) -> list[list[str]]:
     titles = {row.key: row.title for row in ROWS}
-    return [
+    lines = [
         ["target", "work", "speed-up", "verdict"],
         *(
             [
                 verdict.target.name,
                 titles[verdict.row],
                 "failed" if verdict.speedup is None else _ratio_text(verdict.speedup),
-                "pass" if verdict.passed else "MISS",
+                "pass" if verdict.passed else _MISSED,
             ]
             for verdict in comparison.verdicts
         ),
     ]
+    mib = comparison.daemon_mib
+    if mib is not None:
+        verdict_text = "pass" if mib < DAEMON_LIMIT_MIB else _MISSED
+        lines.append([f"the daemon below {DAEMON_LIMIT_MIB:.0f} MiB", "all of it", f"{mib:.0f} MiB", verdict_text])
+    return lines
 
 
 def table(lines: list[list[str]], texts: int = 1) -> str:

@@ -31,8 +31,11 @@ _DROP_CACHES = "/proc/sys/vm/drop_caches"
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """`operations`: how many system calls of interest it makes, where that is a number that says something."""
+
     key: str
     title: str
+    operations: int = 0
 
 
 ROWS = (
@@ -44,26 +47,28 @@ ROWS = (
     Row("git-status", "git status, warm"),
     Row("cp", "cp -r"),
     Row("rm", "rm -rf"),
-    Row("create", "create 2,000 empty files"),
-    Row("stat", "stat 2,000 just created"),
-    Row("stat-missing", "stat 2,000 missing names, warm"),
-    Row("unlink", "unlink 2,000"),
-    Row("fsync", "200 x (create, write 4 KiB, fsync)"),
+    Row("create", "create 2,000 empty files", SMALL_FILES),
+    Row("stat", "stat 2,000 just created", SMALL_FILES),
+    Row("stat-missing", "stat 2,000 missing names, warm", SMALL_FILES),
+    Row("unlink", "unlink 2,000", SMALL_FILES),
+    Row("fsync", "200 x (create, write 4 KiB, fsync)", SYNCED_FILES),
     Row("write-large", "write 256 MiB + fsync"),
     Row("read-large-warm", "read 256 MiB, warm"),
     Row("read-large-dropped", "read 256 MiB, page cache dropped"),
-    Row("read-random", "500 random 4 KiB reads, dropped"),
+    Row("read-random", "500 random 4 KiB reads, dropped", RANDOM_READS),
 )
 
 
 class Watch:
-    """Times the rows of one step for one file system."""
+    """Times the rows of one step for one file system. `on_start` is told of each row before its time runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_start: Callable[[str], None] = lambda row: None) -> None:
         self.seconds: dict[str, float] = {}
+        self._on_start = on_start
 
     @contextmanager
     def __call__(self, row: str) -> Iterator[None]:
+        self._on_start(row)
         start_ns = time.perf_counter_ns()
         yield
         self.seconds[row] = (time.perf_counter_ns() - start_ns) / 1e9

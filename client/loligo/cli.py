@@ -33,6 +33,8 @@ class LazyGroup(click.Group):
         "mount": "loligo.commands.mount",
         "umount": "loligo.commands.umount",
         "status": "loligo.commands.status",
+        "serve": "loligo.commands.serve",
+        "session": "loligo.commands.session",
     },
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -52,8 +54,13 @@ def loligo() -> None:
       loligo volume create big --meta file:///srv/big/meta --data 'rados://mypool?conf=/etc/ceph/ceph.conf'
 
     \b
+    From other machines, through a metadata server ('loligo serve'):
+      loligo mount mds1:9440/work /mnt/work -o ca=/etc/loligo/ca.pem
+
+    \b
     At boot, as a line of /etc/fstab:
-      work  /mnt/work  loligo  defaults,_netdev  0  0
+      work            /mnt/work    loligo  defaults,_netdev                          0  0
+      mds1:9440/work  /mnt/remote  loligo  defaults,_netdev,ca=/etc/loligo/ca.pem    0  0
 
     Every command has its own --help. Errors say what to do; the exit code is 1 then, and 2 for a wrong call.
     """

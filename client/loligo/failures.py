@@ -13,7 +13,9 @@ class CommandError(Exception):
 def explain(error: BaseException) -> str | None:
     """A line for an error that is no bug; None for all others."""
     from loligo_client.shell.mount_options import OptionError
+    from loligo_client.shell.server_source import ServerError, SourceError
     from loligo_fuse import MountError, UnsupportedKernelError
+    from loligo_mds.shell.config import ServeError
     from loligo_mds.store.errors import StoreError
     from loligo_runtime.object_store import ObjectStoreError
     from loligo_runtime.volume import VolumeError
@@ -23,6 +25,9 @@ def explain(error: BaseException) -> str | None:
         MountError,
         ObjectStoreError,
         OptionError,
+        ServeError,
+        ServerError,
+        SourceError,
         StoreError,
         UnsupportedKernelError,
         VolumeError,

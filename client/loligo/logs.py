@@ -1,4 +1,4 @@
-"""Where a mount process writes what happens: a file that is rotated by size, or the terminal."""
+"""Where a mount or a server writes what happens: a file that is rotated by size, or the terminal."""
 
 import logging
 import logging.handlers
@@ -13,12 +13,12 @@ def log_to_file(path: str) -> None:
     _use(logging.handlers.RotatingFileHandler(path, maxBytes=_FILE_MAX_BYTES, backupCount=_OLD_FILES, encoding="utf-8"))
 
 
-def log_to_terminal() -> None:
-    _use(logging.StreamHandler(sys.stderr))
+def log_to_terminal(level: str = "info") -> None:
+    _use(logging.StreamHandler(sys.stderr), level)
 
 
-def _use(handler: logging.Handler) -> None:
+def _use(handler: logging.Handler, level: str = "info") -> None:
     handler.setFormatter(logging.Formatter(_FORMAT))
     root = logging.getLogger()
     root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    root.setLevel(level.upper())

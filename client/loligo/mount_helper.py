@@ -47,13 +47,12 @@ def _main(arguments: list[str]) -> int:
 
 
 def _mount(source: str, directory: str, options: list[str], *, sloppy: bool, fake: bool, verbose: bool) -> None:
-    from loligo.mounting import check_directory, mount_volume
+    from loligo.mounting import check_directory, mount_volume, resolve
     from loligo_client.shell.mount_options import parse_options
-    from loligo_runtime import volume as volumes
 
     parsed = parse_options(options, allow_other=os.geteuid() == 0, sloppy=sloppy)
     if fake:
-        volumes.resolve(source)
+        resolve(source, parsed)
         check_directory(os.path.abspath(directory))
         return
 

@@ -1,12 +1,19 @@
-"""What `loligo mount` and mount(8)'s helper have in common: check first, then mount."""
+"""What `loligo mount` and mount(8)'s helper have in common: check first, then mount.
+
+A mount process of an embedded volume logs beside the metadata; one with a metadata server elsewhere to
+/var/log/loligo/DIRECTORY.log, or ~/.local/state/loligo/DIRECTORY.log for an ordinary user, where "/" in DIRECTORY is "-".
+"""
 
 import os
+import re
 from collections.abc import Callable
 
 from loligo.failures import CommandError
 from loligo_client.shell import mount_state
-from loligo_client.shell.mount_options import MountOptions
+from loligo_client.shell.mount_options import MountOptions, OptionError, ServerOptions
+from loligo_client.shell.server_source import ServerSource, parse_source
 from loligo_runtime import volume as volumes
+from loligo_runtime.volume import Volume
 
 LOG_NAME = "mount.log"
 
@@ -15,18 +22,17 @@ def mount_volume(
     source: str, directory: str, options: MountOptions, *, foreground: bool, say: Callable[[str], None]
 ) -> None:
     """Returns when the mount works; in the foreground when it has ended."""
-    volume = volumes.resolve(source)
+    volume = resolve(source, options)
     directory = os.path.abspath(directory)
     check_directory(directory)
     directory = os.path.realpath(directory)
-    mounted = mount_state.mount_of_volume(volume.meta_url)
-    if mounted is not None:
-        mount, note = mounted
-        raise CommandError(
-            f"{volume.name} is mounted on {mount.directory} already (process {note.pid}):"
-            f" use it there, or unmount it first with 'loligo umount {mount.directory}'"
-        )
-    log_path = os.path.join(volume.meta_folder, LOG_NAME)
+    if isinstance(volume, Volume):
+        _check_unmounted(volume)
+        name = volume.name
+        log_path = os.path.join(volume.meta_folder, LOG_NAME)
+    else:
+        name = source
+        log_path = _log_path(directory)
 
     def work(on_ready: Callable[[], None]) -> None:
         # Only this process needs what these import.
@@ -38,13 +44,60 @@ def mount_volume(
         from loligo.logs import log_to_terminal
 
         log_to_terminal()
-        work(lambda: say(f"{volume.name} is mounted on {directory}; Ctrl-C unmounts it"))
+        work(lambda: say(f"{name} is mounted on {directory}; Ctrl-C unmounts it"))
         return
     from loligo.background import run_in_background
     from loligo.logs import log_to_file
 
+    os.makedirs(os.path.dirname(log_path), exist_ok=True)
     pid = run_in_background(work, log_path, log_to_file)
-    say(f"{volume.name} is mounted on {directory} (process {pid}, log {log_path})")
+    say(f"{name} is mounted on {directory} (process {pid}, log {log_path})")
+
+
+def resolve(source: str, options: MountOptions) -> Volume | ServerSource:
+    """What `source` means, if `options` fit it. SourceError, VolumeError, OptionError; OSError for a file of the options."""
+    of_server = parse_source(source)
+    if of_server is None:
+        if options.server.given:
+            raise OptionError(
+                f"{options.server.given[0]} is for mounts through a metadata server: HOST:PORT/VOLUME instead of {source}"
+            )
+        return volumes.resolve(source)
+    _check_network(of_server, options.server)
+    return of_server
+
+
+def _check_network(source: ServerSource, options: ServerOptions) -> None:
+    """OptionError when names and contents would go over a network in the clear, and nobody has said that they may."""
+    if not (options.ca or options.insecure_network or source.stays_here):
+        raise OptionError(
+            f"{','.join(source.addresses)} is on another machine, and without TLS everybody on the way can read and change"
+            " everything: give ca= (and cert=, key=), or say insecure_network if that network is to be trusted"
+        )
+    for path in (options.ca, options.cert, options.key, options.ceph_conf):
+        if path:
+            with open(path, "rb"):  # OSError now is better than a riddle of TLS later
+                pass
+
+
+def _check_unmounted(volume: Volume) -> None:
+    """One process at a time has an embedded volume. CommandError."""
+    mounted = mount_state.mount_of_volume(volume.meta_url)
+    if mounted is not None:
+        mount, note = mounted
+        raise CommandError(
+            f"{volume.name} is mounted on {mount.directory} already (process {note.pid}):"
+            f" use it there, or unmount it first with 'loligo umount {mount.directory}'"
+        )
+
+
+def _log_path(directory: str) -> str:
+    """As systemd escapes a path: other characters, "-" among them, are hexadecimal."""
+    escaped = re.sub(rb"[^A-Za-z0-9:_./]", lambda found: b"\\x%02x" % found[0][0], os.fsencode(directory.strip("/")))
+    folder = "/var/log/loligo"
+    if os.geteuid() != 0:
+        folder = os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "loligo")
+    return os.path.join(folder, f"{escaped.decode().replace('/', '-')}.log")
 
 
 def check_directory(directory: str) -> None:

@@ -16,6 +16,7 @@ Rules:
   (lookup, getattr, read, lseek, ...), flush, and the syncs. Whatever makes, changes, moves or removes something, open
   and write among them, is answered when it is done, and until then the caller cannot die, as on a local disk. Answered
   early, the kernel would believe that nothing happened, and keep names, sizes and pages from before the change.
+- `interrupted` may let a caller go on top of that, by completing the future with OSError(EINTR).
 - The result of a question that was let go has nobody to go to. The session then undoes what the kernel would have
   undone: it calls ``forget`` for an inode number and ``releasedir`` for a handle, on the thread that completed
   the future. Likewise, with ``release``, if the kernel refuses a reply.
@@ -26,7 +27,7 @@ What it does not do: permission checks (mount with ``default_permissions``) and 
 import errno
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from loligo_fuse.protocol.encode import Buffer, DirectoryEntry
 from loligo_fuse.protocol.negotiation import Negotiated
@@ -56,6 +57,13 @@ class Operations:
 
     def destroy(self) -> None:
         """After the last request: unmounted, or the session was stopped."""
+
+    def interrupted(self, future: Future[Any]) -> bool:
+        """The thread that waits for `future`, which an operation returned, got a signal of any kind.
+
+        True: ask again in a moment, if the future is not done by then.
+        """
+        return False
 
     def lookup(self, ctx: Context, parent: int, name: bytes) -> Answer[Attributes | None]:
         """None: no such name. `name` may be b"." or b".." when the mount is exported by NFS."""

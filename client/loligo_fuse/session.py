@@ -5,7 +5,8 @@ Rules:
 - One thread runs `run`. It answers each request before it reads the next one, unless the operation returned
   a future; that reply is written by whichever thread completes the future.
 - Every request that wants a reply gets exactly one: a result, an error, or EINTR when the thread that waits for
-  it is killed while its future is pending; the last only if the request changes nothing (see `operations`).
+  it is killed while its future is pending; the last only if the request changes nothing (see `operations`). Whether more
+  than that can be let go is for the operations to say (`Operations.interrupted`).
   Whoever takes the request out of `_pending` replies, both under `_lock`, so that after `run` has returned nothing
   is written to the descriptor any more.
 - Notifications may block until operations that hold the same directory or page are answered. So they are never
@@ -98,8 +99,8 @@ class Session:
         self._config = config or Config()
         self._lock = Lock()
         # Requests whose future is not done yet, by their unique id: the thread to let go when it is killed, or _UNTIL_DONE.
-        self._pending: dict[int, int] = {}
-        # Those of them whose waiting thread got a signal that does not kill it. Only `run` touches it.
+        self._pending: dict[int, tuple[int, Future[Any]]] = {}
+        # Those of them whose waiting thread got a signal and may yet be let go. Only `run` touches it.
         self._interrupted: set[int] = set()
         self._rows: list[Row | None] = []
         self._stopping = False
@@ -211,6 +212,7 @@ class Session:
         poll = ready.poll
         now_ns = time.perf_counter_ns
         idle_since_ns = 0  # 0: not idle
+        long_ago_ns = 1
         while not self._stopping:
             try:
                 length = readv(fd, buffers)
@@ -241,6 +243,8 @@ class Session:
                     continue
                 if isinstance(result, Future):
                     self._defer(ctx, ino, row, result)
+                    # This caller is not back before somebody else has done the work, and looking would be in their way.
+                    idle_since_ns = long_ago_ns
                     continue
                 reply = row.encode(ctx, result)
             except Exception as error:  # noqa: BLE001  whatever it is, one caller gets EIO
@@ -274,17 +278,21 @@ class Session:
         kernel interrupts for every signal that has a handler (SIGCHLD, SIGALRM, the Go runtime's SIGURG).
         Local file systems, NFS and CephFS behave likewise.
         """
+        self._interrupted.discard(unique)
         with self._lock:
-            thread_id = self._pending.get(unique)
-            if thread_id is None or thread_id == _UNTIL_DONE:  # None: answered meanwhile
-                self._interrupted.discard(unique)
-            elif _is_dying(thread_id):
-                self._interrupted.discard(unique)
+            pending = self._pending.get(unique)
+            if pending is None:  # answered meanwhile
+                return
+            thread_id, future = pending
+            if thread_id != _UNTIL_DONE and _is_dying(thread_id):
                 del self._pending[unique]
                 with suppress(OSError):
                     os.write(self._fd, encode_error(unique, errno.EINTR))
-            else:
-                self._interrupted.add(unique)
+                return
+        # Without the lock: the future may be completed at once.
+        may_be_let_go = self._operations.interrupted(future)
+        if may_be_let_go or thread_id != _UNTIL_DONE:
+            self._interrupted.add(unique)
 
     def _look_after_interrupted(self) -> int | None:
         """How many ms to sleep at most. The kernel tells of the first signal only, the deadly one may come later."""
@@ -294,7 +302,7 @@ class Session:
 
     def _defer(self, ctx: Context, ino: int, row: Row, future: Future[Any]) -> None:
         with self._lock:
-            self._pending[ctx.unique] = ctx.pid if row.killable else _UNTIL_DONE
+            self._pending[ctx.unique] = (ctx.pid if row.killable else _UNTIL_DONE, future)
         future.add_done_callback(partial(self._complete, ctx, ino, row))
 
     def _complete(self, ctx: Context, ino: int, row: Row, future: Future[Any]) -> None:

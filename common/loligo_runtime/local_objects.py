@@ -340,6 +340,12 @@ class LocalObjectStore:
         space = os.statvfs(self._directory_fd)
         return space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize
 
+    def addresses(self) -> tuple[str, ...]:
+        return ()
+
+    def shut_out(self, addresses: Iterable[str]) -> None:
+        pass
+
     def close(self) -> None:
         self._threads.shutdown(wait=True)
         self._open.clear()

@@ -23,11 +23,14 @@ Rules
    each.
 
 7. Lengths to read, write and zero are at least 1.
+8. A client that was shut out of the store (its metadata server took it for dead) gets `ShutOutError`
+   from every call from then on: trying again is of no use.
 
 What it does not do: it knows no files, sizes or leases, does not cache, and does not try again.
 """
 
 import enum
+import errno
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
@@ -72,6 +75,13 @@ class StoreTakenError(ObjectStoreError):
 
 class StoreUnreachableError(ObjectStoreError):
     pass
+
+
+class ShutOutError(OSError):
+    """This client was shut out of the store for good; what it has not written by now is lost."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EIO, "this client was shut out of the object store")
 
 
 def object_name(ino: int, index: int) -> str:
@@ -171,6 +181,16 @@ class ObjectStore(Protocol):
 
     def usage(self) -> tuple[int, int]:
         """(total, free) bytes that data can occupy here. May block: ask now and then."""
+
+    def addresses(self) -> tuple[str, ...]:
+        """What `shut_out` needs to know of this client. Empty for a store that cannot shut anybody out."""
+
+    def shut_out(self, addresses: Iterable[str]) -> None:
+        """Refuse those clients from now on (rule 8). OSError if it cannot be done. Blocks.
+
+        When this has returned, none of them can change an object that was read or changed through
+        *this* store since. Objects that nobody has touched since may see their last words for a moment.
+        """
 
     def close(self) -> None:
         """Wait for what is in flight and let go of everything. No call may follow."""

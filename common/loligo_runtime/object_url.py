@@ -9,7 +9,7 @@ meaning in URLs are percent-encoded.
 
 import os
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes, urlencode, urlsplit
 
 from loligo_runtime.local_objects import LocalObjectStore
 from loligo_runtime.object_store import ObjectStore, UrlError
@@ -76,6 +76,12 @@ def _parse_rados(url: str, netloc: str, path: str, query: str, fragment: str) ->
     if not name.startswith("client.") or name == "client.":
         raise wrong(f"has the client name {name!r}, which is not of the form client.NAME")
     return RadosUrl(pool, namespace, conf, name)
+
+
+def format_rados_url(parsed: RadosUrl) -> str:
+    """The URL that means this."""
+    namespace = f"/{quote(parsed.namespace, safe='')}" if parsed.namespace else ""
+    return f"rados://{quote(parsed.pool, safe='')}{namespace}?{urlencode({'conf': parsed.conf, 'name': parsed.name})}"
 
 
 def _right_forms() -> str:

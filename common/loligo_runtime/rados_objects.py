@@ -22,6 +22,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,7 @@ from loligo_runtime.object_store import (
     BytesLike,
     Missing,
     ObjectKey,
+    ShutOutError,
     StoreMissingError,
     StoreUnreachableError,
     object_name,
@@ -52,6 +54,12 @@ TIMEOUTS = {
     "rados_mon_op_timeout": (0.0, "30"),
     "rados_osd_op_timeout": (0.0, "60"),
 }
+#: A client may have been frozen for long, with writes on their way; Ceph forgets after an hour if not told otherwise.
+SHUT_OUT_S = 7 * 86400.0
+#: Ceph's EBLOCKLISTED
+BLOCKLISTED = errno.ESHUTDOWN
+# host:port/nonce, the host of version 6 in brackets
+_ADDRESS = re.compile(r"(?:[0-9.]+|\[[0-9A-Fa-f:.%]+\]):\d+/\d+")
 NO_BYTE_LIMIT = {"objecter_inflight_op_bytes": str(4 << 30)}
 
 
@@ -77,7 +85,7 @@ class RadosObjectStore:
 
     def __init__(self, *, pool: str, namespace: str, conf: str, name: str) -> None:
         """Connect. StoreMissingError or StoreUnreachableError say what is wrong and what to do."""
-        self._cluster = _connect(conf, name)
+        self._cluster = connect(conf, name)
         try:
             self._pool = self._cluster.open_ioctx(pool)
         except rados.ObjectNotFound:
@@ -211,6 +219,21 @@ class RadosObjectStore:
                 return stored + free, free
         raise OSError(errno.EAGAIN, f"the cluster has no space statistics of pool {self._pool_name!r} yet")
 
+    def addresses(self) -> tuple[str, ...]:
+        # One, or several of the same process: 10.0.0.1:0/77, v2:10.0.0.1:0/77, [v2:[::1]:0/77,v1:[::1]:0/77]
+        return tuple(sorted(set(_ADDRESS.findall(self._cluster.get_addrs()))))
+
+    def shut_out(self, addresses: Iterable[str]) -> None:
+        for address in addresses:
+            request = json.dumps(
+                {"prefix": "osd blocklist", "blocklistop": "add", "addr": address, "expire": SHUT_OUT_S}
+            )
+            code, _, status = self._cluster.mon_command(request, b"")
+            if code != 0:
+                raise OSError(-code, f"client {address} cannot be shut out of the cluster: {status}")
+        # An OSD that hears from us after this first gets the map that names them.
+        self._cluster.wait_for_latest_osdmap()
+
     def close(self) -> None:
         with self._idle:
             self._idle.wait_for(lambda: self._in_flight == 0)
@@ -261,23 +284,28 @@ def _answer_to_read(code: int, data: bytes) -> bytes | Missing:
         return b""  # not `data`: the binding hands out its buffer uncut when nothing was read
     if code == -errno.ENOENT:
         return MISSING
-    raise OSError(-code, os.strerror(-code))
+    raise _error(-code)
 
 
 def _answer_to_size(code: int, size: int) -> int | None:
     if code == -errno.ENOENT:
         return None
     if code < 0:
-        raise OSError(-code, os.strerror(-code))
+        raise _error(-code)
     return size
 
 
 def _answer_to_change(code: int, data: None) -> None:
     if code < 0 and code != -errno.ENOENT:
-        raise OSError(-code, os.strerror(-code))
+        raise _error(-code)
 
 
-def _connect(conf: str, name: str) -> "rados.Rados":
+def _error(number: int) -> OSError:
+    return ShutOutError() if number == BLOCKLISTED else OSError(number, os.strerror(number))
+
+
+def connect(conf: str, name: str) -> "rados.Rados":
+    """A connection that is bounded in time. StoreMissingError or StoreUnreachableError say why there is none."""
     if not os.path.isfile(conf):
         raise StoreMissingError(f"no Ceph configuration at {conf}; copy the cluster's ceph.conf there")
     try:
@@ -293,7 +321,7 @@ def _connect(conf: str, name: str) -> "rados.Rados":
     except rados.Error as error:
         if error.errno in (errno.EPERM, errno.EACCES):
             problem = f"refuses {name}; give it a key: ceph auth get-or-create {name} …"
-        elif error.errno == errno.ENOENT:
+        elif error.errno in (errno.ENOENT, errno.EOPNOTSUPP):  # without a key Ceph offers no way to prove who we are
             problem = f"cannot be asked: no key for {name} in {cluster.conf_get('keyring')}"
         else:
             limit_s = cluster.conf_get("client_mount_timeout")

@@ -14,7 +14,7 @@ offset size field
 24     4    flags (below)
 28     4    block size in bytes: the length of a full object of this file
 32     8    size: bytes of a file, entries of a directory
-40     8    parent: the directory that holds this directory; 0 for everything else
+40     8    parent: the directory that holds it; of what has several names one such directory, or 0: not known
 48     8    atime, signed ns since 1970
 56     8    mtime
 64     8    ctime

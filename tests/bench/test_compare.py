@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,17 @@ def run(tmp_path: Path, *arguments: str) -> dict[str, dict[str, dict[str, object
     return {row["key"]: row["figures"] for row in data["rows"]}
 
 
-def test_every_row_gets_a_sample_a_round_and_nothing_is_left_behind(tmp_path: Path) -> None:
+def test_every_row_gets_a_sample_a_round_and_nothing_is_left_behind(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
+    idle = subprocess.Popen(["sleep", "1000"])
+    request.addfinalizer(idle.wait)
+    request.addfinalizer(idle.kill)
     figures = run(
         tmp_path, "--peer", f"ext4={tmp_path}/a", "--ours", f"loligo={tmp_path}/b",
-        "--pid", f"loligo={os.getpid()}", "--rounds", "2",
+        "--pid", f"loligo={os.getpid()}", "--pid", f"loligo/server={idle.pid}", "--rounds", "2",
     )  # fmt: skip
     for row in rows.ROWS:
         for label in ("ext4", "loligo"):
@@ -48,6 +54,12 @@ def test_every_row_gets_a_sample_a_round_and_nothing_is_left_behind(tmp_path: Pa
     assert figures["untar"]["ext4"]["not_available"] is False
     assert os.listdir(tmp_path / "a") == os.listdir(tmp_path / "b") == []
     assert (tmp_path / "out" / "compare.svg").exists()
+    shown = json.loads((tmp_path / "out" / "compare.json").read_text())
+    used_s = {row["key"]: row["cpu_s"] for row in shown["rows"]}
+    assert used_s["untar"].keys() == {"loligo/client", "loligo/server"}
+    # Ours is the process that does the work.
+    assert used_s["create"]["loligo/client"] > 0 and used_s["create"]["loligo/server"] == 0
+    assert used_s["read-random"] == {}
     assert "| untar " in (tmp_path / "out" / "compare.md").read_text()
 
 
@@ -106,6 +118,7 @@ def test_a_mistake_on_the_command_line_says_what_is_wrong(tmp_path: Path, capsys
         (["--peer", f"ext4={tmp_path}/none"], "not a directory"),
         (["--peer", f"a={tmp_path}", "--ours", f"a={tmp_path}"], "used twice"),
         (["--peer", f"a={tmp_path}", "--pid", "b=1"], "no directory has this label"),
+        (["--peer", f"a={tmp_path}", "--pid", "a/cook=1"], "roles are client and server"),
         ([], "at least one directory"),
     ):
         with pytest.raises(SystemExit):

@@ -110,13 +110,14 @@ def comparison() -> Comparison:
         figures=figures,
         rounds=1,
         machine={"processors": "2"},
-        costs={"loligo": Cost(1.25, 80.0, 40.0)},
+        costs={("loligo", "client"): Cost(1.25, 80.0, 40.0)},
+        cpu_s={row.key: {("loligo", "client"): 0.5} for row in ROWS},
         verdicts=judge(figures),
     )
 
 
 def cells(text: str, title: str) -> list[str]:
-    (line,) = [line for line in text.splitlines() if line.startswith(f"| {title} ")]
+    line = next(line for line in text.splitlines() if line.startswith(f"| {title} "))
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
@@ -126,7 +127,24 @@ def test_the_table_gives_ratios_to_the_baseline_and_to_the_best_peer() -> None:
     assert cells(text, "cp -r") == ["cp -r", "0.500", "8.00", "failed", "1.00", "2.0 x", "8.0 x"]
     assert cells(text, "rm -rf") == ["rm -rf", "n/a", "n/a", "n/a", "n/a", "", ""]
     assert "cp -r, juicefs: Input/output <error>" in text
-    assert cells(text, "loligo") == ["loligo", "1.25", "80", "40"]
+    assert cells(text, "loligo, client") == ["loligo, client", "1.25", "80", "40"]
+
+
+def test_through_the_daemon_ratios_and_targets_refer_to_ceph_fuse() -> None:
+    figures = figures_with({"ceph-fuse": 1.0, "loligo-ceph": 1.4})
+    figures["cp"]["loligo-ceph"] = Figure([1.6])
+    costs = {("loligo-ceph", role): Cost(2.0, mib, 10.0) for role, mib in (("client", 300.0), ("server", 199.0))}
+    cpu_s = {row.key: {part: 0.25 for part in costs} for row in ROWS}
+    shown = Comparison(["ceph-fuse", "loligo-ceph"], ["loligo-ceph"], figures, 1, {}, costs, cpu_s, judge(figures))
+    text = markdown(shown)
+    assert "loligo-ceph / ceph-fuse" in text and "best peer" not in text
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    assert ["untar", "1.00", "1.40", "1.4 x"] in lines
+    assert ["unlink 2,000", "0.250 (125)", "0.250 (125)"] in lines
+    assert [line[1] for line in lines if line[-1] == "MISS"] == ["cp -r"]
+    assert ["the daemon below 200 MiB", "all of it", "199 MiB", "pass"] in lines
+    costs["loligo-ceph", "server"].peak_rss_mib = 201.0
+    assert cells(markdown(shown), "the daemon below 200 MiB")[2:] == ["201 MiB", "MISS"]
 
 
 def test_the_json_keeps_every_sample() -> None:
@@ -149,7 +167,7 @@ def test_the_chart_has_a_bar_or_a_word_for_every_figure() -> None:
 
 def test_bars_grow_with_the_logarithm() -> None:
     figures = figures_with({"a": 0.01, "b": 0.1, "c": 1.0})
-    drawn = svg(Comparison(["a", "b", "c"], [], figures, 1, {}, {}, []))
+    drawn = svg(Comparison(["a", "b", "c"], [], figures, 1, {}, {}, {}, []))
     root = xml.etree.ElementTree.fromstring(drawn)
     widths = [
         float(element.get("width", "0"))

@@ -15,7 +15,8 @@ from chaos.lossy_disk import BOOT_ID
 from chaos.tree import Call, Disk, Model, look
 from chaos.workload import calls
 from loligo_client.shell.check import check_volume
-from loligo_lab.mounts import LabMount, MountFailed, make_lab_volume
+from loligo_lab.mounts import LabMount, make_lab_volume
+from loligo_lab.processes import ProcessFailed
 from loligo_mds.core.content import list_unsettled
 from loligo_mds.core.requests import ListUnsettled
 from loligo_mds.core.state import ShardState
@@ -132,7 +133,7 @@ class Life:
         """Mount with `failpoint` armed from the start. Whether it died before it was mounted."""
         try:
             self._start({"LOLIGO_FAILPOINT": failpoint})
-        except MountFailed:
+        except ProcessFailed:
             return True
         finally:
             assert self._mount is not None

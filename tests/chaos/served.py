@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from loligo_client.shell import data_path, embedded, mount
+from loligo_client.shell import data_path, embedded, mount, writing
 from loligo_lab.mounts import main
 from loligo_mds.store import journal, lmdb_tables, shard_store
 from loligo_runtime import failpoint
@@ -20,7 +20,7 @@ _LIMITS = (
     (embedded, "SETTLE_EVERY_S", 0.1),
     (embedded, "DIRTY_LIMIT_BYTES", 400 << 10),
     (data_path, "FLUSH_AFTER_NS", 30_000_000),
-    (data_path, "UNSETTLE_AHEAD_BLOCKS", 2),
+    (writing, "UNSETTLE_AHEAD_BLOCKS", 2),
     (journal, "PIECE_BYTES", 64 << 10),
     (journal, "MAX_RECORD_BYTES", 24 << 10),
     (shard_store, "MAX_RECORD_BYTES", 24 << 10),

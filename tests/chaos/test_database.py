@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from chaos.life import ChaosMount
-from loligo_lab.mounts import assert_sound, make_lab_volume, wait_until
+from loligo_lab.mounts import assert_sound, make_lab_volume
+from loligo_lab.processes import wait_until
 
 #: Prints the number of each row once it is committed.
 WRITER = """

@@ -75,7 +75,8 @@ class CommandLine:
 
     def mounted(self) -> dict[str, Any]:
         """What `loligo status` says of our directory."""
-        found = {mount["directory"]: mount for mount in json.loads(self.run("status", "--json").stdout)}
+        told = json.loads(self.run("status", "--json").stdout)
+        found = {mount["directory"]: mount for mount in told if "directory" in mount}
         assert str(self.directory) in found, f"not mounted: {found}"
         return dict(found[str(self.directory)])
 

@@ -1,6 +1,6 @@
 import pytest
 
-from loligo_client.shell.mount_options import MountOptions, OptionError, parse_options
+from loligo_client.shell.mount_options import MountOptions, OptionError, ServerOptions, parse_options
 
 
 def parse(*given: str, sloppy: bool = False) -> MountOptions:
@@ -37,6 +37,14 @@ def test_ours() -> None:
     assert parse("protocol=7.36").minor_max == 36
 
 
+def test_those_of_mounts_through_a_server() -> None:
+    assert parse("cache=0.5,timeout=5").server == ServerOptions(cache_s=0.5, timeout_s=5.0, given=("cache", "timeout"))
+    given = parse("ca=/ca,cert=/cert,key=/key,insecure_network,ceph_conf=/c,ceph_name=client.x").server
+    assert (given.ca, given.cert, given.key, given.insecure_network) == ("/ca", "/cert", "/key", True)
+    assert (given.ceph_conf, given.ceph_name) == ("/c", "client.x")
+    assert parse("data=rados://p?conf=/c&name=client.a").server.data_url == "rados://p?conf=/c&name=client.a"
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -47,6 +55,16 @@ def test_ours() -> None:
         ("protocol=7.30", "say 7.31 or newer"),
         ("transport=pyfuse3,protocol=7.31", "needs transport=native"),
         ("remount,ro", "unmount it"),
+        ("cache=-1", "cache=-1: give seconds"),
+        ("timeout=soon", "timeout=soon: give seconds"),
+        ("cache=nan", "give seconds"),
+        ("ca=ca.pem", "absolute path"),
+        ("ca=", "absolute path"),
+        ("ca=/ca,cert=/cert", "cert= and key= belong together"),
+        ("cert=/cert,key=/key", "cert= needs ca="),
+        ("ceph_name=admin", "client.NAME"),
+        ("data=", "data= is empty"),
+        ("data=rados://p?conf=/c,ceph_conf=/d", "whole URL"),
     ],
 )
 def test_wrong_options_are_explained(options: str, says: str) -> None:

@@ -28,6 +28,7 @@ from loligo_runtime.local_objects import (
 from loligo_runtime.object_store import (
     MISSING,
     ObjectStore,
+    ShutOutError,
     StoreMissingError,
     StoreTakenError,
     StoreUnreachableError,
@@ -192,6 +193,32 @@ def test_the_largest_numbers(store: ObjectStore) -> None:
 def test_usage_is_sensible(store: ObjectStore) -> None:
     total_bytes, free_bytes = store.usage()
     assert 0 < free_bytes <= total_bytes
+
+
+def test_a_client_that_was_shut_out_is_told_at_once_and_changes_nothing(url: str) -> None:
+    store = open_object_store(url, create=True)
+    other = open_object_store(url, create=False)
+    try:
+        assert not set(store.addresses()) & set(other.addresses())
+        for index in range(20):
+            got(other.write(INO, index, 0, b"before"))
+        store.shut_out(other.addresses())
+        if not other.addresses():
+            return  # a folder shuts nobody out
+        for index in range(20):
+            assert got(store.size(INO, index)) == 6
+            began = time.monotonic()
+            for call in (other.write(INO, index, 0, b"after"), other.remove(INO, index), other.read(INO, index, 0, 9)):
+                error = call.exception(LIMIT_S)
+                assert isinstance(error, ShutOutError)
+                assert error.errno == errno.EIO
+            assert time.monotonic() - began < 5
+            assert got(store.read(INO, index, 0, 9)) == b"before"
+    finally:
+        other.close()
+        for ino, index, _ in list(store.list()):
+            got(store.remove(ino, index))
+        store.close()
 
 
 def test_everything_is_there_after_opening_again(url: str) -> None:

@@ -447,6 +447,35 @@ def test_a_change_is_answered_when_it_is_done_though_its_caller_is_killed(
     assert not root.session._pending and not root.session._interrupted
 
 
+@pytest.mark.parametrize("operation", ["readlink", "mkdir"])
+def test_operations_may_let_a_caller_go_at_any_signal(
+    root: Mounted, filesystem: MemoryFilesystem, operation: str
+) -> None:
+    os.symlink("x", f"{root.path}/l")
+    later = Later()
+    filesystem.hooks[operation] = later
+    name = {"readlink": "l", "mkdir": "new"}[operation]
+    asked: list[object] = []
+    is_away = False
+
+    def interrupted(future: Future[Any]) -> bool:
+        asked.append(future)
+        if is_away:
+            future.set_exception(OSError(errno.EINTR, "interrupted"))
+        return True
+
+    filesystem.interrupted = interrupted  # type: ignore[method-assign]
+    with killed_in_the_end(sys.executable, "-c", CALL, operation, f"{root.path}/{name}") as child:
+        later.wait()
+        child.send_signal(signal.SIGUSR1)
+        wait_until(lambda: len(asked) >= 3, "being asked again and again")
+        assert child.poll() is None
+        is_away = True
+        assert child.wait(DEADLINE_S) == 1, "the exception of an interrupted call"
+    assert set(asked) == set(later.futures)
+    wait_until(lambda: not root.session._interrupted and not root.session._pending, "the session forgot about it")
+
+
 def test_what_an_interrupted_lookup_counted_is_forgotten(root: Mounted, filesystem: MemoryFilesystem) -> None:
     later = Later()
     filesystem.hooks["lookup"] = later
@@ -748,7 +777,7 @@ def test_every_operation_has_a_row() -> None:
     """And every default is ENOSYS, but for what nobody has to implement."""
     source = inspect.getsource(dispatch_module)
     for name in vars(Operations):
-        if name.startswith("_") or name.endswith("_s") or name in ("init", "destroy"):
+        if name.startswith("_") or name.endswith("_s") or name in ("init", "destroy", "interrupted"):
             continue
         assert f"ops.{name}(" in source, name
         if name != "forget":

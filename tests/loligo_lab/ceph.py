@@ -188,6 +188,19 @@ class LoopbackCeph:
         with self._admin() as admin:
             return _command(admin, prefix, **arguments)
 
+    def write_user_conf(self, folder: Path) -> Path:
+        """A ceph.conf in `folder` for those who are no administrators: it finds only the keyrings beside it."""
+        conf = folder / "ceph.conf"
+        keyring = f"keyring = {folder}/ceph.$name.keyring"
+        wanted = ("fsid", "mon host", "ms bind msgr2", "admin socket")
+        lines = [line for line in self.conf.read_text().splitlines() if line.partition(" =")[0] in wanted]
+        conf.write_text("\n".join(["# Written by loligo_lab.ceph", "[global]", *lines, keyring]) + "\n")
+        return conf
+
+    def processes(self) -> dict[str, int]:
+        """Process ids by name: mon.a, mgr.a, osd.0 …, mds.a, and fuse.0 … in the order of `mount_ceph_fuse`."""
+        return dict(self._pids())
+
     @contextlib.contextmanager
     def silent_osds(self) -> Iterator[None]:
         """Inside, the OSDs are frozen: connections stay, answers do not come."""
@@ -199,6 +212,16 @@ class LoopbackCeph:
         finally:
             for pid in pids:
                 _signal(pid, signal.SIGCONT)
+
+    def kill_osd(self, number: int) -> None:
+        """-9, and start it again; returns when it takes part again."""
+        name = f"osd.{number}"
+        pid = dict(self._pids())[name]
+        _signal(pid, signal.SIGKILL)
+        self._wait_for_end([pid], STOP_LIMIT_S)
+        self._spawn(name, ["ceph-osd", "-f", "-i", str(number)])
+        with self._admin() as admin:
+            self._wait(name, name, functools.partial(_osd_is_up, admin, number))
 
     def mount_ceph_fuse(self, mount_point: Path) -> None:
         """Mount CephFS with ceph-fuse (a cluster with an MDS only)."""

@@ -1,76 +1,98 @@
 """The volumes of `make up`, `make ceph`, `make bench`: made in ./.loligo, mounted in this folder, safe to repeat.
 
-Everything goes through the `loligo` command, as a user would do it. The Ceph cluster is a `LoopbackCeph`.
+Everything goes through the `loligo` command, as a user would do it: see `loligo_lab.places`, `loligo_lab.ceph_place`.
 
     python -m loligo_lab.playground up|down|ceph|ceph-down
     python -m loligo_lab.playground bench [--rounds N] [LABEL=DIR …]
     python -m loligo_lab.playground upcall [--rounds N]
+    python -m loligo_lab.playground throughput
 """
 
 import argparse
 import contextlib
-import json
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parents[2]
+from loligo_lab.places import LOLIGO, ROOT, EmbeddedPlace, PlaceError, unmount
+
+if TYPE_CHECKING:
+    from loligo_lab.ceph_place import CephPlace
+
 HOME = ROOT / ".loligo"
-LOLIGO = ROOT / ".venv" / "bin" / "loligo"
-POOL = "loligo"
 RESULTS = str(ROOT / "bench" / "results")
 
 CONFIG = HOME / "config"
 
 
-class PlaygroundError(Exception):
-    """The text says what went wrong; the command that failed has said why."""
-
-
 def up() -> None:
-    directory = _mounted(ROOT / "mnt", HOME / "work", CONFIG, "work", (HOME / "work" / "data").as_uri())
-    print(f"{directory} is a Loligo volume. Try:")
-    _print_what_to_try(directory, "make down")
+    place = EmbeddedPlace(HOME / "work", "work", ROOT / "mnt", CONFIG)
+    place.up()
+    print(f"{place.mount_point} is a Loligo volume. Try:")
+    _print_what_to_try(place.mount_point, "make down")
 
 
 def ceph() -> None:
     # `make up` has to do without Ceph's packages.
-    from loligo_lab.ceph import CephLabError, LoopbackCeph
+    from loligo_lab.ceph_place import POOL
 
-    cluster = LoopbackCeph(HOME / "ceph", _port())
-    try:
-        cluster.start()
-        cluster.create_pool(POOL)
-    except CephLabError as error:
-        raise PlaygroundError(str(error)) from None
-    data = f"rados://{POOL}?conf={cluster.conf.as_uri().removeprefix('file://')}"
-    directory = _mounted(ROOT / "mnt-ceph", HOME / "on-ceph", CONFIG, "on-ceph", data)
-    print(f"{directory} is a Loligo volume with its data on Ceph. Try:")
-    _print_what_to_try(directory, f"rados -c {cluster.conf} -p {POOL} ls | head", "make ceph-down")
+    place = _ceph_place()
+    place.up()
+    print(
+        f"{place.mount_point} is a Loligo volume with its data on Ceph, behind the daemon at {place.daemon.address}. Try:"
+    )
+    _print_what_to_try(
+        place.mount_point,
+        f"mkdir /tmp/second; {LOLIGO} mount {place.daemon.address}/on-ceph /tmp/second -o {place.client_options}",
+        f"{LOLIGO} session list",
+        f"rados -c {place.cluster.conf} -p {POOL} -N on-ceph ls | head",
+        "make ceph-down",
+    )
 
 
 def ceph_down() -> None:
-    _unmounted(ROOT / "mnt-ceph")
-    if (HOME / "ceph").exists():
-        from loligo_lab.ceph import LoopbackCeph
+    if not (HOME / "ceph").exists():
+        unmount(ROOT / "mnt-ceph")
+        return
+    _ceph_place().down()
 
-        LoopbackCeph(HOME / "ceph").stop()
+
+def _ceph_place() -> "CephPlace":
+    from loligo_lab.ceph_place import CephPlace
+
+    return CephPlace(HOME / "on-ceph", "on-ceph", ROOT / "mnt-ceph", CONFIG, HOME / "ceph")
 
 
 def bench(rounds: int, peers: list[str]) -> int:
-    """A fresh volume, ext4's folder beside it, and whatever peers there are."""
+    """Fresh volumes, embedded and behind a daemon; ceph-fuse on the same cluster; ext4; and whatever other peers there are."""
     from loligo_bench.compare import main as compare
+    from loligo_lab.ceph_place import CephPlace
 
-    with _temporary() as place, _temporary_mount(place, "native") as (ours, pid):
-        ext4 = place / "ext4"
-        ext4.mkdir()
-        arguments = ["--ours", f"loligo={ours}", "--pid", f"loligo={pid}", "--rounds", str(rounds), "--out", RESULTS]
-        for peer in (f"ext4={ext4}", *peers):
+    arguments = ["--rounds", str(rounds), "--out", RESULTS]
+    with _temporary() as home, contextlib.ExitStack() as stack:
+        embedded = stack.enter_context(_temporary_mount(home, "native"))
+        arguments += ["--ours", f"loligo={embedded.mount_point}", "--pid", f"loligo={embedded.mount_pid}"]
+        served = CephPlace(
+            home / "served",
+            "served",
+            home / "mnt-ceph",
+            home / "config",
+            home / "ceph",
+            with_mds=True,
+            fixed_ports=False,
+        )
+        stack.callback(served.cluster.destroy)
+        stack.callback(served.down)
+        served.up()
+        arguments += ["--ours", f"loligo-ceph={served.mount_point}", "--pid", f"loligo-ceph={served.mount_pid}"]
+        arguments += ["--pid", f"loligo-ceph/server={served.daemon.pid}"]
+        (home / "ext4").mkdir()
+        served.cluster.mount_ceph_fuse(home / "ceph-fuse")
+        theirs = served.cluster.processes()
+        arguments += ["--pid", f"ceph-fuse={theirs['fuse.0']}", "--pid", f"ceph-fuse/server={theirs['mds.a']}"]
+        for peer in (f"ext4={home}/ext4", f"ceph-fuse={home}/ceph-fuse", *peers):
             arguments += ["--peer", peer]
         return compare(arguments)
 
@@ -82,31 +104,43 @@ def upcall(rounds: int) -> int:
     arguments = ["--rounds", str(rounds), "--out", RESULTS]
     with contextlib.ExitStack() as stack:
         for transport in ("native", "pyfuse3"):
-            place = stack.enter_context(_temporary())
-            directory, pid = stack.enter_context(_temporary_mount(place, transport))
+            home = stack.enter_context(_temporary())
+            place = stack.enter_context(_temporary_mount(home, transport))
             label = f"loligo-{transport}"
-            arguments += ["--on", f"{label}={directory}", "--pid", f"{label}={pid}"]
+            arguments += ["--on", f"{label}={place.mount_point}", "--pid", f"{label}={place.mount_pid}"]
         return measure(arguments)
+
+
+def throughput() -> int:
+    """A fresh volume and its daemon, without a mount."""
+    from loligo_bench.throughput import main as measure
+    from loligo_lab.ceph_place import Daemon
+
+    with _temporary() as home, contextlib.ExitStack() as stack:
+        place = EmbeddedPlace(home, "bench", home / "mnt", home / "config")
+        place.make()
+        daemon = Daemon(home, fixed_ports=False)
+        stack.callback(daemon.stop)
+        daemon.start(place.meta_url)
+        return measure(["--server", daemon.address, "--volume", "bench", "--pid", str(daemon.pid), "--out", RESULTS])
 
 
 @contextlib.contextmanager
 def _temporary() -> Iterator[Path]:
     HOME.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=HOME) as place:
-        yield Path(place)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=HOME) as home:
+        yield Path(home)
 
 
 @contextlib.contextmanager
-def _temporary_mount(place: Path, transport: str) -> Iterator[tuple[Path, int]]:
-    """(directory, process) of a fresh volume."""
-    directory = place / "mnt"
-    options = ("-o", f"transport={transport}")
-    _mounted(directory, place, place / "config", "bench", (place / "data").as_uri(), *options)
+def _temporary_mount(home: Path, transport: str) -> Iterator[EmbeddedPlace]:
+    """A fresh volume."""
+    place = EmbeddedPlace(home, "bench", home / "mnt", home / "config")
     try:
-        serving = next(mount for mount in _status() if mount["directory"] == str(directory))
-        yield directory, serving["pid"]
+        place.up("-o", f"transport={transport}")
+        yield place
     finally:
-        _unmounted(directory)
+        place.down()
 
 
 def _print_what_to_try(directory: Path, *more: str) -> None:
@@ -120,55 +154,9 @@ def _print_what_to_try(directory: Path, *more: str) -> None:
         print(f"  {line}")
 
 
-def _port() -> int:
-    """For a cluster that is to be made; one that exists keeps its port. Below those that the kernel gives to clients."""
-    from loligo_lab.ceph import DEFAULT_PORT, free_port
-
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", DEFAULT_PORT))
-        except OSError:
-            return free_port()
-        return DEFAULT_PORT
-
-
-def _mounted(directory: Path, place: Path, config: Path, name: str, data_url: str, *options: str) -> Path:
-    """The volume at `place` is mounted on `directory`, made first if need be."""
-    os.environ["LOLIGO_CONFIG_DIR"] = str(config)
-    mounts = {mount["directory"]: mount["state"] for mount in _status()}
-    if mounts.get(str(directory)) == "up":
-        return directory
-    if str(directory) in mounts:
-        _loligo("umount", str(directory), may_fail=True)
-    directory.mkdir(exist_ok=True)
-    if not (place / "meta" / "volume.json").exists():
-        _loligo("volume", "create", name, "--meta", (place / "meta").as_uri(), "--data", data_url)
-    _loligo("mount", name, str(directory), *options)
-    return directory
-
-
-def _unmounted(directory: Path) -> None:
-    if any(mount["directory"] == str(directory) for mount in _status()):
-        _loligo("umount", str(directory))
-    if directory.is_dir() and not any(directory.iterdir()):
-        directory.rmdir()
-
-
-def _status() -> list[dict[str, Any]]:
-    done = subprocess.run([LOLIGO, "status", "--json"], check=True, stdout=subprocess.PIPE)
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
-
-
-def _loligo(*arguments: str, may_fail: bool = False) -> None:
-    done = subprocess.run([LOLIGO, *arguments], check=False, stdin=subprocess.DEVNULL)
-    if done.returncode and not may_fail:
-        raise PlaygroundError(f"'loligo {' '.join(arguments)}' failed")
-
-
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m loligo_lab.playground", description=__doc__)
-    parser.add_argument("action", choices=["up", "down", "ceph", "ceph-down", "bench", "upcall"])
+    parser.add_argument("action", choices=["up", "down", "ceph", "ceph-down", "bench", "throughput", "upcall"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("peers", nargs="*", metavar="LABEL=DIR")
     options = parser.parse_args(arguments)
@@ -177,16 +165,18 @@ def main(arguments: list[str]) -> int:
             case "up":
                 up()
             case "down":
-                _unmounted(ROOT / "mnt")
+                unmount(ROOT / "mnt")
             case "ceph":
                 ceph()
             case "ceph-down":
                 ceph_down()
+            case "throughput":
+                return throughput()
             case "upcall":
                 return upcall(options.rounds)
             case _:
                 return bench(options.rounds, options.peers)
-    except PlaygroundError as error:
+    except PlaceError as error:
         print(f"playground: {error}", file=sys.stderr)
         return 1
     return 0

@@ -125,6 +125,12 @@ class ScriptedObjects:
     def _violated(self, what: str) -> None:
         self.violations.append(what)
 
+    def also(self, kind: str, work: Callable[[], Any]) -> None:
+        """A call of something else than the store that ends among those of the store, in an order of the test's."""
+        with self.changed:
+            self.pending.append(Call(kind, None, _WHOLE, work))
+            self.changed.notify_all()
+
     # -- the store's side -------------------------------------------------------------------------------------------
 
     def _call(self, kind: str, key: ObjectKey | None, span: range, work: Callable[[], Any]) -> Future[Any]:
@@ -249,6 +255,12 @@ class ScriptedObjects:
 
     def usage(self) -> tuple[int, int]:
         return 1 << 40, self.free_bytes
+
+    def addresses(self) -> tuple[str, ...]:
+        return ()
+
+    def shut_out(self, addresses: Iterable[str]) -> None:
+        pass
 
     def close(self) -> None:
         with self.changed:

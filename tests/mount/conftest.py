@@ -1,5 +1,8 @@
 """Mounts for these tests: one a module and transport; a fresh directory for each test.
 
+Transports are those of an embedded volume, `native` and `pyfuse3`, and `served`: native, through a metadata server, with the
+data on Ceph, where daemon and client have the least-privilege users.
+
 After a module its volume is unmounted and checked: tables against each other, objects against inodes, and a log
 without errors. So each test also proves that what it did left a sound volume.
 """
@@ -12,9 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from loligo_lab.ceph import LoopbackCeph
 from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
+from loligo_lab.serving import lab_mount, make_users
 
-TRANSPORTS = ("native", "pyfuse3")
+TRANSPORTS = ("native", "pyfuse3", pytest.param("served", marks=pytest.mark.ceph))
+
+_POOL = "mounts"
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +40,17 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def mounted(scratch: Path, transport: str) -> Iterator[LabMount]:
+def mounted(request: pytest.FixtureRequest, scratch: Path, transport: str) -> Iterator[LabMount]:
     folder = Path(tempfile.mkdtemp(dir=scratch))
     folder.chmod(0o755)
-    volume = make_lab_volume(folder)
-    with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+    data_url: str | None = None
+    options: tuple[str, ...] = ()
+    if transport == "served":
+        cluster: LoopbackCeph = request.getfixturevalue("ceph_cluster")
+        cluster.create_pool(_POOL)
+        data_url, options = make_users(cluster, _POOL, folder.name, folder)
+    volume = make_lab_volume(folder, data_url=data_url)
+    with lab_mount(transport, volume, folder / "mnt", options) as mount:
         yield mount
     assert_sound(volume)
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from loligo_lab.errnos import refused
+from loligo_lab.mounts import LabMount
 from loligo_lab.users import NOBODY, SOMEBODY, as_user
+from loligo_runtime.object_url import open_object_store
 
 SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
@@ -380,11 +382,13 @@ def test_mode_changes_are_seen_at_once(here: Path) -> None:
 # -- the file system ------------------------------------------------------------------------------------------------------
 
 
-def test_statfs(here: Path, scratch: Path) -> None:
-    found, disk = os.statvfs(here), os.statvfs(scratch)
+def test_statfs(here: Path, mounted: LabMount) -> None:
+    found = os.statvfs(here)
+    objects = open_object_store(mounted.volume.data_url, create=False)
+    total, _ = objects.usage()
+    objects.close()
     assert found.f_namemax == 255
-    total = found.f_blocks * found.f_frsize
-    assert abs(total - disk.f_blocks * disk.f_frsize) < total // 10
+    assert abs(total - found.f_blocks * found.f_frsize) < total // 10
     assert 0 < found.f_bavail <= found.f_bfree <= found.f_blocks
     assert 0 < found.f_ffree <= found.f_files
 

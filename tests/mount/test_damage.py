@@ -11,6 +11,7 @@ import pytest
 from loligo_client.shell.check import check_volume
 from loligo_lab.errnos import refused
 from loligo_lab.mounts import LabMount, make_lab_volume
+from loligo_lab.serving import lab_mount
 
 BLOCK = 64 << 10
 
@@ -18,7 +19,7 @@ BLOCK = 64 << 10
 @pytest.fixture
 def mount(scratch: Path, transport: str) -> Iterator[LabMount]:
     folder = Path(tempfile.mkdtemp(dir=scratch))
-    made = LabMount(make_lab_volume(folder), folder / "mnt", options=(f"transport={transport}",))
+    made = lab_mount(transport, make_lab_volume(folder), folder / "mnt")
     yield made
     made.kill()
 

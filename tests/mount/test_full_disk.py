@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from loligo_lab.errnos import refused
-from loligo_lab.mounts import LabMount, MountFailed, assert_sound, make_lab_volume
+from loligo_lab.mounts import assert_sound, make_lab_volume
+from loligo_lab.processes import ProcessFailed
+from loligo_lab.serving import lab_mount
 from loligo_lab.system_calls import fallocate
 
 MIB = 1 << 20
@@ -51,11 +53,11 @@ def test_no_space_for_data(scratch: Path, small_disk: Path, transport: str) -> N
     folder = Path(tempfile.mkdtemp(dir=scratch))
     volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
     before = os.urandom(5 * MIB)
-    with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+    with lab_mount(transport, volume, folder / "mnt") as mount:
         mount.expect_error(LOST)
         (mount.path / "before").write_bytes(before)
         assert write_until_refused(mount.path / "large", 40 * MIB) == errno.ENOSPC
-        if transport == "native":
+        if transport != "pyfuse3":
             with (mount.path / "before").open("r+b") as file, refused(errno.ENOSPC):
                 fallocate(file.fileno(), 0, 0, 40 * MIB)
         assert (mount.path / "before").read_bytes() == before
@@ -82,14 +84,14 @@ def test_no_space_for_data(scratch: Path, small_disk: Path, transport: str) -> N
 def test_no_space_tells_who_closes(scratch: Path, small_disk: Path, transport: str) -> None:
     folder = Path(tempfile.mkdtemp(dir=scratch))
     volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
-    with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+    with lab_mount(transport, volume, folder / "mnt") as mount:
         mount.expect_error(LOST)
         source = folder / "source"
         source.write_bytes(os.urandom(30 * MIB))
         copied = subprocess.run(["cp", source, mount.path / "copy"], capture_output=True, text=True, check=False)
         assert copied.returncode != 0 and "No space left" in copied.stderr
         # What did not fit is kept and tried again for as long as the mount lives, and its end says what became of it.
-        with pytest.raises(MountFailed, match=LOST):
+        with pytest.raises(ProcessFailed, match=LOST):
             mount.unmount()
     assert_sound(volume)
 
@@ -98,7 +100,7 @@ def test_what_did_not_fit_is_stored_once_there_is_room(scratch: Path, small_disk
     folder = Path(tempfile.mkdtemp(dir=scratch))
     volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
     content = os.urandom(12 * MIB)
-    with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+    with lab_mount(transport, volume, folder / "mnt") as mount:
         ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(16 * MIB))
         with contextlib.suppress(OSError):  # told at a write or at the close, or not yet
@@ -122,7 +124,7 @@ def test_what_did_not_fit_is_stored_once_there_is_room(scratch: Path, small_disk
 def test_no_space_for_metadata(scratch: Path, small_disk: Path, transport: str) -> None:
     folder = Path(tempfile.mkdtemp(dir=scratch))
     volume = make_lab_volume(small_disk, data_url=f"file://{folder}/data")
-    with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+    with lab_mount(transport, volume, folder / "mnt") as mount:
         mount.expect_error(LOST)  # the content of the file that did not fit
         (mount.path / "kept").write_bytes(b"content")
         count = 0

@@ -19,9 +19,10 @@ import pytest
 
 from loligo_client.shell.embedded import EmbeddedVolume
 from loligo_client.shell.fuse_pyfuse3 import Pyfuse3Session
-from loligo_client.shell.volume_parts import open_objects
 from loligo_fuse import MountError, Operations, Session, mount, unmount
-from loligo_lab.mounts import assert_sound, make_lab_volume, wait_until
+from loligo_lab.mounts import assert_sound, make_lab_volume
+from loligo_lab.processes import wait_until
+from loligo_mds.shell.volume_parts import open_objects
 from loligo_runtime.object_store import ObjectStore
 from loligo_runtime.volume import Volume
 
@@ -89,6 +90,10 @@ class Served:
     path: Path
     objects: WaitingObjects
     file_system: WatchedFileSystem
+
+
+#: The volume is in this process.
+pytestmark = pytest.mark.parametrize("transport", ["native", "pyfuse3"])
 
 
 @pytest.fixture

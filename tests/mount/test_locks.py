@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from loligo_lab.errnos import refused
-from loligo_lab.mounts import wait_until
+from loligo_lab.processes import wait_until
 
 Lock = Callable[[int, int], object]
 _FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid

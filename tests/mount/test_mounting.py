@@ -12,7 +12,9 @@ import pytest
 
 from loligo_client.shell import mount_state
 from loligo_lab.errnos import refused
-from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume, wait_until
+from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume, stored_objects
+from loligo_lab.processes import wait_until
+from loligo_lab.serving import lab_mount
 from loligo_lab.system_calls import syncfs
 from loligo_runtime.volume import Volume
 
@@ -35,7 +37,7 @@ def volume(folder: Path) -> Iterator[Volume]:
 
 @pytest.fixture
 def mount(volume: Volume, folder: Path, transport: str) -> LabMount:
-    return LabMount(volume, folder / "mnt", options=(f"transport={transport}",))
+    return lab_mount(transport, volume, folder / "mnt")
 
 
 def test_what_was_written_is_there_at_the_next_mount(mount: LabMount) -> None:
@@ -142,19 +144,18 @@ def test_a_busy_mount_that_is_torn_away_stores_and_frees_what_was_open(mount: La
             os.write(kept, b"nobody hears them")
         close_dead(kept, gone)
         assert_sound(mount.volume)
-        data = Path(mount.volume.data_url.removeprefix("file://"))
-        assert len(list(data.glob("??/*"))) == 4, "objects of the unlinked file are gone"
+        assert len(stored_objects(mount.volume)) == 4, "objects of the unlinked file are gone"
         mount.start()
         assert (mount.path / "kept").read_bytes() == b"x" * (3 * BLOCK) + b"last words"
 
 
 def test_read_only(volume: Volume, folder: Path, transport: str) -> None:
     path = folder / "mnt"
-    with LabMount(volume, path, options=(f"transport={transport}",)):
+    with lab_mount(transport, volume, path):
         (path / "file").write_bytes(b"content")
         (path / "folder").mkdir()
         os.utime(path / "file", ns=(0, 10))
-    with LabMount(volume, path, options=(f"transport={transport}", "ro")):
+    with lab_mount(transport, volume, path, ("ro",)):
         assert (path / "file").read_bytes() == b"content"
         assert (path / "file").stat().st_atime_ns == 0
         assert sorted(os.listdir(path)) == ["file", "folder"]
@@ -179,7 +180,7 @@ def test_read_only(volume: Volume, folder: Path, transport: str) -> None:
 
 def test_noatime(volume: Volume, folder: Path, transport: str) -> None:
     path = folder / "mnt"
-    with LabMount(volume, path, options=(f"transport={transport}", "noatime")):
+    with lab_mount(transport, volume, path, ("noatime",)):
         (path / "file").write_bytes(b"content")
         os.utime(path / "file", ns=(0, 10))
         with (path / "file").open("rb") as file:

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from loligo_lab.ceph import LoopbackCeph
 from loligo_lab.errnos import refused
 from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
+from loligo_lab.serving import lab_mount
 from mount.agreement import Operation, Pair, examples, paired
 
 pytestmark = pytest.mark.ceph
@@ -32,14 +33,14 @@ def mounted(scratch: Path, transport: str, ceph_cluster: LoopbackCeph) -> Iterat
     folder = Path(tempfile.mkdtemp(dir=scratch))
     folder.chmod(0o755)
     volume = make_lab_volume(folder, data_url=f"rados://{POOL}/{transport}?conf={ceph_cluster.conf}")
-    with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+    with lab_mount(transport, volume, folder / "mnt") as mount:
         yield mount
     assert_sound(volume)
 
 
 @pytest.fixture(scope="module")
 def pair(mounted: LabMount, transport: str) -> Iterator[Pair]:
-    with paired(mounted, can_allocate=transport == "native") as made:
+    with paired(mounted, can_allocate=transport != "pyfuse3") as made:
         yield made
 
 

@@ -18,7 +18,7 @@ import pytest
 from loligo_client.shell.fuse_pyfuse3 import Pyfuse3Session
 from loligo_fuse import Answer, Attributes, Context, MountError, Operations, mount, unmount
 from loligo_lab.errnos import refused
-from loligo_lab.mounts import wait_until
+from loligo_lab.processes import wait_until
 
 DEADLINE_S = 10.0
 

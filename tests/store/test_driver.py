@@ -2,16 +2,28 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from errno import EIO, ENOSPC
+from errno import EIO, ENOENT, ENOSPC
 from pathlib import Path
 
 import lmdb
 import pytest
 
-from loligo_mds.core.effects import RemoveObjects
-from loligo_mds.core.events import SessionEnded
+from loligo_mds.core.effects import Recall, RemoveObjects, RepairObjects, Reply, Resume
+from loligo_mds.core.events import Repaired, SessionEnded, SessionOpened, SessionRestated, Submitted
 from loligo_mds.core.invariants import check_shard
-from loligo_mds.core.requests import Create, CreateUnnamed, GetAttributes, GetUsage, Publish, Request, Usage
+from loligo_mds.core.requests import (
+    Create,
+    CreateUnnamed,
+    GetAttributes,
+    GetUsage,
+    Lookup,
+    Open,
+    Publish,
+    Request,
+    Unsettle,
+    Usage,
+    Yielded,
+)
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.core.tables import Table, Write
 from loligo_mds.shell.driver import ShardDriver
@@ -34,7 +46,9 @@ class Driven:
         self.folder = folder
         self.store = ShardStore.open(str(folder))
         self.removed: list[RemoveObjects] = []
-        self.driver = ShardDriver(self.store, Shard(0, self.store, BLOCK_BYTES), self.removed.append)
+        self.repaired: list[RepairObjects] = []
+        shard = Shard(0, self.store, BLOCK_BYTES)
+        self.driver = ShardDriver(self.store, shard, self.removed.append, self.repaired.append)
 
     def damage_journal(self) -> None:
         """Behind the store's back: one byte of the first record."""
@@ -225,9 +239,120 @@ def test_room_is_made_for_every_step_of_an_event(driven: Driven, monkeypatch: py
 
     monkeypatch.setattr(ShardStore, "reserve", watched_reserve)
     monkeypatch.setattr(ShardStore, "append", watched_append)
-    driven.driver._carry_out(SessionEnded(1))
+    driven.driver.step(SessionEnded(1))
     assert taken[:10] == ["reserve", "append"] * 5
     assert driven.driver.submit(1, GetUsage()) == Usage(2, 0)
+
+
+# -- what a server needs --------------------------------------------------------------------------------------------
+
+
+def serve(driven: Driven, *sessions: int) -> None:
+    for session in sessions:
+        assert driven.driver.step(SessionOpened(session, b"client %d" % session)) == []
+
+
+def ino_of(driven: Driven, name: bytes) -> int:
+    return int(driven.driver.ask(Lookup(R, name)).ino)
+
+
+def test_a_step_returns_what_is_for_sessions(driven: Driven) -> None:
+    serve(driven, 2, 3)
+    f = ino_of(driven, b"f")
+    driven.driver.step(Submitted(2, 0, Open(f, True), id=1))
+    assert driven.driver.step(Submitted(3, 0, Open(f), id=2)) == [Recall(2, f)]
+    reply, opened, resumed = driven.driver.step(Submitted(2, 0, Yielded(f), id=3))
+    assert reply == Reply(2, 3, None)
+    assert isinstance(opened, Reply) and (opened.session, opened.id, opened.value.contended) == (3, 2, True)
+    assert isinstance(resumed, Resume) and resumed.session == 2
+    assert (driven.driver.open_files(2), driven.driver.open_files(4)) == (1, 0)
+
+
+def test_sessions_are_known_after_a_restart(folder: Path) -> None:
+    driven = Driven(folder)
+    driven.driver.start()
+    serve(driven, 2, 3)
+    reply = driven.driver.step(Submitted(2, 1, CreateUnnamed(R, FILE, 0, 0), id=7))[0]
+    assert isinstance(reply, Reply)
+    driven.driver.end()
+    again = Driven(folder)
+    assert again.driver.sessions() == {2: b"client 2", 3: b"client 3"}
+    again.driver.start(surviving=(2,))
+    assert again.driver.sessions() == {2: b"client 2"}
+    assert again.driver.step(SessionRestated(2, [])) == []
+    repeated = again.driver.step(Submitted(2, 1, CreateUnnamed(R, FILE, 0, 0), id=8))
+    assert repeated == [Reply(2, 8, reply.value)]
+    again.driver.end()
+    third = Driven(folder)
+    third.driver.start(surviving=(2,))
+    third.driver.step(SessionRestated(2, [], acknowledged=1))
+    assert third.driver.ask(GetUsage()) == Usage(1, 0)
+    third.driver.end()
+
+
+def test_a_file_is_given_to_be_repaired(driven: Driven) -> None:
+    serve(driven, 2)
+    f = ino_of(driven, b"f")
+    driven.driver.step(Submitted(2, 0, Open(f, True)))
+    driven.driver.step(Submitted(2, 0, Unsettle(f, 9000)))
+    assert driven.driver.step(SessionEnded(2)) == []
+    assert driven.repaired == [RepairObjects(f)]
+    serve(driven, 3)
+    assert driven.driver.step(Submitted(3, 0, Open(f), id=5)) == []
+    (reply,) = driven.driver.step(Repaired(f))
+    assert isinstance(reply, Reply) and (reply.session, reply.id, reply.errno) == (3, 5, 0)
+
+
+def no_room(monkeypatch: pytest.MonkeyPatch, driven: Driven) -> None:
+    def full(self: ShardStore, reclaiming: bool) -> None:
+        raise StoreFull("scripted")
+
+    monkeypatch.setattr(ShardStore, "_make_room", full)
+    driven.store._free_until = -1
+
+
+def test_a_request_without_room_is_refused_and_a_repetition_needs_none(
+    driven: Driven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(driven, 2)
+    create = Create(R, b"g", FILE, 0, 0)
+    (made,) = driven.driver.step(Submitted(2, 1, create, id=1))
+    assert isinstance(made, Reply)
+    no_room(monkeypatch, driven)
+    assert driven.driver.step(Submitted(2, 2, Create(R, b"h", FILE, 0, 0), id=2)) == [Reply(2, 2, None, ENOSPC)]
+    assert driven.driver.step(Submitted(2, 1, create, id=3)) == [Reply(2, 3, made.value)]
+    with pytest.raises(OSError) as caught:
+        driven.driver.step(SessionOpened(3, b"client 3"))
+    assert caught.value.errno == ENOSPC
+    assert not driven.driver.stopped
+
+
+def test_an_end_without_room_is_made_up_for(driven: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(driven, 2, 3)
+    (made,) = driven.driver.step(Submitted(2, 1, CreateUnnamed(R, FILE, 0, 0), id=1))
+    assert isinstance(made, Reply)
+    no_room(monkeypatch, driven)
+    assert driven.driver.step(SessionEnded(2)) == []
+    assert driven.driver.open_files(2) == 1
+    monkeypatch.undo()
+    driven.driver.step(Submitted(3, 0, GetUsage(), id=1))
+    assert driven.driver.open_files(2) == 0
+    driven.refused(GetAttributes(made.value.ino), ENOENT)
+
+
+def test_a_stopped_shard_refuses_every_step(driven: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(driven, 2)
+
+    def fail(self: ShardStore, writes: Sequence[Write]) -> int:
+        raise OSError(EIO, "scripted")
+
+    monkeypatch.setattr(ShardStore, "append", fail)
+    assert driven.driver.step(Submitted(2, 1, Create(R, b"g", FILE, 0, 0), id=4)) == [Reply(2, 4, None, EIO)]
+    assert driven.driver.stopped
+    assert driven.driver.step(Submitted(2, 0, GetUsage(), id=5)) == [Reply(2, 5, None, EIO)]
+    with pytest.raises(OSError) as caught:
+        driven.driver.step(SessionEnded(2))
+    assert caught.value.errno == EIO
 
 
 # -- memory ---------------------------------------------------------------------------------------------------------

@@ -121,6 +121,24 @@ def test_much_journal_asks_for_a_checkpoint_too(folder: Path) -> None:
     store.close()
 
 
+def test_a_volume_from_before_there_were_clients(folder: Path) -> None:
+    grow(folder, seed=1, count=5)
+    env = lmdb.open(str(folder / "tables.mdb"), subdir=False, max_dbs=len(Table), lock=False)
+    with env.begin(write=True) as txn:
+        txn.drop(env.open_db(b"client", txn=txn), delete=True)
+    env.close()
+    store = ShardStore.open(str(folder))
+    assert store.get(Table.CLIENT, b"s") is None
+    store.close()
+    store = ShardStore.open(str(folder))
+    take(store, [(Table.CLIENT, b"s", b"who")])
+    store.close()
+    store = ShardStore.open(str(folder))
+    assert store.get(Table.CLIENT, b"s") == b"who"
+    assert store.check() == []
+    store.close()
+
+
 def test_a_step_without_writes_needs_no_record(folder: Path) -> None:
     store = ShardStore.open(str(folder))
     assert store.append([]) == 0

@@ -1,21 +1,33 @@
 """A data path between a shard on tables in memory and a scripted object store: every I/O is the test's to decide."""
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from errno import errorcode
+from errno import EIO, errorcode
 from random import Random
 from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
 from loligo_lab.scripted_objects import ScriptedObjects
+from loligo_mds.core.content import fill_in
 from loligo_mds.core.effects import AppendJournal, RemoveObjects, Reply
 from loligo_mds.core.events import Event, SessionOpened, ShardRestarted, Submitted
 from loligo_mds.core.invariants import all_inodes, check_shard
-from loligo_mds.core.requests import Create, GetAttributes, ListUnsettled, Lookup, Request, SetAttributes, Unlink
+from loligo_mds.core.requests import (
+    Create,
+    GetAttributes,
+    ListUnsettled,
+    Lookup,
+    Opened,
+    Request,
+    SetAttributes,
+    Unlink,
+)
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.core.tables import Write
+from loligo_mds.shell.keeper import Keeper
 from loligo_mds.store.memory_tables import MemoryTables
 from loligo_runtime.object_store import ObjectStore, object_name
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes
@@ -47,6 +59,9 @@ class ShardMetadata:
         self._step(ShardRestarted())
         self._step(SessionOpened(1))
 
+    def ask(self, request: Request) -> Any:
+        return self.call(request)
+
     def call(self, request: Request) -> Any:
         with self.lock:
             errno = self.fault(request)
@@ -56,6 +71,8 @@ class ShardMetadata:
             assert reply is not None
             if reply.errno:
                 raise OSError(reply.errno, f"refused: {request}")
+            if type(reply.value) is Opened:
+                fill_in(self.shard.state, reply.value)
             return reply.value
 
     def _step(self, event: Event) -> Reply | None:
@@ -76,6 +93,80 @@ class ShardMetadata:
             self.synced = len(self.journal)
 
 
+class LaterMetadata(ShardMetadata):
+    """Answers come later, in the order of asking. Each request is a pair of calls among those of the store: whichever of
+    them the test runs, the next request reaches the shard, or the next answer arrives.
+    """
+
+    def __init__(self, journal: list[list[Write]], store: ScriptedObjects, choose: Random) -> None:
+        super().__init__(journal)
+        self._store = store
+        self._choose = choose
+        self._asked: deque[tuple[Request | None, Future[Any]]] = deque()
+        self._answers: deque[tuple[Future[Any], Any, OSError | None]] = deque()
+        self._dead = False
+
+    def ask(self, request: Request | None) -> Any:
+        """None stands for a sync."""
+        answer: Future[Any] = Future()
+        with self.lock, self._store.changed:
+            if self._dead:
+                raise OSError(EIO, "the process is dead")
+            self._asked.append((request, answer))
+        for _ in range(2):
+            self._store.also("metadata", self.go_on)
+        return answer
+
+    def sync(self) -> None:
+        self.ask(None).result()
+
+    def go_on(self) -> None:
+        with self.lock, self._store.changed:
+            if not self._answers or (self._asked and self._choose.random() < 0.5):
+                self._answers.append(self._apply(*self._asked.popleft()))
+                return
+            future, value, error = self._answers.popleft()
+        # As a connection does: without the lock.
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+    def _apply(self, request: Request | None, future: Future[Any]) -> tuple[Future[Any], Any, OSError | None]:
+        try:
+            return future, super().sync() if request is None else self.call(request), None
+        except OSError as error:
+            return future, None, error
+
+    def die(self) -> None:
+        """Some of what was asked reaches the shard, no answer arrives any more."""
+        with self.lock, self._store.changed:
+            self._dead = True
+            while self._asked and self._choose.random() < 0.7:
+                self._answers.append(self._apply(*self._asked.popleft()))
+            futures = [future for future, _, _ in self._answers] + [future for _, future in self._asked]
+            self._answers.clear()
+            self._asked.clear()
+        for future in futures:
+            future.set_exception(OSError(EIO, "the process is dead"))
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._asked and not self._answers
+
+
+class Kept:
+    """The port of the keeper, which is where the shard is."""
+
+    def __init__(self, metadata: ShardMetadata) -> None:
+        self.lock = metadata.lock
+        self.ask = metadata.call
+        self._metadata = metadata
+
+    def sync(self) -> None:
+        ShardMetadata.sync(self._metadata)
+
+
 class DataLab:
     """Ends with `close`, which stops the data path's threads."""
 
@@ -85,12 +176,15 @@ class DataLab:
         journal: list[list[Write]] | None = None,
         choose: Random | None = None,
         dirty_limit_bytes: int = DIRTY_LIMIT_BYTES,
+        later: bool = False,
     ) -> None:
+        """`later`: the metadata is far away."""
         if journal is None:
             journal = [effect.writes for effect in initialise(MemoryTables(), 1, 0, 0)]
         self.choose = choose
         self.store = store or ScriptedObjects()
-        self.metadata = ShardMetadata(journal)
+        self.later = later
+        self.metadata = LaterMetadata(journal, self.store, choose or Random(0)) if later else ShardMetadata(journal)
         self.lost: list[int] = []
         self.data = DataPath(
             self.metadata,
@@ -99,9 +193,14 @@ class DataLab:
             dirty_limit_bytes=dirty_limit_bytes,
             on_lost=self.lost.append,
         )
-        self.metadata.remove_objects = self.data.remove_objects
+        self.keeper = Keeper(Kept(self.metadata), self.store)
+        self.metadata.remove_objects = self._remove_objects
         self.metadata.start()
         self.now_ns = 0
+
+    def _remove_objects(self, effect: RemoveObjects) -> None:
+        self.data.inode_gone(effect.ino)
+        self.keeper.remove_objects(effect)
 
     def nudge(self, random: Random, most: int) -> None:
         """Let up to `most` calls end."""
@@ -111,8 +210,14 @@ class DataLab:
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
+    def start(self, task: Generator[Any, Any, Any]) -> Any:
+        """The result of a task, or a future of it."""
+        return self.data.tasks.run(task)
+
     def wait(self, answer: Any) -> Any:
-        """The answer itself, or what the future of it brings, while the store's calls end in the lab's order."""
+        """The answer itself, or what the future or task of it brings, while the store's calls end in the lab's order."""
+        if isinstance(answer, Generator):
+            answer = self.start(answer)
         if not isinstance(answer, Future):
             return answer
         self.store.wait_for(answer.done, self.choose)
@@ -127,9 +232,9 @@ class DataLab:
                 return (
                     not self.store.pending
                     and data._pool._work_queue.empty()
-                    and not data._removing
+                    and not self.keeper._workers
                     and all(
-                        not file.busy or (not file.exclusive and not file.buffer.in_flight)
+                        not file.busy or not (file.users or file.buffer.in_flight or file.publishing)
                         for file in data._files.values()
                     )
                 )
@@ -154,22 +259,28 @@ class DataLab:
     # -- files ------------------------------------------------------------------------------------------------------
 
     def create(self, name: bytes) -> FileData:
-        made: Attributes = self.metadata.call(Create(int(ROOT_INO), name, FILE, 0, 0, hold=True))
-        with self.metadata.lock:
+        def create() -> Generator[Any, Any, FileData]:
+            made = yield Create(int(ROOT_INO), name, FILE, 0, 0, hold=True)
             return self.data.opened(made)
 
+        file: FileData = self.wait(create())
+        return file
+
     def unlink(self, name: bytes) -> None:
-        with self.metadata.lock:
-            gone: Attributes = self.metadata.call(Unlink(int(ROOT_INO), name))
+        def unlink() -> Generator[Any, Any, None]:
+            gone = yield Unlink(int(ROOT_INO), name)
             if gone.nlink == 0:
                 self.data.unlinked(gone.ino)
 
+        self.wait(unlink())
+
     def ino(self, name: bytes) -> int:
-        found: Attributes = self.metadata.call(Lookup(int(ROOT_INO), name))
+        found: Attributes = self.wait(self.metadata.ask(Lookup(int(ROOT_INO), name)))
         return found.ino
 
     def open(self, name: bytes) -> FileData:
-        return self.data.open(self.ino(name))
+        file: FileData = self.wait(self.data.open(self.ino(name), True))[0]
+        return file
 
     def write(self, file: FileData, offset: int, data: bytes) -> Any:
         """The answer may be a future."""
@@ -190,7 +301,12 @@ class DataLab:
         self.wait(self.data.fsync(file))
 
     def stat(self, ino: int) -> Attributes:
-        return self.data.attributes(self.metadata.call(GetAttributes(ino)))
+        def stat() -> Generator[Any, Any, Attributes]:
+            stored = yield GetAttributes(ino)
+            return self.data.attributes(stored)
+
+        attributes: Attributes = self.wait(stat())
+        return attributes
 
     # -- ends -------------------------------------------------------------------------------------------------------
 
@@ -200,9 +316,12 @@ class DataLab:
         with self.metadata.lock:
             assert check_shard(self.metadata.tables) == []
             data = self.data
-            assert data._dirty_bytes == sum(file.buffer.cost_bytes for file in data._files.values())
-            held = self.metadata.shard.state.session_holds[1]
-            assert held == {file.ino: 1 for file in data._files.values() if file.held}
+            assert data._writing.dirty_bytes == sum(file.buffer.cost_bytes for file in data._files.values())
+            if isinstance(self.metadata, LaterMetadata) and not self.metadata.is_idle:
+                return  # what is open is about to change
+            files = self.metadata.shard.state.session_files.get(1, {})
+            held = {ino: file.openers[1].count for ino, file in files.items()}
+            assert held == {file.ino: file.held for file in data._files.values() if file.held}
 
     def check_at_rest(self) -> None:
         """After `drain`, nothing open: objects and metadata tell one story."""
@@ -214,16 +333,18 @@ class DataLab:
     def crashed(self, choose: Random, *, power: bool) -> "DataLab":
         """Everything in memory is gone; the lab of the next process, after `reconcile`."""
         with self.metadata.lock:
+            if isinstance(self.metadata, LaterMetadata):
+                self.metadata.die()
             store = self.store.crash(choose, power=power)
             kept = len(self.metadata.journal)
             if power:
                 kept = choose.randint(self.metadata.synced, kept)
             journal = self.metadata.journal[:kept]
         self.abandon()
-        after = DataLab(store, journal, self.choose)
-        after.run_blocking(after.data.reconcile)
+        after = DataLab(store, journal, self.choose, later=self.later)
+        after.run_blocking(after.keeper.reconcile)
         if power:
-            after.run_blocking(after.data.remove_strays)
+            after.run_blocking(after.keeper.remove_strays)
         return after
 
     def abandon(self) -> None:
@@ -231,9 +352,20 @@ class DataLab:
         self.store.fault = lambda kind: 0
         self.metadata.fault = lambda request: 0
         self.run_blocking(self.data.stop)
+        self.run_blocking(self.keeper.stop)
+
+    def settle(self) -> None:
+        """Both, as an embedded volume does."""
+        self.run_blocking(self.data.settle)
+        self.run_blocking(self.keeper.settle)
+
+    def drain(self) -> None:
+        self.run_blocking(self.data.drain)
+        self.run_blocking(self.keeper.wait)
+        self.run_blocking(self.keeper.settle)
 
     def close(self) -> None:
-        self.run_blocking(self.data.drain)
+        self.drain()
         self.abandon()
 
 

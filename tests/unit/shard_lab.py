@@ -1,13 +1,23 @@
 """A shard on tables in memory, with the checks that every step has to pass, whatever the test is about."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from loligo_mds.core.effects import AppendJournal, Effect, RemoveObjects, Repeat, Reply
-from loligo_mds.core.events import Event, SessionOpened, Submitted
+from loligo_mds.core.effects import (
+    AppendJournal,
+    Effect,
+    Recall,
+    RemoveObjects,
+    RepairObjects,
+    Repeat,
+    Reply,
+    Resume,
+)
+from loligo_mds.core.events import Event, Repaired, SessionOpened, Submitted
 from loligo_mds.core.invariants import check_shard
-from loligo_mds.core.requests import CHANGING, Create, Lookup, Request
+from loligo_mds.core.requests import CHANGING, Create, Lookup, Request, Yielded
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.core.tables import Table, Write
 from loligo_mds.store.journal import MAX_RECORD_BYTES
@@ -54,6 +64,7 @@ class ShardLab:
         self.shard = Shard(0, self.tables, BLOCK_BYTES)
         #: Effects of the last step.
         self.effects: list[Effect] = []
+        self.last_id = 0
         self.event(SessionOpened(1))
 
     def event(self, event: Event) -> list[Effect]:
@@ -68,9 +79,10 @@ class ShardLab:
             assert record_bytes(writes) <= MAX_RECORD_BYTES and len(writes) <= 0xFFFF, "more than the journal takes"
         assert bool(records) or before == after, "tables changed, and the journal knows nothing of it"
         self.journal += records
-        reply = effects[-1] if effects and isinstance(effects[-1], Reply) else None
-        if reply is not None and reply.errno and not reply.sequence:
-            assert before == after and len(effects) == 1, "a refusal leaves no trace"
+        if type(event) is Submitted and not event.sequence and effects:
+            reply = effects[-1]
+            if isinstance(reply, Reply) and reply.id == event.id and reply.errno:
+                assert before == after and len(effects) == 1, "a refusal leaves no trace"
         if type(event) is Submitted and type(event.request) not in CHANGING:
             assert not records, "a question changes nothing"
         assert check_shard(self.tables) == []
@@ -84,18 +96,48 @@ class ShardLab:
         return steps
 
     def _check_order(self, effects: list[Effect]) -> None:
-        """The record, then what must not happen before it is durable."""
-        rank = {AppendJournal: 0, RemoveObjects: 1, Reply: 2, Repeat: 2}
+        """The record, then what must not happen before it is durable; the answer, before what follows from it for others."""
+        rank = {AppendJournal: 0, RemoveObjects: 1, RepairObjects: 1, Reply: 2, Recall: 2, Resume: 2, Repeat: 3}
         ranks = [rank[type(effect)] for effect in effects]
         assert ranks == sorted(ranks)
         if RemoveObjects in map(type, effects):
             assert type(effects[0]) is AppendJournal
 
+    def submit(self, request: Request, session: int = 1, sequence: int = 0, acknowledged: int = 0) -> int:
+        """Ask, and do not expect an answer at once. -> id of the request"""
+        self.last_id += 1
+        self.event(Submitted(session, sequence, request, acknowledged, self.last_id))
+        return self.last_id
+
     def reply(self, request: Request, session: int = 1, sequence: int = 0, acknowledged: int = 0) -> Reply:
-        reply = self.event(Submitted(session, sequence, request, acknowledged))[-1]
-        assert isinstance(reply, Reply)
-        assert (reply.session, reply.sequence) == (session, sequence)
+        id = self.submit(request, session, sequence, acknowledged)
+        (reply,) = (effect for effect in self.effects if isinstance(effect, Reply) and effect.id == id)
+        assert reply.session == session
+        return replace(reply, id=0)
+
+    def patient_reply(self, request: Request, session: int = 1) -> Reply:
+        """The answer, after everybody else has done what it waits for."""
+        id = self.submit(request, session)
+        effects = self.comply()
+        (reply,) = (effect for effect in effects if isinstance(effect, Reply) and effect.id == id)
         return reply
+
+    def comply(self) -> list[Effect]:
+        """Sessions yield when they are recalled, files are repaired, until nobody is asked for anything any more.
+
+        -> what was said meanwhile, and in the last step
+        """
+        said: list[Effect] = []
+        todo = list(self.effects)
+        while todo:
+            effect = todo.pop(0)
+            if isinstance(effect, Recall):
+                todo += self.event(Submitted(effect.session, 0, Yielded(effect.ino), id=-1))
+            elif isinstance(effect, RepairObjects):
+                todo += self.event(Repaired(effect.ino))
+            elif not isinstance(effect, AppendJournal):
+                said.append(effect)
+        return said
 
     def ask(self, request: Request, session: int = 1) -> Any:
         """The answer; the test fails if there is none."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from loligo_client.shell.data_path import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE
 from loligo_client.shell.file_data import FileData
+from loligo_client.shell.reshaping import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE
 from loligo_mds.core.limits import FILE_MAX_BYTES
 from loligo_mds.core.requests import ListUnsettled, Publish, Request, SetAttributes, Settle, Unsettle
 from unit.data_lab import ALL_ROWS, BLOCK_BYTES, DIRTY_LIMIT_BYTES, DataLab
@@ -158,18 +158,18 @@ def test_the_bytes_of_a_closed_file_are_tried_again_until_they_are_stored(lab: D
     assert lab.content(later) == b"inline" + bytes(4) + BLOCK * 3
     lab.data.close(later)
     lab.quiet()
-    lab.run_blocking(lab.data.settle)
+    lab.settle()
     lab.check_at_rest()
 
 
 def test_bytes_that_cannot_be_stored_at_the_end_are_lost_and_the_file_is_what_it_was(lab: DataLab) -> None:
     file = refused_at_close(lab)
     with pytest.raises(OSError) as told:
-        lab.run_blocking(lab.data.drain)
+        lab.drain()
     assert told.value.errno == ENOSPC
     assert lab.lost == [file.ino]
     lab.store.fault = works
-    lab.run_blocking(lab.data.settle)
+    lab.settle()
     again = lab.open(b"f")
     assert again is not file
     assert lab.content(again) == b"inline"
@@ -184,7 +184,7 @@ def test_a_truncation_that_fails_leaves_the_file_alone(lab: DataLab) -> None:
     lab.data.close(file)
     lab.quiet()
     lab.store.fault = fails("write", ENOSPC)
-    answer = lab.data.set_size(SetAttributes(file.ino, size=1000))
+    answer = lab.start(lab.data.set_size(SetAttributes(file.ino, size=1000)))
     opened = lab.open(b"f")
     with pytest.raises(OSError):
         lab.wait(answer)
@@ -205,7 +205,7 @@ def test_a_full_disk_bounds_what_is_buffered(lab: DataLab) -> None:
         if number % 50 == 0:
             lab.data.tick(number << 40)
     assert refused > 100
-    assert lab.data._dirty_bytes < 2 * DIRTY_LIMIT_BYTES
+    assert lab.data._writing.dirty_bytes < 2 * DIRTY_LIMIT_BYTES
     lab.quiet()
     lab.store.fault = works
     lab.data.tick(1 << 60)
@@ -223,6 +223,19 @@ def test_missing_bytes_are_an_error_not_zeros(lab: DataLab) -> None:
         lab.content(file)
     assert told.value.errno == EIO
     assert lab.read(file, 0, BLOCK_BYTES) == BLOCK
+
+
+def test_bytes_that_were_cut_off_and_written_anew_while_they_were_read_are_no_damage(lab: DataLab) -> None:
+    file = lab.create(b"f")
+    lab.write(file, 0, BLOCK * 3)
+    lab.fsync(file)
+    reading = lab.data.read(file, 0, 3 * BLOCK_BYTES)
+    assert isinstance(reading, Future)
+    cut: Any = lab.start(lab.data.set_size(SetAttributes(file.ino, size=0)))
+    lab.store.wait_for(cut.done, stop_at=("read",))
+    lab.write(file, 0, BLOCK[::-1] * 3)
+    assert not reading.done()
+    assert b"".join(lab.wait(reading)) == BLOCK[::-1] * 3
 
 
 def test_limits(lab: DataLab) -> None:
@@ -300,7 +313,7 @@ def test_a_writer_wakes_when_the_end_of_an_exclusive_operation_makes_room(at_onc
         busy, other = lab.create(b"busy"), lab.create(b"other")
         lab.write(busy, 0, BLOCK * 2)
         lab.fsync(busy)
-        hole = lab.data.allocate(busy, 0, BLOCK_BYTES, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, 1)
+        hole = lab.start(lab.data.allocate(busy, 0, BLOCK_BYTES, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, 1))
         for block in range(DIRTY_LIMIT_BYTES // BLOCK_BYTES):
             lab.write(busy, block * BLOCK_BYTES, BLOCK)
         answer = lab.write(other, 0, BLOCK * 30)
@@ -345,8 +358,8 @@ def test_many_wait_for_a_file_whose_exclusive_operation_is_queued_behind_them(la
     lab.data.flush(file)
     lab.write(file, 0, b"again")
     waiting = [lab.data.sync_all() for _ in range(20)]
-    waiting += [lab.data.when_stored(file, lambda: None) for _ in range(20)]
-    cut = lab.data.set_size(SetAttributes(file.ino, size=10))
+    waiting += [lab.data.when_stored(file) for _ in range(20)]
+    cut = lab.start(lab.data.set_size(SetAttributes(file.ino, size=10)))
     for answer in [*waiting, cut]:
         lab.wait(answer)
     assert lab.content(file) == (b"again" + BLOCK[5:])[:10]
@@ -428,14 +441,14 @@ def test_a_file_that_is_cut_while_it_is_settled_stays_in_doubt(lab: DataLab) -> 
     lab.wait(lab.data.flush(file))
     lab.quiet()
     settled = settle_until_it_syncs(lab)
-    cut = lab.data.set_size(SetAttributes(file.ino, size=BLOCK_BYTES))
+    cut = lab.start(lab.data.set_size(SetAttributes(file.ino, size=BLOCK_BYTES)))
     lab.store.wait_for(lambda: any(call.kind == "remove" for call in lab.store.pending), stop_at=("remove", "sync_all"))
     lab.store.run(next(at for at, call in enumerate(lab.store.pending) if call.kind == "sync_all"))
-    lab.store.wait_for(lambda: not lab.data._settling, stop_at=("remove",))
+    lab.store.wait_for(lambda: not lab.data._settling._settling, stop_at=("remove",))
     assert rows(lab) == [file.ino]
     lab.wait(cut)
     lab.wait(settled)
-    lab.run_blocking(lab.data.settle)
+    lab.settle()
     assert rows(lab) == []
 
 
@@ -447,11 +460,11 @@ def test_the_objects_of_a_removed_file_stay_in_doubt_until_they_are_gone(lab: Da
     lab.store.fault = fails("remove", EIO)
     lab.unlink(b"f")
     lab.quiet()
-    lab.run_blocking(lab.data.settle)
+    lab.settle()
     assert rows(lab) == [file.ino], "they could not be removed: the next mount tries again"
     after = DataLab(lab.store, lab.metadata.journal)
     lab.store.fault = works
-    after.run_blocking(after.data.reconcile)
+    after.run_blocking(after.keeper.reconcile)
     after.close()
     assert lab.store.objects == {}
 
@@ -465,7 +478,7 @@ def test_a_row_that_settling_lost_to_a_write_is_settled_later(lab: DataLab) -> N
     lab.write(again, 0, BLOCK)
     lab.data.close(again)
     lab.quiet()
-    lab.run_blocking(lab.data.settle)
+    lab.settle()
     assert rows(lab) == []
 
 
@@ -501,7 +514,7 @@ def test_unlinked_while_open_with_bytes_in_flight(lab: DataLab) -> None:
     assert lab.content(file) == BLOCK * 3
     lab.data.close(file)
     lab.quiet()
-    lab.run_blocking(lab.data.drain)
+    lab.drain()
     lab.check_at_rest()
     assert lab.store.objects == {}
 
@@ -510,11 +523,11 @@ def test_unlinked_while_a_closed_file_is_cut(lab: DataLab) -> None:
     file = lab.create(b"f")
     lab.write(file, 0, b"inline")
     lab.data.close(file)
-    cut = lab.data.set_size(SetAttributes(file.ino, size=500))
+    cut = lab.start(lab.data.set_size(SetAttributes(file.ino, size=500)))
     lab.unlink(b"f")
     lab.wait(cut)
     lab.quiet()
-    lab.run_blocking(lab.data.drain)
+    lab.drain()
     lab.check_at_rest()
     assert lab.store.objects == {}
 
@@ -523,14 +536,14 @@ def test_bytes_written_while_the_file_is_cut_leave_nothing_beyond_its_size(lab: 
     file = lab.create(b"f")
     lab.write(file, 0, BLOCK * 3)
     lab.fsync(file)
-    cut = lab.data.set_size(SetAttributes(file.ino, size=10))
+    cut = lab.start(lab.data.set_size(SetAttributes(file.ino, size=10)))
     lab.write(file, 2 * BLOCK_BYTES, BLOCK)
     lab.wait(cut)
     lab.fsync(file)
     size = lab.stat(file.ino).size
     assert len(lab.content(file)) == size
     lab.data.close(file)
-    lab.run_blocking(lab.data.drain)
+    lab.drain()
     lab.quiet()
     lab.check_at_rest()
 
@@ -556,7 +569,7 @@ def test_the_first_object_of_an_inline_file_is_announced(lab: DataLab) -> None:
     file = lab.create(b"f")
     lab.write(file, 0, b"inline")
     lab.fsync(file)
-    cut = lab.data.set_size(SetAttributes(file.ino, size=1000))
+    cut = lab.start(lab.data.set_size(SetAttributes(file.ino, size=1000)))
     lab.store.wait_for(lambda: any(call.kind == "write" for call in lab.store.pending), stop_at=("write",))
     assert rows(lab) == [file.ino], "the object would be a stray if the process died now"
     lab.wait(cut)

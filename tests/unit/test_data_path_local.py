@@ -1,6 +1,6 @@
 """The data path on the store of embedded volumes: random operations agree with byte arrays, on real files and threads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from random import Random
@@ -26,11 +26,13 @@ class LocalObjects(LocalObjectStore):
 
 class LocalLab(DataLab):
     def wait(self, answer: Any) -> Any:
+        if isinstance(answer, Generator):
+            answer = self.start(answer)
         return answer.result(DEADLINE_S) if isinstance(answer, Future) else answer
 
     def quiet(self) -> None:
         self.data.sync_all().result(DEADLINE_S)
-        self.data._pool.submit(self.data._remove_noted).result(DEADLINE_S)
+        self.keeper.wait()
 
     def nudge(self, random: Random, most: int) -> None:
         """The store's own threads see to that."""

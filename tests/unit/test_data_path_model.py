@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from loligo_client.shell.data_path import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE
 from loligo_client.shell.file_data import FileData
+from loligo_client.shell.reshaping import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE
 from loligo_lab.scripted_objects import ScriptedObjects
 from loligo_mds.core.requests import Publish, Unsettle
 from unit.data_lab import BLOCK_BYTES, DataLab
@@ -38,9 +38,11 @@ class ModelFile:
 class Run:
     """One random run. What is done depends on the seed alone, the order in which calls end on threads as well."""
 
-    def __init__(self, seed: int, store: ScriptedObjects) -> None:
+    def __init__(self, seed: int, store: ScriptedObjects, later: bool = False) -> None:
+        """`later`: the metadata is far away."""
         self.random = Random(seed)
         self.order = Random(seed)
+        self.later = later
         self.lab = self.make_lab(store)
         #: What was done, for whoever looks into a failure.
         self.story: list[str] = []
@@ -48,7 +50,7 @@ class Run:
         self.next_name = 0
 
     def make_lab(self, store: Any) -> DataLab:
-        return DataLab(store, choose=self.order)
+        return DataLab(store, choose=self.order, later=self.later)
 
     # -- operations -------------------------------------------------------------------------------------------------
 
@@ -178,7 +180,7 @@ class Run:
             self.lab.now_ns += 2_000_000_000
             self.lab.data.tick(self.lab.now_ns)
         elif kind == 1:
-            self.lab.run_blocking(self.lab.data.settle)
+            self.lab.settle()
         else:
             self.lab.wait(self.lab.data.sync_all())
             for each in self.files:
@@ -202,7 +204,7 @@ class Run:
     def finish(self) -> None:
         self.compare()
         self.close_all()
-        self.lab.run_blocking(self.lab.data.drain)
+        self.lab.drain()
         self.lab.quiet()
         self.lab.check_at_rest()
         self.compare()
@@ -211,7 +213,7 @@ class Run:
     def crash(self, power: bool) -> None:
         before = {model.name: model for model in self.files}
         self.lab = self.lab.crashed(self.order, power=power)
-        self.lab.run_blocking(self.lab.data.drain)
+        self.lab.drain()
         self.lab.quiet()
         self.lab.check_at_rest()
         for name, model in before.items():
@@ -236,8 +238,8 @@ def plausible(found: bytes, versions: list[bytes], power: bool) -> None:
 class FailingRun(Run):
     """The store and the metadata refuse now and then. Whoever is told tries again; only closed files lose bytes."""
 
-    def __init__(self, seed: int, store: ScriptedObjects) -> None:
-        super().__init__(seed, store)
+    def __init__(self, seed: int, store: ScriptedObjects, later: bool = False) -> None:
+        super().__init__(seed, store, later)
         self.faults = Random(seed)
         self.told = 0
         store.fault = self.fault_of_store
@@ -325,10 +327,16 @@ class FailingRun(Run):
         self.crash(power=self.random.random() < 0.5)  # the next mount makes up for what could not be removed
 
 
+@pytest.fixture(params=[False, True], ids=["here", "far away"])
+def later(request: pytest.FixtureRequest) -> bool:
+    """Where the metadata is."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def run(request: pytest.FixtureRequest, seed: int) -> Iterator[Run]:
+def run(request: pytest.FixtureRequest, seed: int, later: bool) -> Iterator[Run]:
     kind = getattr(request, "param", Run)
-    run = kind(seed, ScriptedObjects(at_once=seed % 3 == 0))
+    run = kind(seed, ScriptedObjects(at_once=seed % 3 == 0), later)
     try:
         yield run
     finally:

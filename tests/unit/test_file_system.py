@@ -1,5 +1,7 @@
 """The file system without a kernel: what it answers while the data path goes on."""
 
+from typing import Any
+
 from loligo_client.shell.filesystem import FileSystem
 from loligo_fuse import Context
 from loligo_runtime.clock import SystemClock
@@ -13,7 +15,7 @@ def test_a_listing_tells_the_size_though_bytes_are_published_while_it_is_packed(
         system = FileSystem(lab.metadata, lab.data, SystemClock(), update_atime=True)
         file = lab.create(b"file")
         lab.write(file, 0, b"x" * 300)
-        listing = system.readdir(Context(0, 0, 0, 0), ROOT_INO, 0, 0, True)
+        listing: Any = system.readdir(Context(0, 0, 0, 0), ROOT_INO, 0, 0, True)
         assert [next(listing)[0] for _ in range(2)] == [b".", b".."]
         lab.fsync(file)
         assert file.clean

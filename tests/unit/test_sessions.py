@@ -7,7 +7,7 @@ import pytest
 
 from loligo_mds.core import limits
 from loligo_mds.core.effects import AppendJournal, Effect, RemoveObjects, Repeat
-from loligo_mds.core.events import Event, SessionEnded, SessionOpened, ShardRestarted
+from loligo_mds.core.events import Event, Hold, SessionEnded, SessionOpened, SessionRestated, ShardRestarted
 from loligo_mds.core.requests import (
     Close,
     Create,
@@ -74,6 +74,9 @@ def test_a_repetition_changes_nothing_and_is_answered_the_same(lab: ShardLab) ->
     assert {answer.errno for answer in answers} == {0, errno.EEXIST, errno.ENODATA, errno.ENOENT}
     before = rows(lab.tables)
     for number, (request, answer) in enumerate(zip(requests, answers, strict=True), 1):
+        if isinstance(request, Create) and request.hold:  # and closed since
+            assert lab.reply(request, sequence=number).errno == errno.EIO
+            continue
         assert lab.reply(request, sequence=number) == answer
         assert len(lab.effects) == 1
     assert rows(lab.tables) == before
@@ -87,9 +90,8 @@ def test_a_repetition_is_answered_the_same_after_a_crash(lab: ShardLab) -> None:
         if not isinstance(request, Close):  # it gives back what a restart would have to be told of again
             lab.restarted()
             lab.event(ShardRestarted(surviving=(1,)))
-            lab.event(SessionOpened(1))
-            if number < 15:
-                lab.ask(Open(answers[0].value.ino))
+            holds = [Hold(answers[0].value.ino, 1, writes=True)] if number < 15 else []
+            lab.event(SessionRestated(1, holds, acknowledged=number - 1))
         assert lab.reply(request, sequence=number) == answers[-1]
 
 
@@ -178,6 +180,14 @@ def test_a_session_that_opens_again_still_holds(lab: ShardLab) -> None:
 # -- restarts -------------------------------------------------------------------------------------------------------
 
 
+def test_a_session_may_acknowledge_any_number(lab: ShardLab) -> None:
+    ino = lab.reply(CreateUnnamed(R, FILE, 0, 0), sequence=1).value.ino
+    lab.event(SessionRestated(1, [], acknowledged=(1 << 64) - 1))
+    lab.refused(GetAttributes(ino), errno.ENOENT)
+    assert lab.reply(Create(R, b"f", FILE, 0, 0), sequence=2, acknowledged=(1 << 64) - 1).errno == 0
+    assert lab.reply(Create(R, b"g", FILE, 0, 0), sequence=(1 << 64) - 1).errno == 0
+
+
 def orphan(lab: ShardLab, session: int) -> int:
     ino = lab.reply(Create(R, b"x", FILE, 1, 2, hold=True), session).value.ino
     lab.reply(Unlink(R, b"x"), session)
@@ -189,11 +199,15 @@ def test_orphans_wait_for_sessions_that_survive(lab: ShardLab) -> None:
     one, other = orphan(lab, 1), orphan(lab, 2)
     lab.restarted()
     lab.event(ShardRestarted(surviving=(1, 2)))
-    lab.event(SessionOpened(1))
-    lab.ask(Open(one), session=1)
+    lab.event(SessionRestated(1, [Hold(one, 1)]))
     lab.ask(Close(one), session=1)
+    for ino in (one, other):
+        assert lab.ask(GetAttributes(ino)).nlink == 0, "session 2 may have either open"
+    lab.event(SessionRestated(2, [Hold(other, 1)]))
     lab.refused(GetAttributes(one), errno.ENOENT)
     assert lab.ask(GetAttributes(other)).nlink == 0
+    lab.ask(Close(other), session=2)
+    lab.refused(GetAttributes(other), errno.ENOENT)
 
 
 def test_the_last_session_that_survived_takes_orphans_along(lab: ShardLab) -> None:
@@ -201,7 +215,6 @@ def test_the_last_session_that_survived_takes_orphans_along(lab: ShardLab) -> No
     one, other = orphan(lab, 1), orphan(lab, 2)
     lab.restarted()
     lab.event(ShardRestarted(surviving=(1, 2)))
-    lab.event(SessionOpened(1))
     lab.event(SessionEnded(1))
     assert lab.ask(GetAttributes(one)).nlink == 0, "session 2 has not said what it holds"
     lab.event(SessionEnded(2))

@@ -63,14 +63,24 @@ def unsettled(lab: ShardLab) -> list[tuple[int, int, int]]:
 
 def test_a_create_is_journaled_before_it_is_answered() -> None:
     lab = ShardLab()
-    effects = lab.event(Submitted(1, 0, Create(R, b"f", FILE, 10, 20, umask=0o022)))
+    effects = lab.event(Submitted(1, 0, Create(R, b"f", FILE, 10, 20, umask=0o022), id=7))
     now = lab.now_ns
     made = Attributes(
-        2, 0o100644, 10, 20, 1, block_bytes=BLOCK_BYTES, atime_ns=now, mtime_ns=now, ctime_ns=now, btime_ns=now
+        2,
+        0o100644,
+        10,
+        20,
+        1,
+        block_bytes=BLOCK_BYTES,
+        parent=R,
+        atime_ns=now,
+        mtime_ns=now,
+        ctime_ns=now,
+        btime_ns=now,
     )
     assert isinstance(effects[0], AppendJournal)
     assert [Table(table).name for table, _, _ in effects[0].writes] == ["INODE", "DENTRY", "INODE", "META"]
-    assert effects[1:] == [Reply(1, 0, made)]
+    assert effects[1:] == [Reply(1, 7, made)]
     assert lab.ask(GetAttributes(2)) == made
     root = lab.ask(GetAttributes(R))
     assert (root.size, root.nlink, root.mtime_ns, root.ctime_ns, root.atime_ns) == (1, 2, now, now, 1000)
@@ -480,7 +490,8 @@ def test_an_unnamed_file_goes_with_its_last_close(lab: ShardLab) -> None:
 
 def test_one_session_cannot_close_what_another_has_open(lab: ShardLab) -> None:
     lab.event(SessionOpened(2))
-    f = lab.make(b"f", hold=True)
+    f = lab.make(b"f")
+    lab.ask(Open(f))
     lab.refused(Close(f), 2, session=2)
     lab.ask(Unlink(R, b"f"))
     lab.ask(Open(f), session=2)

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loligo_mds.core import namespace
-from loligo_mds.core.events import SessionEnded, SessionOpened, ShardRestarted
+from loligo_mds.core.events import Hold, SessionEnded, SessionOpened, SessionRestated, ShardRestarted
 from loligo_mds.core.namespace import RENAME_EXCHANGE, RENAME_NOREPLACE
+from loligo_mds.core.open_file import check_may_reshape
 from loligo_mds.core.requests import (
     Close,
     Create,
@@ -40,6 +41,7 @@ from loligo_mds.core.requests import (
     Unlink,
     Unsettle,
 )
+from loligo_mds.core.state import Refused
 from loligo_wire import acl
 from loligo_wire.attributes import FLAG_INLINE
 from loligo_wire.ids import ROOT_INO
@@ -181,7 +183,7 @@ class Machine:
             value = expected()
         except No as no:
             errno = no.errno
-        reply = self.lab.reply(request, session)
+        reply = self.lab.patient_reply(request, session)
         assert reply.errno == errno, f"{request}: {reply.errno}, expected {errno}"
         return reply.value, value, errno == 0
 
@@ -347,9 +349,9 @@ class Machine:
 
         def expected() -> None:
             node = self.model.node(ino)
-            if node.kind != S_IFREG:
+            if node.kind != S_IFREG or (not self.may_reshape(ino, session) and (content or node.inline is not None)):
                 raise No(EINVAL)
-            node.size, node.inline = size, content
+            node.size, node.inline = (size if content is not None else max(size, node.size)), content
 
         self.agree(session, Publish(ino, size, 7, content), expected)
 
@@ -360,7 +362,7 @@ class Machine:
             node = self.model.node(ino)
             if node.kind == S_IFDIR:
                 raise No(EISDIR)
-            if node.kind != S_IFREG:
+            if node.kind != S_IFREG or not self.may_reshape(ino, session):
                 raise No(EINVAL)
             node.size = size
             if node.inline is not None:
@@ -368,6 +370,16 @@ class Machine:
             return node
 
         self.agree(session, SetAttributes(ino, size=size), expected)
+
+    def may_reshape(self, ino: int, session: int) -> bool:
+        """Taken from the shard: `test_opens` is about what it says."""
+        file = self.lab.shard.state.files.get(ino)
+        try:
+            if file is not None:
+                check_may_reshape(file, session)
+        except Refused:
+            return False
+        return True
 
     def unsettle(self, session: int) -> None:
         ino = self.some_file()
@@ -447,6 +459,7 @@ class Machine:
 
     def end_session(self, session: int) -> None:
         self.lab.event(SessionEnded(session))
+        self.lab.comply()
         for node in list(self.model.nodes.values()):
             if session in node.held:
                 node.held[session] = 1
@@ -459,14 +472,14 @@ class Machine:
         self.lab.event(ShardRestarted(SESSIONS if survives else ()))
         for session in SESSIONS:
             self.lab.event(SessionOpened(session))
-        for node in list(self.model.nodes.values()):
-            held, node.held = node.held, {}
             if survives:
-                for session, opens in held.items():
-                    for _ in range(opens):
-                        self.lab.ask(Open(node.ino), session)
-                node.held = held
-            self.model.collect(node)
+                nodes = [node for node in self.model.nodes.values() if session in node.held]
+                self.lab.event(SessionRestated(session, [Hold(node.ino, node.held[session]) for node in nodes]))
+                self.lab.comply()
+        if not survives:
+            for node in list(self.model.nodes.values()):
+                node.held = {}
+                self.model.collect(node)
 
     def finish(self) -> None:
         for node in self.model.nodes.values():

@@ -9,14 +9,9 @@ import pytest
 
 from loligo_lab.ceph import LoopbackCeph
 from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
+from loligo_lab.serving import lab_mount, make_users
 
 _POOL = "work"
-
-
-@pytest.fixture(scope="session")
-def pool_url(ceph_cluster: LoopbackCeph) -> str:
-    ceph_cluster.create_pool(_POOL)
-    return f"rados://{_POOL}/{{namespace}}?conf={ceph_cluster.conf}"
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +20,14 @@ def mounted(request: pytest.FixtureRequest) -> Iterator[LabMount]:
     transport, where = request.param
     folder = Path(tempfile.mkdtemp(prefix="loligo-work-"))
     try:
-        data_url = None
+        data_url: str | None = None
+        options: tuple[str, ...] = ()
         if where == "ceph":
-            data_url = request.getfixturevalue("pool_url").format(namespace=folder.name)
+            cluster: LoopbackCeph = request.getfixturevalue("ceph_cluster")
+            cluster.create_pool(_POOL)
+            data_url, options = make_users(cluster, _POOL, folder.name, folder)
         volume = make_lab_volume(folder, data_url=data_url, block_bytes=4 << 20)
-        with LabMount(volume, folder / "mnt", options=(f"transport={transport}",)) as mount:
+        with lab_mount(transport, volume, folder / "mnt", options if transport == "served" else ()) as mount:
             yield mount
         assert_sound(volume)
     finally:

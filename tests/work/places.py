@@ -8,10 +8,11 @@ import pytest
 NATIVE = pytest.param(("native", "local"), id="native")
 PYFUSE3 = pytest.param(("pyfuse3", "local"), id="pyfuse3")
 CEPH = pytest.param(("native", "ceph"), id="ceph", marks=pytest.mark.ceph)
+SERVED = pytest.param(("served", "ceph"), id="served", marks=pytest.mark.ceph)
 
 #: For `pytestmark`, or above a test.
-EVERYWHERE = pytest.mark.parametrize("mounted", [NATIVE, PYFUSE3, CEPH], indirect=True)
-NATIVE_AND_CEPH = pytest.mark.parametrize("mounted", [NATIVE, CEPH], indirect=True)
+EVERYWHERE = pytest.mark.parametrize("mounted", [NATIVE, PYFUSE3, CEPH, SERVED], indirect=True)
+WITHOUT_PYFUSE3 = pytest.mark.parametrize("mounted", [NATIVE, CEPH, SERVED], indirect=True)
 
 LIMIT_S = 120.0
 

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 from loligo_lab.mounts import LabMount
-from work.places import EVERYWHERE, NATIVE_AND_CEPH, run
+from work.places import EVERYWHERE, WITHOUT_PYFUSE3, run
 
 #: Whatever the user who runs the tests has configured.
 _GIT = {
@@ -68,7 +68,7 @@ def _index_look(project: Path) -> list[tuple[int, int, int, int]]:
     ]
 
 
-@NATIVE_AND_CEPH
+@WITHOUT_PYFUSE3
 def test_a_virtual_environment_and_pip(here: Path) -> None:
     venv = here / "venv"
     # Without this run's own environment and paths.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from work.places import EVERYWHERE, NATIVE_AND_CEPH, run
+from work.places import EVERYWHERE, WITHOUT_PYFUSE3, run
 
 
 def verify(here: Path, *options: str) -> None:
@@ -36,18 +36,18 @@ def test_verify(pattern: str, block: str, size: str, direct: int, here: Path) ->
     verify(here, "--ioengine=psync", f"--rw={pattern}", f"--bs={block}", f"--size={size}", f"--direct={direct}")
 
 
-@NATIVE_AND_CEPH
+@WITHOUT_PYFUSE3
 @pytest.mark.parametrize("pattern", ["write", "randwrite"])
 def test_verify_mmap(pattern: str, here: Path) -> None:
     verify(here, "--ioengine=mmap", f"--rw={pattern}", "--bs=4k", "--size=8m")
 
 
-@NATIVE_AND_CEPH
+@WITHOUT_PYFUSE3
 def test_verify_odd_sizes_and_places(here: Path) -> None:
     verify(here, "--ioengine=psync", "--rw=randwrite", "--bsrange=512-200k", "--bs_unaligned=1", "--size=12m")
 
 
-@NATIVE_AND_CEPH
+@WITHOUT_PYFUSE3
 def test_verify_many_in_flight(here: Path) -> None:
     """Several writers, each of its own file, asynchronous."""
     jobs = ("--ioengine=libaio", "--iodepth=16", "--direct=1", "--rw=randwrite", "--bs=16k", "--size=4m")

@@ -10,25 +10,26 @@ from loligo.sizes import format_size
 
 
 @click.command("status")
-@click.option("--json", "as_json", is_flag=True, help="For scripts: a list of objects, one a mount.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: a list of objects, one a mount or server.")
 def command(as_json: bool) -> None:
-    """What is mounted on this machine, by which process, and how it is.
+    """What is mounted and served on this machine, by which process, and how it is.
 
     State is "up"; "dead": the process is gone, 'loligo umount DIR' clears it away; or "unknown": the mount is not yours
-    to look at.
+    to look at. A mount is up also while its metadata server is away; 'server' tells that.
     """
     from loligo_client.shell import mount_state
 
     found = [_describe(mount_state.read_note(mount), mount) for mount in mount_state.mounts()]
+    served = _servers()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(found + served, indent=2))
         return
-    if not found:
+    if not found and not served:
         click.echo("nothing is mounted", err=True)
-    for number, mount in enumerate(found):
+    for number, shown in enumerate(found + served):
         if number:
             click.echo()
-        _print(mount)
+        _print_server(shown) if "listen" in shown else _print(shown)
 
 
 def _describe(note: Any, mount: Any) -> dict[str, Any]:
@@ -49,13 +50,61 @@ def _describe(note: Any, mount: Any) -> dict[str, Any]:
         "volume": note.volume,
         "meta": note.meta_url,
         "data": note.data_url,
+        "server": note.server or None,
+        "server_away_since": note.server_away_since_s and _moment(note.server_away_since_s),
         "transport": note.transport,
         "pid": note.pid,
-        "since": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(note.since_s)),
+        "since": _moment(note.since_s),
         "memory_bytes": memory[0] if memory else None,
         "memory_anonymous_bytes": memory[1] if memory else None,
         "log": note.log or None,
     }
+
+
+def _moment(time_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time_s))
+
+
+def _servers() -> list[dict[str, Any]]:
+    from loligo import servers
+    from loligo_client.shell.mount_state import process_memory_bytes
+
+    found = []
+    for _, status in servers.running_servers():
+        memory = process_memory_bytes(status.pid)
+        found.append(
+            {
+                "listen": status.listen,
+                "state": "up",
+                "volume": status.volume,
+                "meta": status.meta_url,
+                "metrics": status.metrics or None,
+                "pid": status.pid,
+                "version": status.version,
+                "up_s": round(status.up_s, 1),
+                "sessions": len(status.sessions),
+                "sessions_connected": sum(session.connected for session in status.sessions),
+                "inodes": status.inodes,
+                "size_bytes": status.size_bytes,
+                "memory_bytes": memory[0] if memory else None,
+            }
+        )
+    return found
+
+
+def _print_server(server: dict[str, Any]) -> None:
+    click.echo(f"server of {server['volume']} on {server['listen']}: {server['state']}")
+    memory = server["memory_bytes"]
+    rows = {
+        "metadata": server["meta"],
+        "process": server["pid"],
+        "up": f"{server['up_s']:.0f} s",
+        "sessions": f"{server['sessions']}, {server['sessions_connected']} of them connected",
+        "holds": f"{server['inodes']} inodes, {format_size(server['size_bytes'])}",
+        "metrics": server["metrics"] and f"http://{server['metrics']}/metrics",
+        "memory": memory is not None and format_size(memory),
+    }
+    _print_rows(rows)
 
 
 def _print(mount: dict[str, Any]) -> None:
@@ -65,8 +114,10 @@ def _print(mount: dict[str, Any]) -> None:
         return
     memory = mount["memory_bytes"]
     anonymous = mount["memory_anonymous_bytes"]
+    away_since = mount["server_away_since"]
     rows = {
         "metadata": mount["meta"],
+        "server": mount["server"] and f"{mount['server']}, {f'away since {away_since}' if away_since else 'connected'}",
         "data": mount["data"],
         "transport": mount["transport"],
         "process": mount["pid"],
@@ -74,6 +125,10 @@ def _print(mount: dict[str, Any]) -> None:
         "memory": memory is not None and f"{format_size(memory)}, {format_size(anonymous)} of it anonymous",
         "log": mount["log"],
     }
+    _print_rows(rows)
+
+
+def _print_rows(rows: dict[str, Any]) -> None:
     for label, value in rows.items():
         if value:
             click.echo(f"  {label:<10} {value}")

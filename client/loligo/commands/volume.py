@@ -13,10 +13,11 @@ from loligo.cli import LazyGroup
         "list": "loligo.commands.volume_list",
         "show": "loligo.commands.volume_show",
         "check": "loligo.commands.volume_check",
+        "users": "loligo.commands.volume_users",
     },
 )
 def command() -> None:
-    """Make, list, describe and check volumes.
+    """Make, list, describe and check volumes, and the Ceph users that they need.
 
     A volume is one file system. It has a place for its metadata and one for its data. Names of volumes are kept
     on this machine, in /etc/loligo for root and ~/.config/loligo for others (or where LOLIGO_CONFIG_DIR points);

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from loligo_client.shell.volume_parts import open_objects, open_shard_store
 from loligo_mds.core.content import list_unsettled
 from loligo_mds.core.invariants import all_inodes, check_shard
 from loligo_mds.core.requests import ListUnsettled
 from loligo_mds.core.state import ShardState
+from loligo_mds.shell.volume_parts import open_objects, open_shard_store
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime.object_store import ObjectStore, object_name
 from loligo_runtime.volume import Volume

@@ -17,11 +17,12 @@ from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
-from loligo_client.shell.volume_parts import open_objects, open_shard_store
 from loligo_mds.core.effects import RemoveObjects
 from loligo_mds.core.requests import Request
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.shell.driver import ShardDriver
+from loligo_mds.shell.keeper import Keeper
+from loligo_mds.shell.volume_parts import open_objects, open_shard_store
 from loligo_mds.store.journal import fsync_folder
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime import volume as volumes
@@ -95,7 +96,7 @@ class LocalMetadata:
         self.sync = driver.sync
         self._submit = driver.submit
 
-    def call(self, request: Request) -> Any:
+    def ask(self, request: Request) -> Any:
         return self._submit(SESSION, request)
 
 
@@ -113,6 +114,7 @@ class EmbeddedVolume:
             self._driver = ShardDriver(store, shard, self._remove_objects)
             metadata = LocalMetadata(self._driver)
             self._objects = objects
+            self._keeper = Keeper(metadata, objects)
             self.data = DataPath(
                 metadata,
                 objects,
@@ -121,20 +123,21 @@ class EmbeddedVolume:
                 on_lost=on_lost,
             )
             self._driver.start(SESSION)
-            self.data.reconcile()
+            self._keeper.reconcile()
             if store.after_power_loss:
-                self.data.remove_strays()
+                self._keeper.remove_strays()
                 store.power_loss_is_over()
         except BaseException:
             objects.close()
             raise
         self.file_system = FileSystem(metadata, self.data, SystemClock(), update_atime=update_atime)
         self._ending = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name="keeper")
-        self._keeper.start()
+        self._housekeeper = threading.Thread(target=self._keep, name="housekeeper")
+        self._housekeeper.start()
 
     def _remove_objects(self, effect: RemoveObjects) -> None:
-        self.data.remove_objects(effect)
+        self.data.inode_gone(effect.ino)
+        self._keeper.remove_objects(effect)
 
     def _keep(self) -> None:
         """Time passes: flush what has waited, settle what is stored, checkpoint what is journaled.
@@ -148,6 +151,8 @@ class EmbeddedVolume:
                 self.data.tick(time.time_ns())
                 if time.monotonic() - settled_at >= SETTLE_EVERY_S:
                     self.data.settle()
+                    self._keeper.tick()
+                    self._keeper.settle()
                     self._driver.sync()
                     trim_heap()
                     settled_at = time.monotonic()
@@ -164,11 +169,14 @@ class EmbeddedVolume:
     def close(self) -> None:
         """Store and publish everything, durably; OSError, after closing all the same, if something could not be stored."""
         self._ending.set()
-        self._keeper.join()
+        self._housekeeper.join()
         try:
             self.data.drain()
+            self._keeper.wait()
+            self._keeper.settle()
         finally:
             self.data.stop()
+            self._keeper.stop()
             self._driver.end(SESSION)
             self._objects.close()
 

@@ -1,90 +1,135 @@
 """What the data path knows of one file that is open, or has bytes under way to the store."""
 
+from collections import deque
 from concurrent.futures import Future
-from threading import Lock
+from stat import S_ISGID, S_ISUID, S_IXGRP
 
 from loligo_client.core.write_buffer import WriteBuffer
+from loligo_client.shell.tasks import Waiting
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes
 
 
 class Waiter:
-    """Somebody waits until everything written so far is in the store and published, whatever is written meanwhile."""
+    """Somebody waits until everything written so far is in the store and published, whatever is written meanwhile. Who gives up
+    leaves the bytes on their way.
+    """
 
-    __slots__ = ("done", "landings", "size")
+    __slots__ = ("done", "landings", "size", "version")
 
     def __init__(self, file: "FileData") -> None:
-        self.done: Future[None] = Future()
+        self.done = Waiting(lambda _: file.waiters.remove(self))
         #: Blocks that have yet to reach the store, and how often.
         self.landings = file.buffer.landings()
         self.size = file.size
+        self.version = file.version
+
+
+class Turn:
+    """Tasks that need a file for themselves take turns."""
+
+    __slots__ = ("_waiting", "taken")
+
+    def __init__(self) -> None:
+        self.taken = False
+        self._waiting: deque[Waiting] = deque()
+
+    def take(self) -> Waiting | None:
+        """None: it is the caller's; otherwise, once the future is done."""
+        if not self.taken:
+            self.taken = True
+            return None
+        waiting = Waiting(self._waiting.remove)
+        self._waiting.append(waiting)
+        return waiting
+
+    def pass_on(self) -> None:
+        """The next task runs at once."""
+        if self._waiting:
+            self._waiting.popleft().set_result(None)
+        else:
+            self.taken = False
 
 
 class FileData:
-    """Guarded by the lock of the metadata. Its owner is `data_path`; others read it.
+    """Guarded by the lock of the metadata. Its owner is `open_files`; each part of the data path changes what is its own.
 
     The file's content is what the store or the inode has, with `buffer` on top, up to `size`.
     """
 
     __slots__ = (
-        "atime_due",
+        "announced_end",
+        "announcing",
+        "arrived",
         "buffer",
         "changed",
+        "claims",
+        "contended",
         "draining",
+        "epoch",
         "error",
-        "exclusive",
         "failing",
         "held",
+        "held_back",
         "in_objects",
+        "inline",
+        "inline_epoch",
         "ino",
         "loaded",
         "mtime_ns",
         "opens",
+        "publishing",
+        "quiet",
+        "recalled",
         "round_failed",
+        "seen",
         "size",
         "sparse",
         "stored_inline",
         "stored_size",
         "syncing",
+        "told",
         "turn",
         "unlinked",
         "unpublished_since_ns",
         "unsettled_end",
         "unsynced",
+        "users",
+        "version",
         "waiters",
+        "writes",
     )
 
     def __init__(self, attributes: Attributes) -> None:
         self.ino = attributes.ino
         self.buffer = WriteBuffer(attributes.block_bytes)
-        #: The size that applications see, and the one that the metadata has.
-        self.size = attributes.size
-        self.stored_size = attributes.size
-        #: Until objects have all of the content that is in the inode, the inode keeps it.
-        self.stored_inline = bool(attributes.flags & FLAG_INLINE)
-        #: Whether the content beneath the buffer is in objects; otherwise it is inline, or there is none.
-        self.in_objects = attributes.size > 0 and not attributes.flags & FLAG_INLINE
-        #: The buffer holds the whole content: the inline part was copied into it, or there is none.
-        self.loaded = attributes.size == 0
-        self.sparse = bool(attributes.flags & FLAG_SPARSE)
+        #: Counts how often the content that the metadata has was replaced: what was read of it before is old.
+        self.epoch = 0
+        #: The content at that epoch, as the answer to Open brought it; None: not known, or not needed any more.
+        self.inline: bytes | None = None
+        self.inline_epoch = 0
+        self.stands_at(attributes)
+
+        # -- what is not published
         #: Size, mtime or content differ from what the metadata says.
         self.changed = False
+        #: Counts changes made here, and how many of them the metadata has been told of.
+        self.version = 0
+        self.told = 0
         self.unpublished_since_ns = 0
         #: When data was last written; None if mtime was set to something else since.
         self.mtime_ns: int | None = None
-        #: The metadata says that objects may reach this far.
+        #: A Publish is not answered yet; and something has reached the store since it was sent.
+        self.publishing = False
+        self.arrived = False
+
+        # -- on the way to the store
+        #: The metadata says that objects may reach this far; it is being told that they may reach that far.
         self.unsettled_end = 0
+        self.announcing: Future[None] | None = None
+        self.announced_end = 0
         #: Blocks written since they were last synced, and those that somebody is syncing now.
         self.unsynced: set[int] = set()
         self.syncing: list[set[int]] = []
-        self.opens = 0
-        #: The metadata knows that we have it open.
-        self.held = False
-        #: Operations that need the file's objects for themselves: nothing is flushed meanwhile.
-        self.exclusive = 0
-        #: ... but by the operation itself.
-        self.draining = False
-        #: They take turns.
-        self.turn = Lock()
         #: errno of a write that failed and was not reported yet.
         self.error = 0
         #: errno of the last try to store what is buffered; 0 once a try went well.
@@ -93,10 +138,48 @@ class FileData:
         self.round_failed = False
         #: Completed once everything written so far is in the store and published.
         self.waiters: list[Waiter] = []
+
+        # -- who has it
+        #: Handles and operations that may still write; those that only need the file to stay.
+        self.opens = 0
+        self.users = 0
+        #: How often the metadata knows that we have it open, and whether for writing.
+        self.held = 0
+        self.writes = False
         #: The last name is gone: when nobody has it open, its bytes need not be kept.
         self.unlinked = False
-        #: The next read of stored bytes moves atime.
-        self.atime_due = False
+
+        # -- who has it for himself
+        #: While it is taken nothing is flushed, unless the one whose turn it is drains the file.
+        self.turn = Turn()
+        self.draining = False
+        #: See `sharing`.
+        self.contended = False
+        self.recalled = False
+        self.quiet = False
+        self.claims = 0
+        #: Completed when the file may be used again.
+        self.held_back: list[Waiting] = []
+
+    def stands_at(self, attributes: Attributes) -> None:
+        """The metadata has this, and nothing is on top."""
+        #: The attributes as they were last heard of.
+        self.seen = attributes
+        #: The size that applications see, and the one that the metadata has.
+        self.size = self.stored_size = attributes.size
+        #: Until objects have all of the content that is in the inode, the inode keeps it.
+        self.stored_inline = bool(attributes.flags & FLAG_INLINE)
+        #: Whether the content beneath the buffer is in objects; otherwise it is inline, or there is none.
+        self.in_objects = attributes.size > 0 and not self.stored_inline
+        #: The buffer holds the whole content: the inline part was copied into it, or there is none.
+        self.loaded = attributes.size == 0
+        self.sparse = bool(attributes.flags & FLAG_SPARSE)
+        self.epoch += 1
+
+    def take_inline(self) -> bytes | None:
+        """The content that the inode has, if it came with the answer to Open and is still what it was. It comes once."""
+        content, self.inline = self.inline, None
+        return content if self.inline_epoch == self.epoch else None
 
     @property
     def block_bytes(self) -> int:
@@ -105,8 +188,19 @@ class FileData:
     @property
     def clean(self) -> bool:
         """Everything written is in the store, and the metadata says so."""
-        return not self.buffer and not self.changed
+        return not self.changed and not self.buffer
 
     @property
     def busy(self) -> bool:
-        return not self.clean or self.exclusive > 0
+        return not self.clean or self.users > 0
+
+    @property
+    def takes_bytes(self) -> bool:
+        """What is written can go into the buffer as it comes."""
+        return (self.in_objects or (self.loaded and not self.contended)) and not self.recalled
+
+    @property
+    def privileged(self) -> bool:
+        """It runs as somebody else: writing takes that away."""
+        mode = self.seen.mode
+        return bool(mode & S_ISUID) or mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP

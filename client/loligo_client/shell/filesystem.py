@@ -4,32 +4,37 @@ One class for every transport; both the native session and pyfuse3 call these me
 and attributes (the metadata core does) and nothing about when bytes move (the data path does); it keeps what belongs to
 this mount alone: open handles, removed inodes that the kernel still remembers, and when atime moves.
 
+Operations that go on with an answer of the metadata are tasks (see `tasks`), so it may be in this process or far away.
+Attributes are shown to the data path when they arrive, before anything else: a later answer may be newer.
+
 Node ids are inode numbers, and listing positions are cookies of names, so nothing here has to be remembered for the
 kernel's sake; handles are the one exception.
 
-This mount is the volume's only one, so the kernel may keep names, attributes, pages and listings for as long as it
-likes: every change goes through it.
+A mount that is the volume's only one lets the kernel keep names, attributes, pages and listings for as long as it likes:
+every change goes through it. Otherwise the kernel asks again after `cache_s`, and a file that was closed is as it was
+written for whoever looks at it next.
 
 atime follows relatime: it moves when bytes or names are fetched from here and it is not newer than mtime and ctime, or
 a day old. What the kernel answers from its own cache does not move it.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC
-from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISGID, S_ISUID
+from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import Any
 
-from loligo_client.shell.data_path import DataPath, Metadata
+from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
-from loligo_client.shell.pending import transformed
+from loligo_client.shell.recent_attributes import RecentAttributes
+from loligo_client.shell.tasks import Metadata, Task, awaited
 from loligo_fuse import (
     FOPEN_KEEP_CACHE,
     FOPEN_NOFLUSH,
     OPEN_KILL_SUIDGID,
     Answer,
-    Buffer,
     Context,
     DirectoryEntry,
     Opened,
@@ -62,12 +67,18 @@ from loligo_runtime.failpoint import declare, failpoint
 from loligo_wire.attributes import FLAG_XATTR, Attributes
 from loligo_wire.ids import ROOT_INO
 
+log = logging.getLogger(__name__)
+
 _DAY_NS = 24 * 3600 * 1_000_000_000
 #: Ten years: as good as for ever, and far from what overflows in a kernel.
 _FOR_EVER_S = 315_360_000.0
 _DOT_COOKIE = 1
 _DOTDOT_COOKIE = 2
-_FIRST_PAGE = 32
+#: What an entry of a listing takes in a reply, about; so many are fetched at least.
+_ENTRY_BYTES = 40
+_ENTRY_PLUS_BYTES = 168
+_ENTRIES_MIN = 24
+_ENDS_MAX = 1024
 #: What statfs answers for "inodes that may still be made".
 _FILES_FREE = 1 << 40
 
@@ -86,10 +97,6 @@ class Handle:
 
 
 class FileSystem(Operations):
-    entry_timeout_s = _FOR_EVER_S
-    attribute_timeout_s = _FOR_EVER_S
-    negative_timeout_s = _FOR_EVER_S
-
     def __init__(
         self,
         metadata: Metadata,
@@ -97,31 +104,47 @@ class FileSystem(Operations):
         clock: Clock,
         *,
         update_atime: bool,
+        cache_s: float | None = None,
+        recent: RecentAttributes | None = None,
     ) -> None:
-        self._call = metadata.call
+        """`cache_s`: how long the kernel may believe what it was told; None: for ever, nobody else has the volume.
+
+        `recent`: directories that need not be asked for.
+        """
+        self._ask = metadata.ask
         self._lock = metadata.lock
+        self._run = data.tasks.run
         self._data = data
         self._now_ns = clock.time_ns
         self._update_atime = update_atime
+        self._recent = recent
+        self.entry_timeout_s = self.attribute_timeout_s = _FOR_EVER_S if cache_s is None else cache_s
+        self.negative_timeout_s = self.entry_timeout_s
+        #: Directories of which somebody was given the last page, and where it ended: he asks for more once, to find none.
+        self._ends: dict[int, int] = {}
         self._handles: dict[int, Handle] = {}
         self._next_handle = 1
         #: Tells the kernel to ask for an inode's attributes again; whoever mounts sets it. It must wait for nothing.
         self.forget_attributes: Callable[[int], None] = lambda ino: None
+        #: Somebody who waits for this future was interrupted: true if he may be let go. Whoever knows the way sets it.
+        self.let_go: Callable[[Future[Any]], bool] = lambda future: False
         #: Inodes that are gone, as they were last, until the kernel forgets them: someone may stand in a removed
         #: directory, or hold a descriptor that is good for fstat only.
         self._removed: dict[int, Attributes] = {}
 
     # -- names ----------------------------------------------------------------------------------------------------
 
-    def lookup(self, ctx: Context, parent: int, name: bytes) -> Attributes | None:
-        with self._lock:
-            try:
-                found: Attributes | None = self._call(Lookup(parent, name))
-            except OSError as error:
-                if error.errno == ENOENT and parent in self._removed:
-                    return None
-                raise
-            return None if found is None else self._data.attributes(found)
+    def lookup(self, ctx: Context, parent: int, name: bytes) -> Answer[Any]:
+        return self._run(self._lookup(parent, name))
+
+    def _lookup(self, parent: int, name: bytes) -> Task[Attributes | None]:
+        try:
+            found = yield Lookup(parent, name)
+        except OSError as error:
+            if error.errno == ENOENT and parent in self._removed:
+                return None
+            raise
+        return None if found is None else self._data.attributes(found)
 
     def forget(self, inos: Sequence[tuple[int, int]]) -> None:
         # Only what is gone is remembered here, and the kernel can forget that only once.
@@ -131,62 +154,62 @@ class FileSystem(Operations):
                 for ino, _ in inos:
                     removed.pop(ino, None)
 
-    def mknod(self, ctx: Context, parent: int, name: bytes, mode: int, rdev: int, umask: int) -> Attributes:
-        made: Attributes = self._call(Create(parent, name, mode, ctx.uid, ctx.gid, umask, rdev))
-        return made
+    def mknod(self, ctx: Context, parent: int, name: bytes, mode: int, rdev: int, umask: int) -> Answer[Any]:
+        return self._ask(Create(parent, name, mode, ctx.uid, ctx.gid, umask, rdev))
 
-    def mkdir(self, ctx: Context, parent: int, name: bytes, mode: int, umask: int) -> Attributes:
-        made: Attributes = self._call(Create(parent, name, S_IFDIR | mode & 0o7777, ctx.uid, ctx.gid, umask))
-        return made
+    def mkdir(self, ctx: Context, parent: int, name: bytes, mode: int, umask: int) -> Answer[Any]:
+        return self._ask(Create(parent, name, S_IFDIR | mode & 0o7777, ctx.uid, ctx.gid, umask))
 
-    def symlink(self, ctx: Context, parent: int, name: bytes, target: bytes) -> Attributes:
-        made: Attributes = self._call(Create(parent, name, S_IFLNK | 0o777, ctx.uid, ctx.gid, target=target))
-        return made
+    def symlink(self, ctx: Context, parent: int, name: bytes, target: bytes) -> Answer[Any]:
+        return self._ask(Create(parent, name, S_IFLNK | 0o777, ctx.uid, ctx.gid, target=target))
 
-    def readlink(self, ctx: Context, ino: int) -> bytes:
-        target: bytes = self._call(ReadLink(ino))
-        return target
+    def readlink(self, ctx: Context, ino: int) -> Answer[Any]:
+        return self._ask(ReadLink(ino))
 
-    def link(self, ctx: Context, ino: int, new_parent: int, new_name: bytes) -> Attributes:
-        with self._lock:
-            linked: Attributes = self._call(Link(ino, new_parent, new_name))
-            file = self._data.find(ino)
-            if file is not None:
-                file.unlinked = False
-            return self._data.attributes(linked)
+    def link(self, ctx: Context, ino: int, new_parent: int, new_name: bytes) -> Answer[Any]:
+        return self._run(self._link(Link(ino, new_parent, new_name)))
 
-    def unlink(self, ctx: Context, parent: int, name: bytes) -> None:
-        with self._lock:
-            self._note_removed(self._call(Unlink(parent, name)))
+    def _link(self, request: Link) -> Task[Attributes]:
+        linked = yield request
+        file = self._data.find(request.ino)
+        if file is not None:
+            file.unlinked = False
+        return self._data.attributes(linked)
 
-    def rmdir(self, ctx: Context, parent: int, name: bytes) -> None:
-        with self._lock:
-            self._note_removed(self._call(RemoveDirectory(parent, name)))
+    def unlink(self, ctx: Context, parent: int, name: bytes) -> Answer[None]:
+        return self._run(self._remove(Unlink(parent, name)))
+
+    def rmdir(self, ctx: Context, parent: int, name: bytes) -> Answer[None]:
+        return self._run(self._remove(RemoveDirectory(parent, name)))
+
+    def _remove(self, request: Unlink | RemoveDirectory) -> Task[None]:
+        self._note_removed((yield request))
 
     def rename(
         self, ctx: Context, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
     ) -> Answer[None]:
-        request = Rename(parent, name, new_parent, new_name, flags)
-        with self._lock:
-            moved = self._call(Lookup(parent, name))
-            file = self._data.find(moved.ino) if moved is not None else None
-            if file is None or file.clean or self._call(Lookup(new_parent, new_name)) is None:
-                self._rename(request)
-                return None
-            # The usual way to replace a file in one piece: were the name to move before the bytes are stored, a crash
-            # could leave neither the old content nor the new.
-            return self._data.when_stored(file, lambda: self._rename_stored(request))
+        return self._run(self._rename(Rename(parent, name, new_parent, new_name, flags)))
 
-    def _rename_stored(self, request: Rename) -> None:
-        failpoint("rename.stored")
-        self._rename(request)
+    def _rename(self, request: Rename) -> Task[None]:
+        if self._data.has_unclean:
+            yield from self._store_first(request)
+        gone = yield request
+        if gone is not None:
+            self._note_removed(gone)
         failpoint("rename.after")
 
-    def _rename(self, request: Rename) -> None:
-        with self._lock:
-            replaced = self._call(request)
-            if replaced is not None:
-                self._note_removed(replaced)
+    def _store_first(self, request: Rename) -> Task[None]:
+        """The usual way to replace a file in one piece: were the name to move before the bytes are stored, a crash could leave
+        neither the old content nor the new.
+        """
+        moved = yield Lookup(request.parent, request.name)
+        file = self._data.find(moved.ino) if moved is not None else None
+        if file is None or file.clean:
+            return
+        replaced = yield Lookup(request.new_parent, request.new_name)
+        if replaced is not None:
+            yield self._data.when_stored(file)
+            failpoint("rename.stored")
 
     def _note_removed(self, attributes: Attributes) -> None:
         if attributes.nlink == 0:
@@ -195,17 +218,24 @@ class FileSystem(Operations):
 
     # -- attributes -----------------------------------------------------------------------------------------------
 
-    def getattr(self, ctx: Context, ino: int, handle: int | None) -> Attributes:
-        with self._lock:
-            try:
-                return self._data.attributes(self._call(GetAttributes(ino)))
-            except OSError as error:
-                removed = self._removed.get(ino)
-                if removed is None or error.errno != ENOENT:
-                    raise
-                return removed
+    def getattr(self, ctx: Context, ino: int, handle: int | None) -> Answer[Any]:
+        recent = self._recent.find(ino) if self._recent is not None else None
+        if recent is not None:
+            attributes, ctx.attribute_timeout_s = recent
+            return attributes
+        return self._run(self._getattr(ino))
 
-    def setattr(self, ctx: Context, ino: int, change: Change, handle: int | None) -> Attributes | Future[Any]:
+    def _getattr(self, ino: int) -> Task[Attributes]:
+        try:
+            stored = yield GetAttributes(ino)
+        except OSError as error:
+            removed = self._removed.get(ino)
+            if removed is None or error.errno != ENOENT:
+                raise
+            return removed
+        return self._data.attributes(stored)
+
+    def setattr(self, ctx: Context, ino: int, change: Change, handle: int | None) -> Answer[Any]:
         request = SetAttributes(
             ino,
             change.mode,
@@ -216,17 +246,23 @@ class FileSystem(Operations):
             change.mtime_ns,
             change.kill_suidgid,
         )
-        with self._lock:
-            if change.size is not None:
-                return self._data.set_size(request)
-            changed: Attributes = self._call(request)
-            if change.mtime_ns is not None:
-                self._data.mtime_was_set(ino)
-            return self._data.attributes(changed)
+        if change.size is None:
+            return self._run(self._change(request))
+        found = self._handles.get(handle) if handle is not None else None
+        return self._run(self._data.set_size(request, None if found is None else found.file))
 
-    def statfs(self, ctx: Context, ino: int) -> StatFs:
+    def _change(self, request: SetAttributes) -> Task[Attributes]:
+        if request.mtime_ns is not None:
+            self._data.mtime_will_be_set(request.ino)
+        changed = yield request
+        return self._data.attributes(changed)
+
+    def statfs(self, ctx: Context, ino: int) -> Answer[StatFs]:
+        return self._run(self._statfs())
+
+    def _statfs(self) -> Task[StatFs]:
+        usage = yield GetUsage()
         total, free = self._data.space
-        usage = self._call(GetUsage())
         unit = 4096
         return StatFs(
             unit,
@@ -240,97 +276,96 @@ class FileSystem(Operations):
 
     # -- listings -------------------------------------------------------------------------------------------------
 
-    def readdir(self, ctx: Context, ino: int, handle: int, cookie: int, plus: bool) -> Iterator[DirectoryEntry]:
-        # Errors must be raised here, not while the listing is packed, so the first page is fetched at once.
-        with self._lock:
-            if ino in self._removed:
-                return iter(())
-            page = self._page(ino, cookie, _FIRST_PAGE, plus)
-            directory: Attributes = self._call(GetAttributes(ino))
-            if cookie == 0:
-                self._note_access(directory)
-        return self._listing(directory, cookie, page, plus)
+    def readdir(self, ctx: Context, ino: int, handle: int, cookie: int, plus: bool) -> Answer[Iterator[DirectoryEntry]]:
+        entry_bytes = _ENTRY_PLUS_BYTES if plus else _ENTRY_BYTES
+        count = min(max(_ENTRIES_MIN, ctx.reply_limit_bytes // entry_bytes), LISTING_PAGE_MAX)
+        return self._run(self._readdir(ino, cookie, count, plus))
 
-    def _listing(self, directory: Attributes, cookie: int, page: list[Any], plus: bool) -> Iterator[DirectoryEntry]:
+    def _readdir(self, ino: int, cookie: int, count: int, plus: bool) -> Task[Iterator[DirectoryEntry]]:
+        """What the reply has room for, about; the kernel asks for the rest. Nothing is the end."""
+        if ino in self._removed or self._ends.pop(ino, None) == cookie:
+            return iter(())
+        page = yield ReadDirectory(ino, cookie, count, plus)
+        if plus:
+            # At once: what is published later would be in neither.
+            adjust = self._data.attributes
+            page = [(name, at, child, kind, adjust(attributes)) for name, at, child, kind, attributes in page]
+        if len(page) < count:
+            self._ends[ino] = page[-1][1] if page else max(cookie, _DOTDOT_COOKIE)
+            if len(self._ends) > _ENDS_MAX:
+                del self._ends[next(iter(self._ends))]
+        if cookie >= _DOTDOT_COOKIE:
+            return iter(page)
+        recent = self._recent.find(ino) if self._recent is not None else None
+        directory = recent[0] if recent is not None else (yield GetAttributes(ino))
+        entries: list[DirectoryEntry] = [(b"..", _DOTDOT_COOKIE, directory.parent or ROOT_INO, S_IFDIR, None)]
         if cookie < _DOT_COOKIE:
-            yield b".", _DOT_COOKIE, directory.ino, S_IFDIR, None
-        if cookie < _DOTDOT_COOKIE:
-            yield b"..", _DOTDOT_COOKIE, directory.parent or ROOT_INO, S_IFDIR, None
-        count = _FIRST_PAGE
-        while page:
-            yield from page
-            count = min(2 * count, LISTING_PAGE_MAX)
-            with self._lock:
-                page = self._page(directory.ino, page[-1][1], count, plus)
-
-    def _page(self, ino: int, cookie: int, count: int, plus: bool) -> list[Any]:
-        """Entries as applications should see them. Called with the lock: what is published between the two steps would be
-        in neither.
-        """
-        page: list[Any] = self._call(ReadDirectory(ino, cookie, count, plus))
-        if not plus:
-            return page
-        adjust = self._data.attributes
-        return [(name, at, child, kind, adjust(attributes)) for name, at, child, kind, attributes in page]
+            entries.insert(0, (b".", _DOT_COOKIE, directory.ino, S_IFDIR, None))
+        if cookie == 0:
+            self._note_access(directory)
+        return iter(entries + page)
 
     def fsyncdir(self, ctx: Context, ino: int, handle: int, datasync: bool) -> Answer[None]:
         return self._data.sync_metadata()
 
     # -- open files -----------------------------------------------------------------------------------------------
 
-    def open(self, ctx: Context, ino: int, flags: int) -> Opened | Future[Any]:
-        with self._lock:
-            file = self._data.open(ino)
-            opened = self._opened(file, flags)
-            if not flags & os.O_TRUNC:
-                return opened
+    def open(self, ctx: Context, ino: int, flags: int) -> Answer[Opened]:
+        return self._run(self._open(ino, flags))
+
+    def _open(self, ino: int, flags: int) -> Task[Opened]:
+        writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        file, keeps_pages = yield from self._data.open(ino, writes)
+        opened = self._opened(file, flags, keeps_pages)
+        if flags & os.O_TRUNC:
             try:
-                if flags & OPEN_KILL_SUIDGID:
-                    self._drop_privileges(ino)
-                truncated = self._data.set_size(SetAttributes(ino, size=0))
+                if flags & OPEN_KILL_SUIDGID and file.privileged:
+                    yield from self._drop_privileges(file)
+                yield from self._data.set_size(SetAttributes(ino, size=0), file)
             except OSError:
                 self._close(opened.handle)
                 raise
-            if isinstance(truncated, Future):
-                return transformed(truncated, lambda _: opened, lambda: self._close(opened.handle))
-            return opened
+        return opened
 
-    def create(
-        self, ctx: Context, parent: int, name: bytes, mode: int, umask: int, flags: int
-    ) -> tuple[Attributes, Opened] | Future[Any]:
-        with self._lock:
-            request = Create(parent, name, S_IFREG | mode & 0o7777, ctx.uid, ctx.gid, umask, hold=True)
+    def create(self, ctx: Context, parent: int, name: bytes, mode: int, umask: int, flags: int) -> Answer[Any]:
+        request = Create(parent, name, S_IFREG | mode & 0o7777, ctx.uid, ctx.gid, umask, hold=True)
+        return self._run(self._create(request, flags))
+
+    def _create(self, request: Create, flags: int) -> Task[tuple[Attributes, Opened]]:
+        try:
+            made = yield request
+        except OSError as error:
+            if error.errno != EEXIST or flags & os.O_EXCL:
+                raise
+            found = yield Lookup(request.parent, request.name)
+            if found is None:
+                raise
+            if found.is_directory:
+                raise OSError(EISDIR, "a directory") from None
+            opened = yield from self._open(found.ino, flags)
             try:
-                made: Attributes = self._call(request)
-            except OSError as error:
-                if error.errno != EEXIST or flags & os.O_EXCL:
-                    raise
-                found = self.lookup(ctx, parent, name)
-                if found is None:
-                    raise
-                if found.is_directory:
-                    raise OSError(EISDIR, "a directory") from None
-                opened = self.open(ctx, found.ino, flags)
-                if isinstance(opened, Future):
-                    return transformed(opened, lambda result: (self.getattr(ctx, found.ino, None), result))
-                return self.getattr(ctx, found.ino, None), opened
-            return made, self._opened(self._data.opened(made), flags)
+                return (yield from self._getattr(found.ino)), opened
+            except OSError:
+                self._close(opened.handle)
+                raise
+        return made, self._opened(self._data.opened(made), flags, True)
 
-    def tmpfile(self, ctx: Context, parent: int, mode: int, umask: int, flags: int) -> tuple[Attributes, Opened]:
-        with self._lock:
-            made: Attributes = self._call(CreateUnnamed(parent, S_IFREG | mode & 0o7777, ctx.uid, ctx.gid, umask))
-            file = self._data.opened(made)
-            file.unlinked = True
-            return made, self._opened(file, flags)
+    def tmpfile(self, ctx: Context, parent: int, mode: int, umask: int, flags: int) -> Answer[Any]:
+        return self._run(self._tmpfile(CreateUnnamed(parent, S_IFREG | mode & 0o7777, ctx.uid, ctx.gid, umask), flags))
 
-    def _opened(self, file: FileData, flags: int) -> Opened:
+    def _tmpfile(self, request: CreateUnnamed, flags: int) -> Task[tuple[Attributes, Opened]]:
+        made = yield request
+        file = self._data.opened(made)
+        file.unlinked = True
+        return made, self._opened(file, flags, True)
+
+    def _opened(self, file: FileData, flags: int, keeps_pages: bool) -> Opened:
         handle = self._next_handle
         self._next_handle = handle + 1
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         self._handles[handle] = Handle(file, not self._update_atime or bool(flags & os.O_NOATIME), writes)
-        if not writes:
-            return Opened(handle, FOPEN_KEEP_CACHE | FOPEN_NOFLUSH)
-        return Opened(handle, FOPEN_KEEP_CACHE)
+        keep = FOPEN_KEEP_CACHE if keeps_pages else 0
+        return Opened(handle, keep if writes else keep | FOPEN_NOFLUSH)
 
     def _handle(self, handle: int) -> Handle:
         found = self._handles.get(handle)
@@ -342,34 +377,39 @@ class FileSystem(Operations):
         with self._lock:
             self._data.close(self._handles.pop(handle).file)
 
-    def read(self, ctx: Context, ino: int, handle: int, offset: int, size: int) -> Sequence[Buffer] | Future[Any]:
+    def read(self, ctx: Context, ino: int, handle: int, offset: int, size: int) -> Answer[Any]:
         found = self._handle(handle)
+        file = found.file
         if not found.no_atime:
             found.no_atime = True  # once is enough for one open
             with self._lock:
-                self._note_access(self._call(GetAttributes(found.file.ino)))
-        return self._data.read(found.file, offset, size)
+                self._note_access(file.seen)
+        return self._data.read(file, offset, size)
 
     def write(
         self, ctx: Context, ino: int, handle: int, offset: int, data: memoryview, kill_suidgid: bool, flags: int
     ) -> Answer[int]:
         file = self._handle(handle).file
-        with self._lock:
-            if kill_suidgid:
-                self._drop_privileges(file.ino)
-            return self._data.write(file, offset, data, self._now_ns())
+        if kill_suidgid and file.privileged:
+            return self._run(self._write_as_nobody(file, offset, bytes(data)))
+        return self._data.write(file, offset, data, self._now_ns())
 
-    def _drop_privileges(self, ino: int) -> None:
+    def _write_as_nobody(self, file: FileData, offset: int, data: bytes) -> Task[int]:
+        yield from self._drop_privileges(file)
+        taken = self._data.write(file, offset, data, self._now_ns())
+        return (yield taken) if isinstance(taken, Future) else taken
+
+    def _drop_privileges(self, file: FileData) -> Task[None]:
         """An ordinary user changes the content: what it runs as must not outlive it.
 
         Replies to write, open and fallocate carry no attributes, so the kernel is told beforehand: with the old mode in
         its cache it would run the new content as the file's owner.
         """
-        before = self._call(GetAttributes(ino)).mode
-        if before & (S_ISUID | S_ISGID):
-            changed: Attributes = self._call(SetAttributes(ino, drop_privileges=True))
-            if changed.mode != before:
-                self.forget_attributes(ino)
+        before = file.seen.mode
+        changed = yield SetAttributes(file.ino, drop_privileges=True)
+        self._data.attributes(changed)
+        if changed.mode != before:
+            self.forget_attributes(file.ino)
 
     def flush(self, ctx: Context, ino: int, handle: int) -> Answer[None]:
         found = self._handle(handle)
@@ -388,23 +428,39 @@ class FileSystem(Operations):
 
     def fallocate(self, ctx: Context, ino: int, handle: int, offset: int, length: int, mode: int) -> Answer[None]:
         file = self._handle(handle).file
-        with self._lock:
-            if ctx.uid:  # the kernel says so for writes and truncation only
-                self._drop_privileges(file.ino)
-            return self._data.allocate(file, offset, length, mode, self._now_ns())
+        # Who is root the kernel says for writes and truncation only.
+        return self._run(self._fallocate(file, offset, length, mode, ctx.uid != 0))
+
+    def _fallocate(self, file: FileData, offset: int, length: int, mode: int, as_nobody: bool) -> Task[None]:
+        if as_nobody and file.privileged:
+            yield from self._drop_privileges(file)
+        yield from self._data.allocate(file, offset, length, mode, self._now_ns())
 
     def lseek(self, ctx: Context, ino: int, handle: int, offset: int, whence: int) -> Answer[int]:
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise OSError(EINVAL, "only SEEK_DATA and SEEK_HOLE are asked of a file system")
-        return self._data.seek(self._handle(handle).file, offset, whence)
+        return self._run(self._data.seek(self._handle(handle).file, offset, whence))
+
+    def interrupted(self, future: Future[Any]) -> bool:
+        return self.let_go(awaited(future))
+
+    # -- atime ----------------------------------------------------------------------------------------------------
 
     def _note_access(self, attributes: Attributes) -> None:
+        """Nobody waits for it."""
         if self._is_atime_due(attributes):
-            try:
-                self._call(RecordAccess(attributes.ino, self._now_ns()))
-            except OSError as error:
-                if error.errno != ENOSPC:  # a full disk can be read
-                    raise
+            if self._recent is not None:
+                self._recent.forget(attributes.ino)
+            self._run(self._record_access(RecordAccess(attributes.ino, self._now_ns())))
+
+    def _record_access(self, request: RecordAccess) -> Task[None]:
+        try:
+            recorded = yield request
+        except OSError as error:
+            if error.errno not in (ENOSPC, ENOENT):  # a full disk can be read
+                log.info("atime of inode %d: %s", request.ino, error)
+        else:
+            self._data.attributes(recorded)
 
     def _is_atime_due(self, attributes: Attributes) -> bool:
         if not self._update_atime:
@@ -416,20 +472,34 @@ class FileSystem(Operations):
 
     # -- extended attributes --------------------------------------------------------------------------------------
 
-    def getxattr(self, ctx: Context, ino: int, name: bytes) -> bytes:
-        with self._lock:
-            # Asked for each file that is written, so an inode that has none is told from its flags.
-            if name == b"security.capability" and not self._call(GetAttributes(ino)).flags & FLAG_XATTR:
-                raise OSError(ENODATA, "no such attribute")
-            value: bytes = self._call(GetXattr(ino, name))
-            return value
+    def getxattr(self, ctx: Context, ino: int, name: bytes) -> Answer[Any]:
+        # Asked for each file that is written, so an inode that has none is told from its flags.
+        if name == b"security.capability":
+            return self._run(self._get_capability(ino))
+        return self._ask(GetXattr(ino, name))
 
-    def listxattr(self, ctx: Context, ino: int) -> list[bytes]:
-        names: list[bytes] = self._call(ListXattrs(ino))
-        return names if ctx.uid == 0 else [name for name in names if not name.startswith(b"trusted.")]
+    def _get_capability(self, ino: int) -> Task[bytes]:
+        file = self._data.find(ino)
+        attributes = file.seen if file is not None else (yield GetAttributes(ino))
+        if not attributes.flags & FLAG_XATTR:
+            raise OSError(ENODATA, "no such attribute")
+        value: bytes = yield GetXattr(ino, b"security.capability")
+        return value
 
-    def setxattr(self, ctx: Context, ino: int, name: bytes, value: bytes, flags: int, acl_kill_sgid: bool) -> None:
-        self._call(SetXattr(ino, name, value, flags, acl_kill_sgid))
+    def listxattr(self, ctx: Context, ino: int) -> Answer[list[bytes]]:
+        return self._run(self._listxattr(ino, ctx.uid == 0))
 
-    def removexattr(self, ctx: Context, ino: int, name: bytes) -> None:
-        self._call(RemoveXattr(ino, name))
+    def _listxattr(self, ino: int, trusted: bool) -> Task[list[bytes]]:
+        names: list[bytes] = yield ListXattrs(ino)
+        return names if trusted else [name for name in names if not name.startswith(b"trusted.")]
+
+    def setxattr(
+        self, ctx: Context, ino: int, name: bytes, value: bytes, flags: int, acl_kill_sgid: bool
+    ) -> Answer[None]:
+        return self._run(self._change_xattr(SetXattr(ino, name, value, flags, acl_kill_sgid)))
+
+    def removexattr(self, ctx: Context, ino: int, name: bytes) -> Answer[None]:
+        return self._run(self._change_xattr(RemoveXattr(ino, name)))
+
+    def _change_xattr(self, request: SetXattr | RemoveXattr) -> Task[None]:
+        self._data.attributes((yield request))

@@ -167,7 +167,11 @@ class _Adapter(pyfuse3.Operations):
         return entry
 
     async def getattr(self, inode: int, ctx: Any) -> Any:
-        return self._entry(await self._answer(self._to.getattr, _context(ctx), inode, None))
+        context = _context(ctx)
+        entry = self._entry(await self._answer(self._to.getattr, context, inode, None))
+        if context.attribute_timeout_s is not None:
+            entry.attr_timeout = context.attribute_timeout_s
+        return entry
 
     async def setattr(self, inode: int, attr: Any, fields: Any, fh: int | None, ctx: Any) -> Any:
         change = Change(

@@ -17,15 +17,20 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from loligo_client.shell import mount_state
 from loligo_client.shell.embedded import EmbeddedVolume
 from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.mount_options import MountOptions
+from loligo_client.shell.server_source import ServerSource
 from loligo_fuse import MINOR_MAX, Config, MountError, Session, mount, set_read_ahead, unmount
 from loligo_runtime.heap import bound_heap
 from loligo_runtime.volume import Volume
+
+if TYPE_CHECKING:
+    from loligo_client.shell.remote import RemoteVolume
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +44,11 @@ _STOPPED_EARLY = 1
 
 @dataclass(frozen=True, slots=True)
 class MountPlan:
-    """`source` is what the user called the volume: the kernel's table shows it, and mount(8) compares it."""
+    """`volume`: whose shard this process runs, or where the server of it is. `source` is what the user called it: the
+    kernel's table shows that, and mount(8) compares it.
+    """
 
-    volume: Volume
+    volume: Volume | ServerSource
     source: str
     directory: str
     options: MountOptions
@@ -68,21 +75,21 @@ class Served:
 def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
     """Mount and serve; returns when everything is stored. `on_ready` is called, from another thread, when it works.
 
-    MountError, VolumeError, StoreError, ObjectStoreError, UnsupportedKernelError, OSError: why it does not.
+    MountError, ServerError, VolumeError, StoreError, ObjectStoreError, UnsupportedKernelError, OSError: why it does not.
     """
     bound_heap()
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     ending = _Ending(plan.directory)
     threading.Thread(target=ending.wait_for_signals, name="signals", daemon=True).start()
     notifier = _Notifier()
-    volume = EmbeddedVolume(plan.volume, update_atime=plan.options.update_atime, on_lost=notifier.forget)
+    volume = _open(plan, notifier)
     note = None
     try:
         served = _mount(plan, volume.file_system)
         try:
             ending.mounted(served.transport)
             notifier.start(served.forget_inode)
-            note = _write_note(plan)
+            note = _write_note(plan, volume)
             prover = _Prover(plan.directory, served.transport, on_ready)
             threading.Thread(target=prover.prove, name="prover", daemon=True).start()
             served.transport.run()
@@ -103,7 +110,23 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
             raise
         if note is not None:
             mount_state.remove_note(note)
-    log.info("%s is stored", plan.volume.name)
+    log.info("%s is stored", volume.volume.name)
+
+
+def _open(plan: MountPlan, notifier: "_Notifier") -> "EmbeddedVolume | RemoteVolume":
+    options = plan.options
+    if isinstance(plan.volume, Volume):
+        return EmbeddedVolume(plan.volume, update_atime=options.update_atime, on_lost=notifier.forget)
+    from loligo_client.shell.remote import RemoteVolume  # embedded volumes need no wire format
+
+    return RemoteVolume(
+        plan.volume,
+        options.server,
+        mounted_on=plan.directory,
+        read_only=options.read_only,
+        update_atime=options.update_atime,
+        on_lost=notifier.forget,
+    )
 
 
 def _mount(plan: MountPlan, file_system: FileSystem) -> Served:
@@ -125,12 +148,12 @@ def _mount(plan: MountPlan, file_system: FileSystem) -> Served:
     return Served(fd, other, other.notify_inval_inode)
 
 
-def _write_note(plan: MountPlan) -> mount_state.Note | None:
+def _write_note(plan: MountPlan, opened: "EmbeddedVolume | RemoteVolume") -> mount_state.Note | None:
     mounted = mount_state.find_mount(plan.directory)
     if mounted is None:
         return None  # unmounted already
-    volume = plan.volume
-    return mount_state.write_note(
+    volume = opened.volume
+    note = mount_state.write_note(
         mounted,
         volume=volume.name,
         meta_url=volume.meta_url,
@@ -138,6 +161,9 @@ def _write_note(plan: MountPlan) -> mount_state.Note | None:
         transport=plan.options.transport,
         log=plan.log,
     )
+    if not isinstance(opened, EmbeddedVolume):
+        opened.on_server = partial(mount_state.note_server, note)
+    return note
 
 
 def _leave_tree(directory: str, note: mount_state.Note | None) -> None:

@@ -16,8 +16,10 @@ import re
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from loligo_runtime.state_folder import make_state_folder, state_folder
 
 FS_TYPE = "fuse.loligo"
 
@@ -52,6 +54,9 @@ class Note:
     log: str
     #: Why not everything could be stored, once that is known.
     failure: str = ""
+    #: "host:port" of the metadata server, if there is one, and since when it is away.
+    server: str = ""
+    server_away_since_s: float | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -154,16 +159,17 @@ def write_note(
     note = Note(
         pid, start, mount.device, mount.directory, volume, meta_url, data_url, transport, time.time(), log, failure
     )
-    folder = _folder(os.geteuid())
-    folder.mkdir(mode=0o700 if os.geteuid() else 0o755, parents=True, exist_ok=True)
-    if folder.lstat().st_uid != os.geteuid():
-        raise PermissionError(f"{folder} belongs to somebody else: have it removed")
+    make_state_folder()
     _store_note(note)
     return note
 
 
 def note_failure(note: Note, failure: str) -> None:
-    _store_note(Note(**{**asdict(note), "failure": failure}))
+    _store_note(replace(note, failure=failure))
+
+
+def note_server(note: Note, server: str, away_since_s: float | None) -> None:
+    _store_note(replace(note, server=server, server_away_since_s=away_since_s))
 
 
 def remove_note(note: Note) -> None:
@@ -193,14 +199,7 @@ def _store_note(note: Note) -> None:
 
 
 def _path(uid: int, device: str) -> Path:
-    return _folder(uid) / f"{device.partition(':')[2]}.json"
-
-
-def _folder(uid: int) -> Path:
-    if uid == 0:
-        return Path("/run/loligo")
-    of_user = Path(f"/run/user/{uid}")
-    return of_user / "loligo" if of_user.is_dir() else Path(f"/tmp/loligo-{uid}")
+    return state_folder(uid) / f"{device.partition(':')[2]}.json"
 
 
 def _unescape(field: str) -> str:

@@ -6,6 +6,7 @@ What is called on completion runs on whichever thread completes the last future:
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 
@@ -25,20 +26,22 @@ def when_all(futures: list[Future[Any]], then: Callable[[list[Future[Any]]], Non
         future.add_done_callback(one_done)
 
 
+def pass_on(to: Future[Any], done: Future[Any]) -> None:
+    """`to` ends as `done` has."""
+    error = done.exception()
+    if error is None:
+        to.set_result(done.result())
+    else:
+        to.set_exception(error)
+
+
 def followed(futures: list[Future[None]], then: Callable[[], Future[None]]) -> Future[None]:
     """A future of `then()`, which is called once all `futures` are done; or of the first of their errors."""
     result: Future[None] = Future()
 
-    def end(done: Future[None]) -> None:
-        error = done.exception()
-        if error is None:
-            result.set_result(None)
-        else:
-            result.set_exception(error)
-
     def follow(done: list[Future[None]]) -> None:
         failed = next((future for future in done if future.exception()), None)
-        (then() if failed is None else failed).add_done_callback(end)
+        (then() if failed is None else failed).add_done_callback(partial(pass_on, result))
 
     when_all(futures, follow)
     return result
@@ -58,21 +61,3 @@ def gather(futures: list[Future[Any]], join: Callable[[list[Any]], Any]) -> Futu
 
     when_all(futures, finish)
     return joined
-
-
-def transformed(
-    answer: Future[Any], transform: Callable[[Any], Any], undo: Callable[[], None] | None = None
-) -> Future[Any]:
-    """A future of `transform` of the answer to come; `undo` first, if it turns out to be an error."""
-    result: Future[Any] = Future()
-
-    def finish(done: Future[Any]) -> None:
-        try:
-            result.set_result(transform(done.result()))
-        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
-            if undo is not None:
-                undo()
-            result.set_exception(error)
-
-    answer.add_done_callback(finish)
-    return result

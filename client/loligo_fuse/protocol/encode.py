@@ -171,6 +171,9 @@ class EntryEncoder:
 
     def attributes(self, ctx: Context, result: Attributes) -> bytes:
         """GETATTR, SETATTR."""
+        valid, valid_ns = self._attribute_valid, self._attribute_valid_ns
+        if ctx.attribute_timeout_s is not None:
+            valid, valid_ns = _seconds(ctx.attribute_timeout_s)
         atime_s, atime_ns = divmod(result.atime_ns, NANO)
         mtime_s, mtime_ns = divmod(result.mtime_ns, NANO)
         ctime_s, ctime_ns = divmod(result.ctime_ns, NANO)
@@ -178,8 +181,8 @@ class EntryEncoder:
             _ATTR_REPLY.size,
             0,
             ctx.unique,
-            self._attribute_valid,
-            self._attribute_valid_ns,
+            valid,
+            valid_ns,
             result.ino,
             result.size,
             result.blocks,

@@ -9,9 +9,12 @@ from typing import Protocol
 
 
 class Context:
-    """Who asks. `unique` identifies the request; `reply_limit_bytes` is how much answer the kernel takes."""
+    """Who asks. `unique` identifies the request; `reply_limit_bytes` is how much answer the kernel takes.
 
-    __slots__ = ("gid", "pid", "reply_limit_bytes", "uid", "unique")
+    getattr may set `attribute_timeout_s` for its answer, when it is not for as long as others (`Operations`).
+    """
+
+    __slots__ = ("attribute_timeout_s", "gid", "pid", "reply_limit_bytes", "uid", "unique")
 
     def __init__(self, uid: int, gid: int, pid: int, unique: int, reply_limit_bytes: int = 0) -> None:
         self.uid = uid
@@ -19,6 +22,7 @@ class Context:
         self.pid = pid
         self.unique = unique
         self.reply_limit_bytes = reply_limit_bytes
+        self.attribute_timeout_s: float | None = None
 
 
 class Attributes(Protocol):

@@ -15,8 +15,9 @@ shrinking `SetAttributes` by itself, and the removal of an inode by itself. When
 from errno import EFBIG, EINVAL, ENOENT
 from struct import Struct
 
-from loligo_mds.core.limits import FILE_MAX_BYTES, INLINE_MAX_BYTES, SETTLE_MAX
-from loligo_mds.core.requests import ListUnsettled, Publish, ReadInline, Settle, Unsettle
+from loligo_mds.core import open_file
+from loligo_mds.core.limits import FILE_MAX_BYTES, FILLED_IN_MAX_BYTES, INLINE_MAX_BYTES, SETTLE_MAX
+from loligo_mds.core.requests import ListUnsettled, Opened, Publish, ReadInline, Settle, Unsettle
 from loligo_mds.core.state import Refused, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes, clamp_ns
@@ -33,6 +34,13 @@ def read_inline(state: ShardState, request: ReadInline, now_ns: int) -> bytes:
     if data is None:
         raise Refused(ENOENT)
     return data
+
+
+def fill_in(state: ShardState, opened: Opened) -> None:
+    """Short content that lives with the inode: who opens the file will hardly do without. Right behind the Open only."""
+    attributes = opened.attributes
+    if attributes.flags & FLAG_INLINE and attributes.size <= FILLED_IN_MAX_BYTES and not opened.contended:
+        opened.inline = state.tables.get(_INLINE, ino_key(attributes.ino))
 
 
 def _mark(state: ShardState, attributes: Attributes, start: int, end: int) -> int:
@@ -52,6 +60,8 @@ def unsettle(state: ShardState, request: Unsettle, now_ns: int) -> None:
     attributes = state.inode(request.ino)
     if not attributes.is_file:
         raise Refused(EINVAL)
+    if request.end > FILE_MAX_BYTES:
+        raise Refused(EFBIG)
     start = 0 if attributes.flags & FLAG_INLINE else attributes.size
     _mark(state, attributes, start, request.end)
 
@@ -59,9 +69,13 @@ def unsettle(state: ShardState, request: Unsettle, now_ns: int) -> None:
 def settle(state: ShardState, request: Settle, now_ns: int) -> None:
     if len(request.inos) > SETTLE_MAX:
         raise Refused(EINVAL)
+    # Objects of inodes that are gone are not for clients to remove, so they cannot know of them.
+    is_client = state.tables.get(Table.CLIENT, ino_key(state.asking)) is not None
     for ino in request.inos:
+        if is_client and state.find_inode(ino) is None:
+            continue
         key = ino_key(ino)
-        if state.tables.get(_UNSETTLED, key) is not None:
+        if open_file.may_settle(state, ino, state.asking) and state.tables.get(_UNSETTLED, key) is not None:
             state.delete(_UNSETTLED, key)
 
 
@@ -69,21 +83,31 @@ def publish(state: ShardState, request: Publish, now_ns: int) -> Attributes:
     changed = state.inode(request.ino).copy()
     if not changed.is_file or request.size < 0:
         raise Refused(EINVAL)
-    if request.size > FILE_MAX_BYTES:
+    size = request.size
+    if size > FILE_MAX_BYTES:
         raise Refused(EFBIG)
     key = ino_key(changed.ino)
+    file = state.files.get(changed.ino)
     if request.inline is not None:
-        if len(request.inline) != request.size or request.size > INLINE_MAX_BYTES:
+        if len(request.inline) != size or size > INLINE_MAX_BYTES:
             raise Refused(EINVAL)
+        if file is not None:
+            open_file.check_may_reshape(file, state.asking)
         state.put(_INLINE, key, request.inline)
         changed.flags |= FLAG_INLINE
-    elif changed.flags & FLAG_INLINE:
-        state.delete(_INLINE, key)
-        changed.flags &= ~FLAG_INLINE
+    else:
+        size = max(size, changed.size)
+        in_row = changed.flags & FLAG_INLINE
+        if file is not None:
+            check = open_file.check_may_reshape if in_row else open_file.check_may_publish
+            check(file, state.asking)
+        if in_row:
+            state.delete(_INLINE, key)
+            changed.flags &= ~FLAG_INLINE
     if request.sparse:
         changed.flags |= FLAG_SPARSE
-    state.count(0, request.size - changed.size)
-    changed.size = request.size
+    state.count(0, size - changed.size)
+    changed.size = size
     if request.mtime_ns is not None:
         changed.mtime_ns = clamp_ns(request.mtime_ns)
         # A chmod since the data was written has moved ctime further, and it must not go back.

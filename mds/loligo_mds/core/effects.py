@@ -5,6 +5,7 @@ from typing import Any
 
 from loligo_mds.core.events import Event
 from loligo_mds.core.tables import Write
+from loligo_wire.attributes import Attributes
 
 
 @dataclass(slots=True)
@@ -24,11 +25,38 @@ class RemoveObjects:
 
 
 @dataclass(slots=True)
-class Reply:
-    """`errno` 0 means that `value` is the answer; otherwise the request is refused and changed nothing."""
+class RepairObjects:
+    """Whoever wrote the file is gone without a word: make its objects and its size agree, then say `Repaired`."""
+
+    ino: int
+
+
+@dataclass(slots=True)
+class Recall:
+    """Tell the session to store and publish what it has of the file, to leave it alone, and to answer `Yielded`."""
 
     session: int
-    sequence: int
+    ino: int
+
+
+@dataclass(slots=True)
+class Resume:
+    """Tell the session that it may use the file again, and what it is now. From now on the file is contended."""
+
+    session: int
+    ino: int
+    attributes: Attributes
+
+
+@dataclass(slots=True)
+class Reply:
+    """`errno` 0 means that `value` is the answer; otherwise the request is refused and changed nothing.
+
+    `id` is that of the request, which may have come in an earlier step, from another session than the one of this step.
+    """
+
+    session: int
+    id: int
     value: Any
     errno: int = 0
 
@@ -40,4 +68,4 @@ class Repeat:
     event: Event
 
 
-Effect = AppendJournal | RemoveObjects | Reply | Repeat
+Effect = AppendJournal | RemoveObjects | RepairObjects | Recall | Resume | Reply | Repeat

@@ -11,25 +11,63 @@ class Submitted:
 
     `sequence` numbers the requests of a session that may send one again after a lost connection: the shard applies
     each number once and answers a repetition as it did the first time. 0 belongs to a session that cannot outlive the
-    shard's process. `acknowledged`: the session has all answers up to this one.
+    shard's process. `acknowledged`: the session has all answers up to this one. `id` comes back with the reply.
     """
 
     session: int
     sequence: int
     request: Request
     acknowledged: int = 0
+    id: int = 0
 
 
 @dataclass(slots=True)
 class SessionOpened:
+    """`record` is kept with the session, for those who must know after a restart who it was; opaque here."""
+
     session: int
+    record: bytes = b""
+
+
+@dataclass(slots=True)
+class SessionRestated:
+    """A session has a new connection: `holds` are what it has open now, instead of all that was known of it.
+
+    `complete` False: more holds follow, to be added. With the last of them a restarted shard knows all of this session.
+    `acknowledged`: it has all answers up to this sequence, as in `Submitted`.
+    """
+
+    session: int
+    holds: list["Hold"]
+    first: bool = True
+    complete: bool = True
+    acknowledged: int = 0
+
+
+@dataclass(slots=True)
+class Hold:
+    """A file that a session has open. `contended`, `claimed`, `quiet`: see `core.opens`."""
+
+    ino: int
+    count: int
+    writes: bool = False
+    contended: bool = False
+    claimed: bool = False
+    quiet: bool = False
 
 
 @dataclass(slots=True)
 class SessionEnded:
-    """It is gone for good: what it held open is let go, what it might have asked again is forgotten."""
+    """It is gone for good, and fenced: what it held open is let go, what it might have asked again is forgotten."""
 
     session: int
+
+
+@dataclass(slots=True)
+class Repaired:
+    """Objects and size of the file agree again, after `RepairObjects`."""
+
+    ino: int
 
 
 @dataclass(slots=True)
@@ -39,4 +77,4 @@ class ShardRestarted:
     surviving: tuple[int, ...] = ()
 
 
-Event = Submitted | SessionOpened | SessionEnded | ShardRestarted
+Event = Submitted | SessionOpened | SessionRestated | SessionEnded | Repaired | ShardRestarted

@@ -3,9 +3,9 @@
 from errno import EFBIG, EINVAL, EISDIR
 from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
 
-from loligo_mds.core import content, xattrs
+from loligo_mds.core import content, open_file, xattrs
 from loligo_mds.core.limits import FILE_MAX_BYTES, INLINE_MAX_BYTES
-from loligo_mds.core.requests import GetAttributes, RecordAccess, SetAttributes
+from loligo_mds.core.requests import GetAttributes, GetUsage, RecordAccess, SetAttributes, Usage
 from loligo_mds.core.state import Refused, ShardState, ino_key
 from loligo_mds.core.tables import Table
 from loligo_wire.attributes import (
@@ -34,6 +34,9 @@ def set_attributes(state: ShardState, request: SetAttributes, now_ns: int) -> At
             raise Refused(EFBIG)
         if changed.flags & FLAG_INLINE and size > INLINE_MAX_BYTES:
             raise Refused(EINVAL)  # whoever asks moves the content into objects first
+        file = state.files.get(request.ino)
+        if file is not None:
+            open_file.check_may_reshape(file, state.asking)
     if request.mode is not None:
         changed.mode = S_IFMT(changed.mode) | request.mode & 0o7777
         if changed.flags & FLAG_ACCESS_ACL:
@@ -54,6 +57,10 @@ def set_attributes(state: ShardState, request: SetAttributes, now_ns: int) -> At
     changed.ctime_ns = now_ns
     state.put_inode(changed)
     return changed
+
+
+def get_usage(state: ShardState, request: GetUsage, now_ns: int) -> Usage:
+    return Usage(state.inode_count, state.size_bytes)
 
 
 def record_access(state: ShardState, request: RecordAccess, now_ns: int) -> Attributes:
@@ -111,7 +118,7 @@ def make_inode(
 
 def unlinked(state: ShardState, attributes: Attributes) -> None:
     """`attributes` (a copy, nlink already 0) has lost its last name: gone, or kept for those who hold it open."""
-    if attributes.ino in state.holds:
+    if open_file.is_held(state, attributes.ino):
         state.put(Table.ORPHAN, ino_key(attributes.ino), b"")
         state.put_inode(attributes)
     else:

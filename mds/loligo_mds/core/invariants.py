@@ -42,6 +42,7 @@ def check_shard(tables: Tables, shard: int = 0) -> list[str]:
     entries: dict[int, int] = {}
     subdirectories: dict[int, int] = {}
     place: dict[int, tuple[int, bytes]] = {}
+    at_parent: set[int] = set()
 
     for key, value in tables.scan(Table.DENTRY, b""):
         directory, cookie = ino_of_key(key)[0], int.from_bytes(key[8:16])
@@ -64,6 +65,8 @@ def check_shard(tables: Tables, shard: int = 0) -> list[str]:
         if kind == S_IFDIR:
             subdirectories[directory] = subdirectories.get(directory, 0) + 1
             place[child] = (directory, name)
+        elif found.parent == directory:
+            at_parent.add(child)
 
     orphans = {ino_of_key(key)[0] for key, _ in tables.scan(Table.ORPHAN, b"")}
     inline = {ino_of_key(key)[0]: len(value) for key, value in tables.scan(Table.INLINE, b"")}
@@ -82,6 +85,8 @@ def check_shard(tables: Tables, shard: int = 0) -> list[str]:
                 problems.append(f"directory {ino} has {names.get(ino, 0)} names")
         elif found.nlink != names.get(ino, 0):
             problems.append(f"inode {ino} has nlink {found.nlink} and {names.get(ino, 0)} names")
+        elif found.parent and ino not in at_parent:
+            problems.append(f"inode {ino} says it has a name in {found.parent}, which has no entry for it")
         if (found.nlink == 0) != (ino in orphans):
             problems.append(f"inode {ino} with nlink {found.nlink}: orphan is {ino in orphans}")
         if bool(found.flags & FLAG_INLINE) != (ino in inline):
@@ -133,6 +138,7 @@ _SHAPES = (
     (Table.UNSETTLED, 8, False, DOUBT_BYTES, False),
     (Table.SESSION, 8, False, 8, False),
     (Table.REPLY, 16, False, ANSWER_BYTES, True),
+    (Table.CLIENT, 8, False, 1, True),
 )
 
 

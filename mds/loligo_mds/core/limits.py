@@ -9,9 +9,12 @@ LINK_MAX = 0xFFFF_FFFF - 1
 #: One more object index than a removal should ever have to walk: 16 TiB is 4 Mi objects of 4 MiB.
 FILE_MAX_BYTES = 1 << 44
 INLINE_MAX_BYTES = 65536
+#: Longer content is not sent to who opens a file: he may have its pages.
+FILLED_IN_MAX_BYTES = 8192
 #: Inodes kept decoded. Each costs about half a KiB.
 INODE_CACHE_MAX = 8192
 #: Entries of one listing page.
+#: Clients rely on it: a page shorter than asked for, up to this, is the last.
 LISTING_PAGE_MAX = 1024
 #: Replies kept for a session that does not acknowledge them.
 UNACKNOWLEDGED_REPLIES_MAX = 65536
@@ -23,3 +26,9 @@ SETTLE_MAX = 4096
 #: below the journal's limit (1 MiB, 65,535 writes): a row that goes takes at most 270 bytes of it, and the last inode that
 #: it begins with has at most some 8,200 xattrs, 180 KiB, because their names fit XATTR_LIST_MAX_BYTES.
 STEP_WRITES_MAX = 2000
+#: Files that a client may have open: each costs some 600 bytes.
+OPEN_FILES_MAX = 1 << 17
+#: Inodes that are remembered as given to a session whose root is below the volume's.
+GRANTED_MAX = 65536
+#: How far below its root such a session gets: every request of it walks up that far.
+LIMITED_DEPTH_MAX = 2048

@@ -7,7 +7,8 @@ keeps for a position. Two names of one directory with one cookie (once in 10^5 d
 piece unless a reader stops just between them.
 
 Invariants: a directory's `size` is the number of its entries and its `nlink` is 2 + the number of its subdirectories;
-an inode that is no directory has `nlink` entries; a directory has one entry, which its `parent` and `name` mirror.
+an inode that is no directory has `nlink` entries, one of them in `parent` unless that is 0: not known. A directory has one
+entry, which its `parent` and `name` mirror.
 """
 
 from errno import (
@@ -146,9 +147,9 @@ def create(state: ShardState, request: Create, now_ns: int) -> Attributes:
         raise Refused(EMLINK)
 
     made = inodes.make_inode(state, parent, mode, request.uid, request.gid, request.umask, now_ns)
+    made.parent = parent.ino
     if kind == S_IFDIR:
         made.nlink = 2
-        made.parent = parent.ino
         made.name = name
     elif kind == S_IFLNK:
         made.size = len(target)
@@ -188,6 +189,7 @@ def link(state: ShardState, request: Link, now_ns: int) -> Attributes:
     if changed.nlink == 0:
         state.delete(Table.ORPHAN, ino_key(changed.ino))
     changed.nlink += 1
+    changed.parent = changed.parent or parent.ino
     changed.ctime_ns = now_ns
     state.put_inode(changed)
     state.put(_DENTRY, key, _ENTRY.pack(changed.ino, S_IFMT(changed.mode) >> 12))
@@ -206,7 +208,7 @@ def unlink(state: ShardState, request: Unlink, now_ns: int) -> Attributes:
         raise Refused(EISDIR)
     state.delete(_DENTRY, key)
     _touch_directory(state, parent, now_ns, entries=-1)
-    return _drop_link(state, victim, now_ns)
+    return _drop_link(state, victim, parent.ino, now_ns)
 
 
 def remove_directory(state: ShardState, request: RemoveDirectory, now_ns: int) -> Attributes:
@@ -225,9 +227,11 @@ def remove_directory(state: ShardState, request: RemoveDirectory, now_ns: int) -
     return _drop_directory(state, victim, now_ns)
 
 
-def _drop_link(state: ShardState, victim: Attributes, now_ns: int) -> Attributes:
+def _drop_link(state: ShardState, victim: Attributes, directory: int, now_ns: int) -> Attributes:
     changed = victim.copy()
     changed.nlink -= 1
+    if changed.parent == directory:
+        changed.parent = 0  # it may have another name there, but which directory has one is not known
     changed.ctime_ns = now_ns
     if changed.nlink:
         state.put_inode(changed)
@@ -308,8 +312,9 @@ def rename(state: ShardState, request: Rename, now_ns: int) -> Attributes | None
         _touch_directory(state, destination, now_ns, entries=gained, subdirectories=gained_directories)
     if replaced is None:
         return None
-    drop = _drop_directory if replaced.is_directory else _drop_link
-    return drop(state, replaced, now_ns)
+    if replaced.is_directory:
+        return _drop_directory(state, replaced, now_ns)
+    return _drop_link(state, replaced, destination.ino, now_ns)
 
 
 _Place = tuple[Attributes, bytes, Attributes]  # directory, name, what is there
@@ -330,8 +335,8 @@ def _exchange(state: ShardState, one: _Place, other: _Place, now_ns: int) -> Non
 def _settle_in(state: ShardState, moved: Attributes, directory: Attributes, name: bytes, now_ns: int) -> None:
     changed = moved.copy()
     changed.ctime_ns = now_ns
+    changed.parent = directory.ino
     if changed.is_directory:
-        changed.parent = directory.ino
         changed.name = name
     state.put_inode(changed)
 

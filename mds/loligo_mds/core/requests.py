@@ -6,6 +6,8 @@ it on a full disk. Answers are named behind each class; any may be refused with 
 
 from dataclasses import dataclass
 
+from loligo_wire.attributes import Attributes
+
 
 @dataclass(slots=True)
 class Lookup:
@@ -168,14 +170,54 @@ class RemoveXattr:
 
 @dataclass(slots=True)
 class Open:
-    """The asking session holds the inode: it outlives its last name until `Close`. -> Attributes"""
+    """The asking session holds the inode: it outlives its last name until `Close`. -> Opened
+
+    `writes`: it is going to change the content. The answer may have to wait until others have yielded; see `core.opens`.
+    """
+
+    ino: int
+    writes: bool = False
+
+
+@dataclass(slots=True)
+class Opened:
+    """`contended`: others have the file open too, and somebody writes; see `core.opens` for what that forbids.
+
+    `inline`: as `ReadInline` would answer now; None: ask, if need be. Servers may fill it in.
+    """
+
+    attributes: Attributes
+    contended: bool = False
+    inline: bytes | None = None
+
+
+@dataclass(slots=True)
+class Close:
+    """Ends `count` Opens. -> None"""
+
+    ino: int
+    count: int = 1
+
+
+@dataclass(slots=True)
+class Claim:
+    """The asking session wants a contended file, that it has open, for itself. -> Attributes, when the others have yielded"""
 
     ino: int
 
 
 @dataclass(slots=True)
-class Close:
-    """Ends one `Open`. -> None"""
+class Release:
+    """Ends a `Claim`. -> None"""
+
+    ino: int
+
+
+@dataclass(slots=True)
+class Yielded:
+    """Answers a Recall: what this session has written to the file is stored and published, and it touches the
+    file no more until it is told to resume. -> None
+    """
 
     ino: int
 
@@ -199,8 +241,9 @@ class Unsettle:
 class Publish:
     """Written data survives a crash of its writer: record what the file is now. -> Attributes
 
-    `inline` is the whole content if it is to live with the inode, None if it is in objects. `mtime_ns` is when the data
-    was written, None if mtime was set to something else since. `sparse` says that some byte was left out.
+    `inline` is the whole content if it is to live with the inode, None if it is in objects: then the file does not shrink,
+    whatever `size` says, because others may have written further. `mtime_ns` is when the data was written, None if mtime
+    was set to something else since. `sparse` says that some byte was left out.
     """
 
     ino: int
@@ -259,6 +302,9 @@ Request = (
     | RemoveXattr
     | Open
     | Close
+    | Claim
+    | Release
+    | Yielded
     | ReadInline
     | Unsettle
     | Publish
@@ -286,4 +332,15 @@ CHANGING = frozenset(
         Settle,
     }
 )
+#: Those that change what is in directories, or list it, and the fields that name the directories.
+IN_DIRECTORIES: dict[type, tuple[str, ...]] = {
+    ReadDirectory: ("ino",),
+    Create: ("parent",),
+    Unlink: ("parent",),
+    RemoveDirectory: ("parent",),
+    Rename: ("parent", "new_parent"),
+    Link: ("new_parent",),
+}
 RECLAIMING = frozenset({Unlink, RemoveDirectory, RemoveXattr, Close, Settle})
+#: What was said with these is part of what a session states when it comes back, so they are not sent again.
+STATED_BY_HOLDS = frozenset({Close, Release, Yielded})

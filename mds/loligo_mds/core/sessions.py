@@ -1,85 +1,67 @@
-"""Sessions: who asks, what they hold open, and applying each request exactly once.
+"""Sessions: who asks, applying each request exactly once, coming back after a lost connection or a restart.
 
 A session that can outlive its connection numbers its changing requests 1, 2, 3 … The shard stores the last number
 applied (table SESSION) and the answers not yet acknowledged (table REPLY) in the same write set as the effect. A number it has
 applied already is answered from there, so a request sent again after a lost connection changes nothing twice.
 A changing request answers with an inode or with nothing, so an answer is stored as (errno, ino, record of the inode).
+Who the session is, for those who talk to it, is an opaque record in table CLIENT: a row of its own, because the one in
+SESSION is written with every request.
 
-Holds are in memory only. After a restart every session states its holds anew; those that do not survive
-have let go, so inodes without a name that nobody can hold any more are removed. While a session that survived is
-there, it may still state a hold, so nothing is removed for want of one before the last session has ended.
+What sessions have open (`core.opens`) is in memory only. A session that comes back states it anew, and then sends again
+what was not answered. A request that opens (Create with hold, CreateUnnamed) may have been applied without its answer
+arriving: such a hold is *promised*, until the request comes again, or its answer is acknowledged or the session ends.
+
+After a restart sessions that survived come back or end. Until all have, nothing is decided that depends on what they have
+open: inodes without a name stay, requests to open wait. Then orphans that nobody holds go, and files in UNSETTLED that
+nobody writes are repaired. With no survivors, whoever starts the shard looks after UNSETTLED before anything else.
 
 A session, or a crash, can leave any number of inodes and answers behind, and the record of one step has an end. So
-`end_session` and `restart` do a step's worth and say whether that was all; done again, they go on where they were.
+`end_session`, `restate` and `restart` do a step's worth and say whether that was all; done again, they go on where they were.
 """
 
-from errno import EISDIR, ENOENT
 from itertools import islice
 from struct import Struct
 from typing import Any
 
-from loligo_mds.core import inodes
+from loligo_mds.core import open_file, opens
+from loligo_mds.core.events import SessionRestated, Submitted
 from loligo_mds.core.limits import FORGOTTEN_REPLIES_MAX, STEP_WRITES_MAX, UNACKNOWLEDGED_REPLIES_MAX
-from loligo_mds.core.requests import Close, Open
-from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key, ino_of_key
+from loligo_mds.core.open_file import OpenFile
+from loligo_mds.core.state import InvariantBroken, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
 from loligo_wire.attributes import Attributes, decode_attributes
+from loligo_wire.ids import ShardId, make_ino
 
 _SESSION = Struct(">Q")
 _REPLY_KEY = Struct(">QQ")
-_ANSWER = Struct("<IQ")  # errno, ino or 0; the inode's record follows
+_ANSWER = Struct("<IQ")  # errno and _HOLDS, ino or 0; the inode's record follows
 ANSWER_BYTES = _ANSWER.size
+#: The largest that a client can send.
+SEQUENCE_MAX = (1 << 64) - 1
+#: With this answer the session has the inode open.
+_HOLDS = 1 << 31
 
 
-# -- holds ----------------------------------------------------------------------------------------------------------
+# -- who is there ---------------------------------------------------------------------------------------------------
 
 
-def hold(state: ShardState, session: int, ino: int) -> None:
-    state.holds[ino] = state.holds.get(ino, 0) + 1
-    mine = state.session_holds.setdefault(session, {})
-    mine[ino] = mine.get(ino, 0) + 1
+def records(state: ShardState) -> dict[int, bytes]:
+    """Every session with a record -> the record."""
+    return {ino_of_key(key)[0]: value for key, value in state.tables.scan(Table.CLIENT, b"")}
 
 
-def open_inode(state: ShardState, session: int, request: Open) -> Attributes:
-    attributes = state.inode(request.ino)
-    if attributes.is_directory:
-        raise Refused(EISDIR)  # a removed directory is gone at once, whoever looks at it
-    hold(state, session, request.ino)
-    return attributes
+def open_files(state: ShardState, session: int) -> int:
+    return len(state.session_files.get(session, ()))
 
 
-def close_inode(state: ShardState, session: int, request: Close) -> None:
-    mine = state.session_holds.get(session, {})
-    if request.ino not in mine:
-        raise Refused(ENOENT)
-    _let_go(state, mine, request.ino)
+def open_session(state: ShardState, session: int, record: bytes) -> None:
+    """Also of one that is there already: with another record, or the same."""
+    key = _SESSION.pack(session)
+    if record and state.tables.get(Table.CLIENT, key) != record:
+        state.put(Table.CLIENT, key, record)
 
 
-def _let_go(state: ShardState, mine: dict[int, int], ino: int) -> None:
-    for counts in (mine, state.holds):
-        if counts[ino] > 1:
-            counts[ino] -= 1
-        else:
-            del counts[ino]
-    if ino not in state.holds:
-        attributes = state.find_inode(ino)
-        if attributes is None:
-            raise InvariantBroken(f"inode {ino} was held open and is gone")
-        if attributes.nlink == 0:
-            _remove_orphan(state, attributes)
-
-
-def _remove_orphan(state: ShardState, attributes: Attributes) -> None:
-    state.delete(Table.ORPHAN, ino_key(attributes.ino))
-    inodes.remove_inode(state, attributes)
-
-
-# -- coming and going -----------------------------------------------------------------------------------------------
-
-
-def open_session(state: ShardState, session: int) -> None:
-    """A session that comes back holds what it held."""
-    state.session_holds.setdefault(session, {})
+# -- going ----------------------------------------------------------------------------------------------------------
 
 
 def _is_full(state: ShardState) -> bool:
@@ -89,12 +71,12 @@ def _is_full(state: ShardState) -> bool:
 
 def end_session(state: ShardState, session: int) -> bool:
     """False: do it again, something is left."""
-    mine = state.session_holds.get(session, {})
-    for ino in list(islice(mine, STEP_WRITES_MAX)):
+    opens.stop_waiting(state, session)
+    mine = state.session_files.get(session, {})
+    for file in list(islice(mine.values(), STEP_WRITES_MAX)):
         if _is_full(state):
             return False
-        while ino in mine:
-            _let_go(state, mine, ino)
+        opens.leave(state, session, file)
     if mine:
         return False
     prefix = _SESSION.pack(session)
@@ -104,45 +86,141 @@ def end_session(state: ShardState, session: int) -> bool:
         state.delete(Table.REPLY, key)
     if next(state.scan_prefix(Table.REPLY, prefix), None) is not None:
         return False
-    # The last of its rows: as long as it is there, a restart finds what is left of the session.
-    if state.tables.get(Table.SESSION, prefix) is not None:
-        state.delete(Table.SESSION, prefix)
-    state.session_holds.pop(session, None)
-    return bool(state.session_holds) or _remove_orphans(state)
+    # The last of its rows: as long as they are there, a restart finds what is left of the session.
+    for table in (Table.SESSION, Table.CLIENT):
+        if state.tables.get(table, prefix) is not None:
+            state.delete(table, prefix)
+    for known in (state.session_files, state.applied, state.unstated, state.promised):
+        known.pop(session, None)
+    return _has_spoken(state, session)
+
+
+# -- coming back ----------------------------------------------------------------------------------------------------
 
 
 def restart(state: ShardState, surviving: tuple[int, ...]) -> bool:
-    """After recovery. While sessions survive, orphans wait for them: `end_session` of the last one removes the rest.
-
-    False: do it again, something is left.
-    """
-    for session in surviving:
-        open_session(state, session)
-    for key, _ in list(state.tables.scan(Table.SESSION, b"")):
-        session = ino_of_key(key)[0]
-        if session not in surviving and (_is_full(state) or not end_session(state, session)):
-            return False
+    """After recovery. False: do it again, something is left."""
+    state.reclaiming = dict.fromkeys(surviving)
+    state.reclaim_below = make_ino(ShardId(state.shard), state.next_counter) if surviving else 0
+    for table in (Table.SESSION, Table.CLIENT):
+        for key, _ in list(state.tables.scan(table, b"")):
+            session = ino_of_key(key)[0]
+            if session not in state.reclaiming and (_is_full(state) or not end_session(state, session)):
+                return False
     return bool(surviving) or _remove_orphans(state)
 
 
-def _remove_orphans(state: ShardState) -> bool:
-    """Whether none is left."""
-    for key in [key for key, _ in islice(state.tables.scan(Table.ORPHAN, b""), STEP_WRITES_MAX)]:
+def restate(state: ShardState, event: SessionRestated) -> bool:
+    """False: do it again, something is left."""
+    session = event.session
+    mine = state.session_files.get(session, {})
+    unstated = state.unstated.get(session)
+    if event.first or unstated is None:
+        opens.stop_waiting(state, session)
+        state.promised.pop(session, None)
+        unstated = state.unstated[session] = dict.fromkeys(mine)
+    for said in event.holds:
+        unstated.pop(said.ino, None)
+        opens.restate(state, session, said)
+    if not event.complete:
+        return True
+    _keep_promised(state, event, unstated)
+    while unstated:
         if _is_full(state):
             return False
+        file = mine.get(unstated.popitem()[0])
+        if file is not None:
+            opens.let_go(state, session, file, file.openers[session].count)
+    if not _has_spoken(state, session):
+        return False
+    del state.unstated[session]
+    return True
+
+
+def _keep_promised(state: ShardState, event: SessionRestated, unstated: dict[int, None]) -> None:
+    """Holds that the session has by answers which it has not acknowledged, and did not state."""
+    session = event.session
+    first = min(event.acknowledged + 1, SEQUENCE_MAX)
+    for key, row in state.tables.scan(Table.REPLY, _REPLY_KEY.pack(session, first)):
+        owner, sequence = _REPLY_KEY.unpack(key)
+        if owner != session:
+            return
+        errno, ino = _ANSWER.unpack_from(row)
+        promised = state.promised.setdefault(session, {})
+        if not errno & _HOLDS or sequence in promised or state.find_inode(ino) is None:
+            continue
+        if ino in unstated:  # the opens that are known are those that were promised
+            del unstated[ino]
+            opener = state.session_files[session][ino].openers[session]
+            opener.count = opener.promised = 0
+        elif session not in state.reclaiming:
+            continue  # closed since: who did not restart knows that
+        opens.hold(state, session, ino, writes=True)
+        state.files[ino].openers[session].promised += 1
+        promised[sequence] = ino
+
+
+def _has_spoken(state: ShardState, session: int) -> bool:
+    """What it has open is known. If it was the last one to say so after a restart, clear up. False: do it again."""
+    if session in state.reclaiming and len(state.reclaiming) > 1:
+        del state.reclaiming[session]
+        return True
+    if session not in state.reclaiming:
+        return True
+    state.reclaim_below = 0
+    if not _look_at_files(state) or not _remove_orphans(state) or not _repair(state):
+        return False
+    del state.reclaiming[session]
+    state.swept = (0, 0)
+    return True
+
+
+def _look_at_files(state: ShardState) -> bool:
+    """Whether all have been looked at."""
+    stage, last = state.swept
+    if stage > 0:
+        return True
+    for ino in sorted(ino for ino in state.files if ino > last):
+        if _is_full(state):
+            return False
+        opens.after_reclaim(state, state.files[ino])
+        state.swept = (0, ino)
+    state.swept = (1, 0)
+    return True
+
+
+def _remove_orphans(state: ShardState) -> bool:
+    """Those that nobody holds. Whether none is left."""
+    for key in [key for key, _ in state.tables.scan(Table.ORPHAN, b"")]:
         ino = ino_of_key(key)[0]
+        if open_file.is_held(state, ino):
+            continue
+        if _is_full(state):
+            return False
         attributes = state.find_inode(ino)
         if attributes is None:
             raise InvariantBroken(f"orphan {ino} has no inode")
-        _remove_orphan(state, attributes)
-    return next(state.tables.scan(Table.ORPHAN, b""), None) is None
+        opens.remove_orphan(state, attributes)
+    return True
+
+
+def _repair(state: ShardState) -> bool:
+    """Files in doubt that nobody has open. Whether none is left."""
+    _, last = state.swept
+    rows = list(islice(state.tables.scan(Table.UNSETTLED, ino_key(last + 1)), STEP_WRITES_MAX))
+    for key, _ in rows:
+        ino = ino_of_key(key)[0]
+        state.swept = (1, ino)
+        if ino not in state.files and state.find_inode(ino) is not None:
+            opens.repair_unopened(state, ino)
+    return len(rows) < STEP_WRITES_MAX
 
 
 # -- exactly once ---------------------------------------------------------------------------------------------------
 
 
-def stored_answer(state: ShardState, session: int, sequence: int) -> tuple[int, Any] | None:
-    """(errno, value) of a request that was applied before; None if `sequence` is new.
+def stored_answer(state: ShardState, session: int, sequence: int) -> tuple[int, Any, bool] | None:
+    """(errno, value, whether the session has the inode open by it) of a request that was applied before; None if it is gone.
 
     A number that was acknowledged is never sent again by an honest client: it is answered with EINVAL by the shard.
     """
@@ -150,24 +228,53 @@ def stored_answer(state: ShardState, session: int, sequence: int) -> tuple[int, 
     if row is None:
         return None
     errno, ino = _ANSWER.unpack_from(row)
-    return errno, decode_attributes(ino, row[_ANSWER.size :]) if ino else None
+    return errno & ~_HOLDS, decode_attributes(ino, row[_ANSWER.size :]) if ino else None, bool(errno & _HOLDS)
+
+
+def keep_promise(state: ShardState, session: int, sequence: int) -> None:
+    """The request has come again: from now on the session knows what it has open by it."""
+    _take_promise(state, session, sequence)
+
+
+def _take_promise(state: ShardState, session: int, sequence: int) -> OpenFile | None:
+    """The file, if the session still has it open by that answer: it may have closed all that it had."""
+    ino = state.promised.get(session, {}).pop(sequence, 0)
+    file = state.session_files.get(session, {}).get(ino)
+    if file is None or not file.openers[session].promised:
+        return None
+    file.openers[session].promised -= 1
+    return file
 
 
 def last_applied(state: ShardState, session: int) -> int:
-    row = state.tables.get(Table.SESSION, _SESSION.pack(session))
-    return int(_SESSION.unpack(row)[0]) if row is not None else 0
+    applied = state.applied.get(session)
+    if applied is None:
+        row = state.tables.get(Table.SESSION, _SESSION.pack(session))
+        applied = state.applied[session] = int(_SESSION.unpack(row)[0]) if row is not None else 0
+    return applied
 
 
-def store_answer(state: ShardState, session: int, sequence: int, acknowledged: int, errno: int, value: Any) -> None:
+def store_answer(state: ShardState, event: Submitted, errno: int, value: Any, holds: bool) -> None:
+    session, sequence = event.session, event.sequence
     ino, record = (value.ino, value.encode()) if isinstance(value, Attributes) else (0, b"")
-    state.put(Table.REPLY, _REPLY_KEY.pack(session, sequence), _ANSWER.pack(errno, ino) + record)
+    row = _ANSWER.pack(errno | _HOLDS if holds else errno, ino) + record
+    state.put(Table.REPLY, _REPLY_KEY.pack(session, sequence), row)
     state.put(Table.SESSION, _SESSION.pack(session), _SESSION.pack(sequence))
-    forgotten = max(acknowledged, sequence - UNACKNOWLEDGED_REPLIES_MAX)
+    state.applied[session] = sequence
+    forgotten = max(event.acknowledged, sequence - UNACKNOWLEDGED_REPLIES_MAX)
+    promised = state.promised.get(session, {})
     done: list[bytes] = []
+    let_go: OpenFile | None = None
     for key, _ in state.tables.scan(Table.REPLY, _REPLY_KEY.pack(session, 0)):
         owner, number = _REPLY_KEY.unpack(key)
         if owner != session or number > forgotten or len(done) == FORGOTTEN_REPLIES_MAX:
             break
+        if number in promised:
+            if let_go is not None:
+                break  # what goes with it may be much: one in a step
+            let_go = _take_promise(state, session, number)
         done.append(key)
     for key in done:
         state.delete(Table.REPLY, key)
+    if let_go is not None:
+        opens.let_go(state, session, let_go, 1)

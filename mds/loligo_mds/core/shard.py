@@ -1,16 +1,18 @@
 """One shard: takes events, returns effects. A dispatch table, and the rules that hold for every request."""
 
 from collections.abc import Callable
-from errno import EINVAL
+from errno import EINVAL, EIO
 from stat import S_IFDIR
 from typing import Any
 
-from loligo_mds.core import content, inodes, namespace, requests, sessions, xattrs
+from loligo_mds.core import content, inodes, namespace, opens, requests, sessions, xattrs
 from loligo_mds.core.effects import AppendJournal, Effect, Repeat, Reply
 from loligo_mds.core.events import (
     Event,
+    Repaired,
     SessionEnded,
     SessionOpened,
+    SessionRestated,
     ShardRestarted,
     Submitted,
 )
@@ -43,6 +45,12 @@ _HANDLERS: dict[type, _Handler] = {
     requests.Publish: content.publish,
     requests.Settle: content.settle,
     requests.ListUnsettled: content.list_unsettled,
+    requests.Open: opens.open_file,
+    requests.Close: opens.close_file,
+    requests.Claim: opens.claim,
+    requests.Release: opens.release,
+    requests.Yielded: opens.yielded,
+    requests.GetUsage: inodes.get_usage,
 }
 
 
@@ -58,62 +66,74 @@ class Shard:
         if type(event) is Submitted:
             return self._submitted(now_ns, event)
         state = self.state
-        complete = True
+        again: Event | None = None
         if type(event) is SessionOpened:
-            sessions.open_session(state, event.session)
+            sessions.open_session(state, event.session, event.record)
+        elif type(event) is SessionRestated:
+            if not sessions.restate(state, event):
+                again = SessionRestated(event.session, [], first=False, acknowledged=event.acknowledged)
         elif type(event) is SessionEnded:
-            complete = sessions.end_session(state, event.session)
+            again = None if sessions.end_session(state, event.session) else event
+        elif type(event) is Repaired:
+            opens.repaired(state, event.ino)
         elif type(event) is ShardRestarted:
-            complete = sessions.restart(state, event.surviving)
+            again = None if sessions.restart(state, event.surviving) else event
         else:
             raise TypeError(f"no such event: {event!r}")
-        return self._effects(None if complete else Repeat(event))
+        effects = self._effects(None)
+        if again is not None:
+            effects.append(Repeat(again))
+        return effects
+
+    def repeats(self, event: Submitted) -> bool:
+        """Whether the request was applied before, so that this one changes nothing."""
+        return bool(
+            event.sequence
+            and type(event.request) in requests.CHANGING
+            and event.sequence <= sessions.last_applied(self.state, event.session)
+        )
 
     def _submitted(self, now_ns: int, event: Submitted) -> list[Effect]:
         state = self.state
         request = event.request
         kind = type(request)
         once = event.sequence and kind in requests.CHANGING
-        if once:
-            repeated = self._repeated(event)
-            if repeated is not None:
-                return [repeated]
+        if once and event.sequence <= sessions.last_applied(state, event.session):
+            return [self._repeated(event)]
+        state.asking = event.session
+        state.asking_id = event.id
         errno = 0
+        holds = False
         value: Any = None
         try:
             handler = _HANDLERS.get(kind)
-            value = handler(state, request, now_ns) if handler else self._of_session(event.session, request)
+            if handler is None:
+                raise Refused(EINVAL)
+            value = handler(state, request, now_ns)
         except Refused as refused:
-            if state.writes or state.effects:
+            if state.writes or state.effects or state.notices:
                 raise InvariantBroken(f"{request!r} was refused after it had written") from None
             errno = refused.errno
         else:
             if (kind is requests.Create and event.request.hold) or kind is requests.CreateUnnamed:  # type: ignore[union-attr]
-                sessions.hold(state, event.session, value.ino)
+                holds = True
+                opens.hold(state, event.session, value.ino, writes=True)
         if once:
-            sessions.store_answer(state, event.session, event.sequence, event.acknowledged, errno, value)
-        return self._effects(Reply(event.session, event.sequence, value, errno))
+            sessions.store_answer(state, event, errno, value, holds)
+        return self._effects(None if value is opens.WAITS else Reply(event.session, event.id, value, errno))
 
-    def _of_session(self, session: int, request: Any) -> Any:
-        """Requests about the asking session or the whole shard."""
-        state = self.state
-        if type(request) is requests.Open:
-            return sessions.open_inode(state, session, request)
-        if type(request) is requests.Close:
-            return sessions.close_inode(state, session, request)
-        if type(request) is requests.GetUsage:
-            return requests.Usage(state.inode_count, state.size_bytes)
-        raise Refused(EINVAL)
-
-    def _repeated(self, event: Submitted) -> Reply | None:
-        if event.sequence > sessions.last_applied(self.state, event.session):
-            return None
+    def _repeated(self, event: Submitted) -> Reply:
         answer = sessions.stored_answer(self.state, event.session, event.sequence)
         if answer is None:
-            return Reply(event.session, event.sequence, None, EINVAL)
-        return Reply(event.session, event.sequence, answer[1], answer[0])
+            return Reply(event.session, event.id, None, EINVAL)
+        errno, value, holds = answer
+        if holds:
+            if self.state.find_inode(value.ino) is None:
+                return Reply(event.session, event.id, None, EIO)  # it is closed, so it cannot be said to be open
+            sessions.keep_promise(self.state, event.session, event.sequence)
+        return Reply(event.session, event.id, value, errno)
 
-    def _effects(self, last: Reply | Repeat | None) -> list[Effect]:
+    def _effects(self, reply: Reply | None) -> list[Effect]:
         state = self.state
         effects: list[Effect] = []
         writes = state.take_writes()
@@ -122,8 +142,11 @@ class Shard:
         if state.effects:
             effects += state.effects
             state.effects = []
-        if last is not None:
-            effects.append(last)
+        if reply is not None:
+            effects.append(reply)
+        if state.notices:
+            effects += state.notices
+            state.notices = []
         return effects
 
 

@@ -1,4 +1,5 @@
-"""What the handlers of a shard share: the tables, the write set of the step under way, counters, a cache of inodes.
+"""What the handlers of a shard share: the tables, the write set of the step under way, counters, a cache of inodes, and
+what is known in memory only: who has what open.
 
 Invariants: a row is changed only through `put` and `delete` here, so the write set is complete; counters go into the
 write set of every step that changes them; the cache holds exactly what the table holds.
@@ -7,12 +8,16 @@ write set of every step that changes them; the cache holds exactly what the tabl
 from collections.abc import Iterator
 from errno import ENOENT
 from struct import Struct
+from typing import TYPE_CHECKING
 
 from loligo_mds.core.effects import Effect, RemoveObjects
 from loligo_mds.core.limits import INODE_CACHE_MAX
 from loligo_mds.core.tables import Table, Tables, Write
 from loligo_wire.attributes import Attributes, decode_attributes
 from loligo_wire.ids import FIRST_FREE_COUNTER, ShardId, make_ino
+
+if TYPE_CHECKING:
+    from loligo_mds.core.open_file import OpenFile
 
 COUNTERS_KEY = b"counters"
 _COUNTERS = Struct("<QQQ")  # next inode counter, inodes, bytes
@@ -40,15 +45,25 @@ class ShardState:
     __slots__ = (
         "_cache",
         "_counters_changed",
+        "applied",
+        "asking",
+        "asking_id",
         "block_bytes",
         "effects",
-        "holds",
+        "files",
         "inode_count",
         "next_counter",
-        "session_holds",
+        "notices",
+        "promised",
+        "reclaim_below",
+        "reclaiming",
+        "session_files",
         "shard",
         "size_bytes",
+        "swept",
         "tables",
+        "unstated",
+        "waited_for",
         "writes",
     )
 
@@ -60,9 +75,31 @@ class ShardState:
         self.writes: list[Write] = []
         #: What the step under way wants done besides its journal record and its reply.
         self.effects: list[Effect] = []
-        #: ino -> how many opens; in memory only, because sessions state it anew when they come back.
-        self.holds: dict[int, int] = {}
-        self.session_holds: dict[int, dict[int, int]] = {}
+        #: What it has to say to others, behind its reply: recalls, resumptions, answers to requests that waited.
+        self.notices: list[Effect] = []
+        #: The session whose request is under way, 0 being the shard's own process, and the request's id.
+        self.asking = 0
+        self.asking_id = 0
+
+        # See `core.opens`. In memory only, because sessions state it anew when they come back.
+        self.files: dict[int, OpenFile] = {}
+        self.session_files: dict[int, dict[int, OpenFile]] = {}
+        #: Those of `files` with requests that wait.
+        self.waited_for: dict[int, OpenFile] = {}
+
+        # See `core.sessions`.
+        #: session -> last sequence applied, as far as it was asked for.
+        self.applied: dict[int, int] = {}
+        #: Sessions that may still state what they have open since the shard restarted.
+        self.reclaiming: dict[int, None] = {}
+        #: While there are any: inodes below this number may be open at one of them.
+        self.reclaim_below = 0
+        #: How far the clearing up behind the last of them has come: a table, and the last inode looked at.
+        self.swept = (0, 0)
+        #: session -> inodes that it had open, of which its restatement under way has said nothing so far.
+        self.unstated: dict[int, dict[int, None]] = {}
+        #: session -> sequence -> inode that it has open by an answer that it may not have got.
+        self.promised: dict[int, dict[int, int]] = {}
         self._cache: dict[int, Attributes] = {}
         self._counters_changed = False
         self.next_counter = FIRST_FREE_COUNTER

@@ -22,6 +22,7 @@ class Table(IntEnum):
     UNSETTLED = 6  # ino -> start, end, block size    see core.content
     SESSION = 7  # session -> last applied sequence
     REPLY = 8  # session ‖ sequence -> answer not yet acknowledged
+    CLIENT = 9  # session -> who it is: opaque, for those who talk to it
 
 
 #: One change: table, key, value, or None for a deletion.

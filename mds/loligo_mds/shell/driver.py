@@ -3,6 +3,9 @@
 Threads: `lock` guards the shard and its tables; every call here takes it, and a caller with several steps to make as one
 may hold it around them. `sync` waits for the disk and must be called without it.
 
+An embedded volume has one session and calls `submit`, which returns the answer. A server gives every event to `step`, which
+returns what is to be said to sessions, after it is in the journal; `ask` is for its own questions and changes.
+
 When the core reports a broken invariant, or a step, the making of room for it or a checkpoint ends in an error (but for a
 full disk), tables and journal may disagree: the driver stops, the open transaction is thrown away, and every later
 request fails with EIO. What was acknowledged is in the journal, so a restart starts from there.
@@ -11,17 +14,22 @@ request fails with EIO. What was acknowledged is in the journal, so a restart st
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from errno import EIO, ENOSPC
 from typing import Any
 
-from loligo_mds.core.effects import AppendJournal, Effect, RemoveObjects, Repeat, Reply
-from loligo_mds.core.events import Event, SessionEnded, SessionOpened, ShardRestarted, Submitted
-from loligo_mds.core.requests import CHANGING, RECLAIMING, Request
+from loligo_mds.core import content, sessions
+from loligo_mds.core.admission import SessionLimits, admit, admit_holds
+from loligo_mds.core.effects import AppendJournal, Effect, Recall, RemoveObjects, RepairObjects, Repeat, Reply, Resume
+from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
+from loligo_mds.core.open_file import SHARD_SESSION
+from loligo_mds.core.requests import CHANGING, RECLAIMING, GetAttributes, Opened, Request
 from loligo_mds.core.shard import Shard
 from loligo_mds.store.errors import StoreFull
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime.failpoint import declare, failpoint
+from loligo_wire.attributes import FLAG_INLINE, Attributes
+from loligo_wire.ids import ROOT_INO
 
 log = logging.getLogger(__name__)
 
@@ -30,71 +38,186 @@ _STOPPED = "this shard has stopped; see the log"
 declare("driver.step.before", "driver.step.journaled", "driver.reply.before")
 
 
-class ShardDriver:
-    """`remove_objects` is called, under the lock, for every inode whose objects may go; it must only take a note."""
+def _leave_to_next_start(effect: RepairObjects) -> None:
+    """For who ends with the only session: the next one looks at every file that is in doubt."""
 
-    def __init__(self, store: ShardStore, shard: Shard, remove_objects: Callable[[RemoveObjects], None]) -> None:
+
+class ShardDriver:
+    """`remove_objects` is called, under the lock, for every inode whose objects may go, `repair_objects` for every file whose
+    writer is gone without a word; they must only take a note.
+    """
+
+    def __init__(
+        self,
+        store: ShardStore,
+        shard: Shard,
+        remove_objects: Callable[[RemoveObjects], None],
+        repair_objects: Callable[[RepairObjects], None] = _leave_to_next_start,
+    ) -> None:
         self.lock = threading.RLock()
         self._store = store
         self._shard = shard
         self._remove_objects = remove_objects
+        self._repair_objects = repair_objects
+        #: Events for whose steps there was no room.
+        self._unfinished: list[Event] = []
         self._broken: BaseException | None = None
 
-    def start(self, session: int) -> None:
-        """After recovery: nobody survives but the one session that is opened now. Any error is the caller's to tell."""
+    # -- at the start -------------------------------------------------------------------------------------------------
+
+    def sessions(self) -> dict[int, bytes]:
+        """Those that the tables know -> who they are."""
         with self.lock:
-            for event in (ShardRestarted(), SessionOpened(session)):
+            return sessions.records(self._shard.state)
+
+    def start(self, session: int | None = None, surviving: tuple[int, ...] = ()) -> None:
+        """After recovery: sessions but those that survive are gone. `session`, if there is one, is opened.
+
+        Any error is the caller's to tell.
+        """
+        events: list[Event] = [ShardRestarted(surviving)]
+        if session is not None:
+            events.append(SessionOpened(session))
+        with self.lock:
+            for event in events:
                 try:
-                    self._carry_out(event)
+                    self._carry_out(event, [])
                 except BaseException as error:
                     self.stop(error, event)
                     raise
 
+    def find(self, inos: Iterable[int], limits: SessionLimits) -> list[Attributes]:
+        """Those of the inodes that there are and that the session may see, as they are now."""
+        with self.lock:
+            if self._broken is not None:
+                return []
+            state = self._shard.state
+            if limits.root_ino != ROOT_INO:
+                # A request that repeats another is answered as that one was, whatever inodes it names.
+                inos = [ino for ino in inos if not admit(state, limits, GetAttributes(ino))]
+            return [found for ino in inos if (found := state.find_inode(ino)) is not None]
+
+    def fill_in(self, opened: Opened) -> None:
+        """See `content.fill_in`."""
+        if opened.attributes.flags & FLAG_INLINE:
+            with self.lock:
+                if self._broken is None:
+                    content.fill_in(self._shard.state, opened)
+
+    def open_files(self, session: int) -> int:
+        with self.lock:
+            return sessions.open_files(self._shard.state, session)
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
     def submit(self, session: int, request: Request) -> Any:
         """The answer. OSError with the errno of a refusal; ENOSPC if the journal has no room for the change."""
         with self.lock:
-            if self._broken is not None:
-                raise OSError(EIO, _STOPPED)
-            kind = type(request)
-            try:
-                if kind in CHANGING:
-                    self._store.reserve(kind in RECLAIMING)
-                failpoint("driver.step.before")
-                reply = self._run(self._shard.step(time.time_ns(), Submitted(session, 0, request)))
-            except StoreFull:  # only from `reserve`: nothing has changed
-                raise OSError(ENOSPC, "no space for metadata") from None
-            except BaseException as error:
-                self.stop(error, request)
-                raise OSError(EIO, _STOPPED) from error
-            failpoint("driver.reply.before")
-        if reply is None:
+            said = self._request(Submitted(session, 0, request))
+        if not said:
             raise AssertionError("a request without a reply")
-        if reply.errno:
-            raise OSError(reply.errno, "refused")
-        return reply.value
+        reply = said[0]
+        if reply.errno:  # type: ignore[union-attr]
+            raise OSError(reply.errno, "refused")  # type: ignore[union-attr]
+        return reply.value  # type: ignore[union-attr]
 
-    def _carry_out(self, event: Event) -> None:
+    def ask(self, request: Request) -> Any:
+        """`submit` for the shard's own process."""
+        return self.submit(SHARD_SESSION, request)
+
+    def step(self, event: Event, limits: SessionLimits | None = None) -> list[Effect]:
+        """What is to be said to sessions: replies, recalls, resumptions. A request that cannot be carried out is refused.
+
+        `limits`: the event comes from a session of another machine; what goes beyond them is refused, or left out.
+
+        Other events: OSError, EIO if the shard has stopped, ENOSPC if there is no room to open a session. Without room for what
+        follows from another event, it is done as soon as there is some.
+        """
+        with self.lock:
+            said = self._finish() if self._unfinished else []
+            if type(event) is Submitted:
+                try:
+                    said += self._request(event, limits)
+                except OSError as error:
+                    said.append(Reply(event.session, event.id, None, error.errno or EIO))
+                return said
+            self._check_running()
+            if type(event) is SessionRestated and limits is not None:
+                event.holds = admit_holds(self._shard.state, limits, event.holds)
+            try:
+                self._carry_out(event, said)
+            except StoreFull as error:
+                if type(event) is SessionOpened:
+                    raise OSError(ENOSPC, "no space for metadata") from None
+                log.warning("put off until there is room: %r: %s", event, error)
+                self._unfinished.append(event)
+            except BaseException as error:
+                self.stop(error, event)
+                raise OSError(EIO, _STOPPED) from error
+            return said
+
+    def _finish(self) -> list[Effect]:
+        events, self._unfinished = self._unfinished, []
+        said: list[Effect] = []
+        for event in events:
+            said += self.step(event)
+        return said
+
+    def _check_running(self) -> None:
+        if self._broken is not None:
+            raise OSError(EIO, _STOPPED)
+
+    def _request(self, event: Submitted, limits: SessionLimits | None = None) -> list[Effect]:
+        if self._broken is not None:
+            raise OSError(EIO, _STOPPED)
+        kind = type(event.request)
+        changes = kind in CHANGING
+        repeats = changes and event.sequence and self._shard.repeats(event)
+        if limits is not None and not repeats:
+            # What was admitted once is answered as it was then, whatever has become of the inode.
+            errno = admit(self._shard.state, limits, event.request)
+            if errno:
+                raise OSError(errno, "not admitted")
+        try:
+            if changes and not repeats:
+                self._store.reserve(kind in RECLAIMING)
+            failpoint("driver.step.before")
+            said: list[Effect] = []
+            self._run(self._shard.step(time.time_ns(), event), said)
+        except StoreFull:  # only from `reserve`: nothing has changed
+            raise OSError(ENOSPC, "no space for metadata") from None
+        except BaseException as error:
+            self.stop(error, event.request)
+            raise OSError(EIO, _STOPPED) from error
+        failpoint("driver.reply.before")
+        return said
+
+    def _carry_out(self, event: Event, said: list[Effect]) -> None:
         """What is no request, in as many steps as it takes."""
         again: Event | None = event
         while again is not None:
             self._store.reserve(reclaiming=True)
             effects = self._shard.step(time.time_ns(), again)
-            self._run(effects)
+            self._run(effects, said)
             last = effects[-1] if effects else None
             again = last.event if type(last) is Repeat else None
 
-    def _run(self, effects: list[Effect]) -> Reply | None:
-        reply = None
+    def _run(self, effects: list[Effect], said: list[Effect]) -> None:
         for effect in effects:
             kind = type(effect)
-            if kind is Reply:
-                reply = effect
+            if kind is Reply or kind is Recall or kind is Resume:
+                said.append(effect)
             elif kind is AppendJournal:
                 self._store.append(effect.writes)  # type: ignore[union-attr]
                 failpoint("driver.step.journaled")
             elif kind is RemoveObjects:
                 self._remove_objects(effect)  # type: ignore[arg-type]
-        return reply  # type: ignore[return-value]
+            elif kind is RepairObjects:
+                self._repair_objects(effect)  # type: ignore[arg-type]
+
+    @property
+    def stopped(self) -> bool:
+        return self._broken is not None
 
     def stop(self, error: BaseException, cause: object) -> None:
         """Nothing may change any more: every later request fails."""
@@ -104,8 +227,7 @@ class ShardDriver:
     def sync(self) -> None:
         """Everything answered so far survives a power loss. Waits for the disk: call it without the lock."""
         with self.lock:
-            if self._broken is not None:
-                raise OSError(EIO, _STOPPED)
+            self._check_running()
             position = self._store.position
         self._store.sync(position)
 
@@ -124,16 +246,19 @@ class ShardDriver:
             if self._broken is None:
                 self._store.trim_memory()
 
-    def end(self, session: int) -> None:
-        """Let go of the session and close the store. A stopped shard is left as it is: recovery starts from its journal."""
+    def end(self, session: int | None = None) -> None:
+        """Let go of the session, if there is one, and close the store; others survive. A stopped shard is left as it is:
+        recovery starts from its journal.
+        """
         with self.lock:
             if self._broken is not None:
                 return
             try:
-                try:
-                    self._carry_out(SessionEnded(session))
-                except StoreFull as error:
-                    log.warning("what session %d held open is let go at the next start: %s", session, error)
+                if session is not None:
+                    try:
+                        self._carry_out(SessionEnded(session), [])
+                    except StoreFull as error:
+                        log.warning("what session %d held open is let go at the next start: %s", session, error)
                 self._store.close()
             except BaseException as error:
                 self.stop(error, "the end")

@@ -20,6 +20,7 @@ The first four bytes of store.format mean the same in every version, and the ASC
 import os
 from collections.abc import Iterable, Iterator
 from struct import Struct
+from typing import NamedTuple
 
 import lmdb
 
@@ -31,6 +32,9 @@ from loligo_runtime.failpoint import declare, failpoint
 FORMAT_VERSION = 1
 #: The oldest loligo that reads FORMAT_VERSION.
 FORMAT_NEEDS = b"0.1.0"
+
+#: Tables that the first files of this format do not have yet.
+_ADDED = frozenset({Table.CLIENT})
 
 MAP_BYTES = 16 << 30
 ROOM_BYTES = 8 << 20
@@ -70,6 +74,14 @@ def _environment(path: str, create: bool) -> lmdb.Environment:
         meminit=False,  # a page is written whole by us before anybody reads it
         max_spare_txns=1,
     )
+
+
+class TableSizes(NamedTuple):
+    """In bytes: how far the file may grow before the map must, how long it is, and what of it rows take up."""
+
+    map_bytes: int
+    file_bytes: int
+    used_bytes: int
 
 
 class LmdbTables:
@@ -113,7 +125,9 @@ class LmdbTables:
     def _begin(self) -> None:
         self._txn = txn = self._env.begin(write=True)
         try:
-            self._databases = [self._env.open_db(table.name.lower().encode(), txn=txn, create=False) for table in Table]
+            self._databases = [
+                self._env.open_db(table.name.lower().encode(), txn=txn, create=table in _ADDED) for table in Table
+            ]
         except lmdb.Error as error:
             raise NotOurs(f"{self._path} is LMDB, but not loligo's ({error})") from error
         # Bound once a transaction: a lookup less on every call.
@@ -204,15 +218,18 @@ class LmdbTables:
 
     # Space.
 
-    def ensure_room(self) -> bool:
-        """Whether `ROOM_BYTES` of pages are free for the coming commits, after trying to allocate them."""
-        page_bytes = self._env.stat()["psize"]
+    def sizes(self) -> TableSizes:
         used_pages = 0
         for database in self._databases:
             stat = self._txn.stat(database)
             used_pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        file_bytes = os.stat(self._path).st_size
-        missing_bytes = ROOM_BYTES - (file_bytes - used_pages * page_bytes)
+        page_bytes = self._env.stat()["psize"]
+        return TableSizes(self._env.info()["map_size"], os.stat(self._path).st_size, used_pages * page_bytes)
+
+    def ensure_room(self) -> bool:
+        """Whether `ROOM_BYTES` of pages are free for the coming commits, after trying to allocate them."""
+        _, file_bytes, used_bytes = self.sizes()
+        missing_bytes = ROOM_BYTES - (file_bytes - used_bytes)
         if missing_bytes <= 0:
             return True
         failpoint("tables.room.before")

@@ -29,6 +29,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter_ns
 from typing import Any, Self
 
 import lmdb
@@ -53,7 +54,7 @@ from loligo_mds.store.journal import (
     segment_path,
     verify_journal,
 )
-from loligo_mds.store.lmdb_tables import ROOM_BYTES, LmdbTables, create_tables
+from loligo_mds.store.lmdb_tables import ROOM_BYTES, LmdbTables, TableSizes, create_tables
 from loligo_mds.store.mapped_memory import drop_mapped_pages, mapped_file_bytes
 from loligo_runtime.failpoint import declare, failpoint
 
@@ -96,6 +97,8 @@ class ShardStore:
         "_tables",
         "_trouble",
         "after_power_loss",
+        "append_ns",
+        "appended",
         "delete",
         "get",
         "put",
@@ -180,6 +183,9 @@ class ShardStore:
             log.info("%s: replayed %d records behind %d", folder, len(replayed), committed)
         self._keys = sum(record.count for record in replayed)
         self._trouble = ""
+        #: Records of this process, and the time that writing them took.
+        self.appended = 0
+        self.append_ns = 0
         # Bound here, so that a call costs no step in between.
         self.get: Callable[[int, bytes], bytes | None] = tables.get
         self.put: Callable[[int, bytes, bytes], None] = tables.put
@@ -208,6 +214,14 @@ class ShardStore:
         self.after_power_loss = False
         _write_note(self._lock_fd, {"pid": os.getpid(), "boot": _boot_id()})
 
+    @property
+    def journal_bytes(self) -> int:
+        """Since the last checkpoint."""
+        return self._journal.used_bytes
+
+    def table_sizes(self) -> TableSizes:
+        return self._tables.sizes()
+
     # A step.
 
     def reserve(self, reclaiming: bool = False) -> None:
@@ -226,7 +240,11 @@ class ShardStore:
         if not writes:
             return self._journal.position
         self._keys += len(writes)
-        return self._journal.append(writes)
+        began_ns = perf_counter_ns()
+        position = self._journal.append(writes)
+        self.append_ns += perf_counter_ns() - began_ns
+        self.appended += 1
+        return position
 
     # Checkpoints.
 

@@ -1,0 +1,194 @@
+"""A volume that a metadata server serves: a session there, the objects here, and the same file system on top.
+
+The sibling of `embedded.EmbeddedVolume`: names and attributes are asked of the server, bytes go straight to the object
+store. Other clients have the volume too, so the kernel may believe names and attributes for a while only (`cache=`).
+"""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any, Final
+
+from loligo_client.shell.connection import Connection
+from loligo_client.shell.data_path import DataPath
+from loligo_client.shell.filesystem import FileSystem
+from loligo_client.shell.mount_options import OptionError, ServerOptions
+from loligo_client.shell.recent_attributes import RecentAttributes
+from loligo_client.shell.server_source import ServerSource
+from loligo_client.shell.tasks import Waiting
+from loligo_client.shell.wire import Tls
+from loligo_mds.core.codec import Sync
+from loligo_mds.core.requests import Request
+from loligo_mds.shell.volume_parts import open_objects
+from loligo_runtime.clock import SystemClock
+from loligo_runtime.heap import trim_heap
+from loligo_runtime.object_url import RadosUrl, format_rados_url, parse_object_url
+from loligo_runtime.volume import Volume
+from loligo_wire.ids import ROOT_INO
+from loligo_wire.v1 import loligo_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+#: Bytes under way count about three times: here, in a copy for librados, and inside it.
+DIRTY_LIMIT_BYTES: Final = 24 << 20
+TICK_S: Final = 0.5
+SETTLE_EVERY_S: Final = 5.0
+
+
+class RemoteMetadata:
+    """The metadata port of the data path and the file system, for a shard behind a connection.
+
+    The root of a mount is inode 1 for the kernel; for the server it is the directory that was mounted.
+    """
+
+    def __init__(self, connection: Connection, root_ino: int) -> None:
+        self.lock = connection.lock
+        self.sync = connection.sync
+        self._ask = connection.ask
+        self._root_ino = root_ino
+        if root_ino == ROOT_INO:
+            self.ask = connection.ask  # type: ignore[method-assign]
+
+    def ask(self, request: Request | Sync) -> Any:
+        for name in ("ino", "parent", "new_parent"):
+            if getattr(request, name, 0) == ROOT_INO:
+                setattr(request, name, self._root_ino)
+        return self._ask(request)
+
+
+class RemoteVolume:
+    """A volume that is open through its server. Use as a context manager; `file_system` goes to a transport."""
+
+    def __init__(
+        self,
+        source: ServerSource,
+        options: ServerOptions,
+        *,
+        mounted_on: str = "",
+        read_only: bool = False,
+        update_atime: bool = True,
+        on_lost: Callable[[int], None] = lambda ino: None,
+    ) -> None:
+        """ServerError, OptionError, VolumeError, ObjectStoreError: why it cannot be opened. `on_lost`: see `DataPath`."""
+        hello = pb.Hello(
+            version=version("loligo"),
+            volume=source.volume,
+            root_path=source.root_path,
+            read_only=read_only,
+            host=socket.gethostname(),
+            mounted_on=mounted_on,
+        )
+        tls = Tls(options.ca, options.cert, options.key) if options.ca else None
+        self.connection = Connection(source.addresses, hello, tls=tls, timeout_s=options.timeout_s)
+        welcome = self.connection.connect()
+        try:
+            self.volume = Volume(
+                name=welcome.volume_name,
+                uuid=welcome.volume_uuid,
+                meta_url=f"{','.join(source.addresses)}/{source.volume}",
+                data_url=_data_url(welcome.data_url, options),
+                block_bytes=welcome.block_bytes,
+                inline_limit_bytes=welcome.inline_limit_bytes,
+            )
+            self._objects = open_objects(self.volume)
+        except BaseException:
+            self.connection.close()
+            raise
+        self.connection.tell_fence(self._objects.addresses())
+        metadata = RemoteMetadata(self.connection, welcome.root_ino)
+        self.data = DataPath(
+            metadata,
+            self._objects,
+            inline_limit_bytes=self.volume.inline_limit_bytes,
+            dirty_limit_bytes=DIRTY_LIMIT_BYTES,
+            on_lost=on_lost,
+            shared=True,
+        )
+        self.connection.holds = self.data.holds
+        self.connection.on_recall = self.data.recalled
+        self.connection.on_resume = self.data.resumed
+        self.connection.on_gone = lambda why: self.data.shut_out()
+        self.data.on_shut_out = lambda: self.connection.give_up("the object store has shut this client out")
+        recent = RecentAttributes(options.cache_s, welcome.root_ino)
+        if options.cache_s:
+            self.connection.on_answer = recent.heard
+        self.file_system = FileSystem(
+            metadata, self.data, SystemClock(), update_atime=update_atime, cache_s=options.cache_s, recent=recent
+        )
+        self.file_system.let_go = self._let_go
+        #: Called with (address, since when it is away or None), on the housekeeper's thread, when that has changed.
+        self.on_server: Callable[[str, float | None], None] = lambda address, away_since_s: None
+        self._ending = threading.Event()
+        self._housekeeper = threading.Thread(target=self._keep, name="housekeeper")
+        self._housekeeper.start()
+
+    def _let_go(self, future: Future[Any]) -> bool:
+        if not isinstance(future, Waiting):
+            return self.connection.let_go(future)
+        if self.connection.is_away:
+            with self.connection.lock:
+                future.give_up()
+        return True
+
+    def _keep(self) -> None:
+        """Time passes: flush what has waited, settle what is stored. The server sees to its own journal."""
+        settled_at = time.monotonic()
+        said = ""
+        told: tuple[str, float | None] | None = None
+        while not self._ending.wait(TICK_S):
+            try:
+                server = self.connection.address, self.connection.away_since_s
+                if server != told:
+                    self.on_server(*server)
+                    told = server
+                self.data.tick(time.time_ns())
+                if time.monotonic() - settled_at >= SETTLE_EVERY_S:
+                    self.data.settle()
+                    trim_heap()
+                    settled_at = time.monotonic()
+                said = ""
+            except OSError as error:
+                if str(error) != said:  # twice a second would be too often
+                    said = str(error)
+                    log.warning("housekeeping will be tried again: %s", error)
+
+    def close(self) -> None:
+        """Store and publish everything; OSError, after closing all the same, if something could not be stored.
+
+        Then there is no goodbye either: the server shuts this client out of the store before it looks at its files, in case
+        a write that was given up is still under way.
+        """
+        self._ending.set()
+        self._housekeeper.join()
+        clean = False
+        try:
+            self.data.drain()
+            clean = True
+        finally:
+            self.data.stop()
+            self.connection.close(goodbye=clean)
+            self._objects.close()
+
+    def __enter__(self) -> "RemoteVolume":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _data_url(told: str, options: ServerOptions) -> str:
+    """Where the objects are, as seen from here."""
+    url = options.data_url or told
+    if not (options.ceph_conf or options.ceph_name):
+        return url
+    parsed = parse_object_url(url)
+    if not isinstance(parsed, RadosUrl):
+        raise OptionError(f"ceph_conf= and ceph_name= are for data on RADOS; this volume has it at {url}")
+    return format_rados_url(
+        replace(parsed, conf=options.ceph_conf or parsed.conf, name=options.ceph_name or parsed.name)
+    )

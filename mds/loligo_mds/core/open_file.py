@@ -1,0 +1,93 @@
+"""A file that is open: by whom, and what that means for what others may do with it. How it comes about: `core.opens`."""
+
+from errno import EINVAL
+
+from loligo_mds.core.requests import Claim, Open
+from loligo_mds.core.state import Refused, ShardState
+
+#: The session that the shard's own process asks with, and the claimant of a file under repair.
+SHARD_SESSION = 0
+
+
+class Opener:
+    """A session that has a file open `count` times, and may not know of `promised` of them (see `core.sessions`).
+
+    `asked`: it was sent a Recall and has not answered.
+    """
+
+    __slots__ = ("asked", "count", "promised", "quiet", "writes")
+
+    def __init__(self, count: int, writes: bool) -> None:
+        self.count = count
+        self.promised = 0
+        self.writes = writes
+        self.asked = False
+        self.quiet = False
+
+
+class Waiting:
+    """A request that has to wait for others."""
+
+    __slots__ = ("id", "request", "session")
+
+    def __init__(self, session: int, id: int, request: Open | Claim) -> None:
+        self.session = session
+        self.id = id
+        self.request = request
+
+
+class OpenFile:
+    """`claimants` is one session at most, if clients tell the truth after a restart.
+
+    `repair`: the shard wants it for itself.
+    """
+
+    __slots__ = ("claimants", "contended", "ino", "openers", "repair", "waiting")
+
+    def __init__(self, ino: int) -> None:
+        self.ino = ino
+        self.openers: dict[int, Opener] = {}
+        self.contended = False
+        self.claimants: tuple[int, ...] = ()
+        self.repair = False
+        self.waiting: tuple[Waiting, ...] = ()
+
+
+def is_held(state: ShardState, ino: int) -> bool:
+    """Whether the inode must outlive its last name."""
+    return ino in state.files or ino < state.reclaim_below
+
+
+def check_may_publish(file: OpenFile, session: int) -> None:
+    """EINVAL if `session` has no business to change the file: it has yielded, or another has claimed it."""
+    mine = file.openers.get(session)
+    if (mine is not None and mine.quiet) or (file.claimants and session not in file.claimants):
+        raise Refused(EINVAL)
+
+
+def check_may_reshape(file: OpenFile, session: int) -> None:
+    """EINVAL if the file's bytes may not be cut or moved by `session`: others write to it, and it has no claim."""
+    check_may_publish(file, session)
+    if file.claimants:
+        return
+    if file.contended or others_write(file, session):
+        raise Refused(EINVAL)
+
+
+def may_settle(state: ShardState, ino: int, session: int) -> bool:
+    """Whether `session` can know that objects and size agree: no other writes, and none has left without a word."""
+    file = state.files.get(ino)
+    if file is None:
+        return ino >= state.reclaim_below
+    if file.claimants:
+        return session in file.claimants
+    if file.repair or others_write(file, session):
+        return False
+    return ino >= state.reclaim_below or (session in file.openers and not file.contended)
+
+
+def others_write(file: OpenFile, session: int) -> bool:
+    openers = file.openers
+    if len(openers) == 1 and session in openers:
+        return False
+    return any(opener.writes for other, opener in openers.items() if other != session)

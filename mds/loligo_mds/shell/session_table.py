@@ -1,0 +1,73 @@
+"""The sessions that a server knows, connected or not: who they are, when they last said something, how they end.
+
+The durable part is the shard's (`core.sessions`); this is what there is of them in memory. Only the event loop's thread
+comes here.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from loligo_mds.core.admission import SessionLimits
+from loligo_mds.shell.session_record import SessionRecord
+
+if TYPE_CHECKING:
+    from loligo_mds.shell.connection import Connection
+
+
+class Session:
+    """`heard_s` is of the loop's clock. `ending`: it is being fenced, and nobody may come back to it."""
+
+    __slots__ = ("connection", "ended", "ending", "heard_s", "id", "limits", "record", "requests")
+
+    def __init__(self, id: int, record: SessionRecord, heard_s: float) -> None:
+        self.id = id
+        self.record = record
+        self.heard_s = heard_s
+        self.limits = SessionLimits(record.root_ino, record.read_only, id)
+        self.connection: Connection | None = None
+        self.requests = 0
+        #: Why, once it is so.
+        self.ending = ""
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __str__(self) -> str:
+        return f"session {self.id:x} ({self.record.who})"
+
+
+class SessionTable:
+    def __init__(self, expiry_s: float) -> None:
+        self.expiry_s = expiry_s
+        self._sessions: dict[int, Session] = {}
+
+    def add(self, session: Session) -> None:
+        self._sessions[session.id] = session
+
+    def remove(self, session: Session) -> None:
+        self._sessions.pop(session.id, None)
+
+    def get(self, id: int) -> Session | None:
+        return self._sessions.get(id)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._sessions.values()))
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def connected(self) -> int:
+        return sum(session.connection is not None for session in list(self._sessions.values()))
+
+    def expired(self, now_s: float) -> list[Session]:
+        """Those that have been silent for too long, and are not ending yet."""
+        return [
+            session
+            for session in self._sessions.values()
+            if not session.ending and now_s - session.heard_s > self.expiry_s
+        ]
+
+    def excuse(self, late_s: float) -> None:
+        """This process was not there to listen for so long: nobody is to blame for that."""
+        for session in self._sessions.values():
+            session.heard_s += late_s

@@ -1,0 +1,364 @@
+"""`loligo mount HOST:PORT/VOLUME`, `status` and `umount`, with a real server that may be killed."""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cli.command_line import CommandLine, has_ended, wait_until
+from cli.test_mount_helper import in_namespace
+from loligo_lab.certificates import Authority
+from loligo_lab.serving import LabServer
+from loligo_runtime import volume as volumes
+
+
+@pytest.fixture(autouse=True)
+def logs_are_removed(cli: CommandLine) -> Iterator[None]:
+    yield
+    folder = Path("/var/log/loligo")
+    for log in folder.glob("*.log*"):
+        if cli.root.name.replace("-", "\\x2d") in log.name:
+            log.unlink()
+    with contextlib.suppress(OSError):  # logs of others are in there
+        folder.rmdir()
+
+
+@pytest.fixture
+def make_server(cli: CommandLine) -> Iterator[Callable[..., LabServer]]:
+    servers: list[LabServer] = []
+
+    def make(*options: str) -> LabServer:
+        cli.create()
+        servers.append(LabServer(volumes.load(cli.meta().as_uri()), cli.root, options=options))
+        servers[0].start()
+        return servers[0]
+
+    try:
+        yield make
+        for server in servers:
+            server.stop()
+    finally:
+        for server in servers:
+            server.kill()
+
+
+@pytest.fixture
+def server(make_server: Callable[..., LabServer]) -> LabServer:
+    return make_server()
+
+
+@pytest.fixture
+def mount(cli: CommandLine) -> Iterator[Callable[..., Path]]:
+    """Mounts `server`'s volume on our directory, or on another one; what is mounted at the end is unmounted."""
+    directories: list[Path] = []
+
+    def mount(server: LabServer, *options: str, root: str = "", directory: Path = cli.directory) -> Path:
+        directory.mkdir(exist_ok=True)
+        cli.run("mount", f"{server.address}/work{root}", str(directory), *options)
+        directories.append(directory)
+        return directory
+
+    try:
+        yield mount
+        for directory in directories:
+            if os.path.ismount(directory):
+                cli.run("umount", str(directory))
+    finally:
+        for directory in directories:
+            if os.path.ismount(directory):
+                subprocess.run(["umount", "-l", directory], check=True)
+
+
+def sessions(cli: CommandLine) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(cli.run("session", "list", "--json").stdout)
+    return [session for session in found if str(session["mounted_on"]).startswith(str(cli.root))]
+
+
+def test_a_remount_has_everything(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    mount(server)
+    large = os.urandom(5 << 20)
+    (cli.directory / "large").write_bytes(large)
+    (cli.directory / "small").write_text("text")
+    assert [session["mounted_on"] for session in sessions(cli)] == [str(cli.directory)]
+    cli.umount()
+    assert sessions(cli) == []
+    mount(server)
+    assert (cli.directory / "large").read_bytes() == large
+    assert (cli.directory / "small").read_text() == "text"
+
+
+def test_status_tells_of_the_server(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    mount(server)
+    wait_until(lambda: cli.mounted()["server"] == server.address, "the note to name the server")
+    status = cli.mounted()
+    assert {key: status[key] for key in ("source", "volume", "meta", "data", "state", "server_away_since")} == {
+        "source": f"{server.address}/work",
+        "volume": "work",
+        "meta": f"{server.address}/work",
+        "data": cli.data_url(),
+        "state": "up",
+        "server_away_since": None,
+    }
+    escaped = str(cli.directory).strip("/").replace("-", "\\x2d").replace("/", "-")
+    assert status["log"] == f"/var/log/loligo/{escaped}.log"
+    assert "mounted on" in Path(status["log"]).read_text()
+    assert f"server     {server.address}, connected" in cli.run("status").stdout
+    server.kill()
+    wait_until(lambda: cli.mounted()["server_away_since"] is not None, "the note to tell that the server is away")
+    assert f"server     {server.address}, away since 2" in cli.run("status").stdout
+    server.start()
+    wait_until(lambda: cli.mounted()["server_away_since"] is None, "the note to tell that the server is back")
+
+
+def test_calls_wait_for_a_server_that_was_killed(
+    cli: CommandLine, server: LabServer, mount: Callable[..., Path]
+) -> None:
+    mount(server)
+    (cli.directory / "before").write_text("text")
+    server.kill()
+    command = f"mkdir {cli.directory}/folder && echo text > {cli.directory}/folder/file && cat {cli.directory}/before"
+    with subprocess.Popen(["sh", "-ec", command], stdout=subprocess.PIPE, text=True) as child:
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.5)
+        server.start()
+        assert child.wait(60) == 0
+        assert child.stdout is not None and child.stdout.read() == "text"
+    assert (cli.directory / "folder" / "file").read_text() == "text\n"
+
+
+def test_a_server_that_stays_away_is_an_eio(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    mount(server, "-o", "timeout=1")
+    server.kill()
+    began = time.monotonic()
+    with pytest.raises(OSError) as failure:
+        os.mkdir(cli.directory / "folder")
+    assert failure.value.errno == errno.EIO
+    assert 0.8 < time.monotonic() - began < 15
+    server.start()
+    wait_until(lambda: cli.mounted()["server_away_since"] is None, "the server to be back")
+    assert os.listdir(cli.directory) == []
+    os.mkdir(cli.directory / "folder")
+
+
+CALL = """
+import os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *arguments: None)
+try:
+    os.mkdir(sys.argv[1])
+except InterruptedError:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT, signal.SIGKILL])
+def test_who_waits_for_a_server_that_is_away_can_be_interrupted(
+    cli: CommandLine, server: LabServer, mount: Callable[..., Path], number: signal.Signals
+) -> None:
+    mount(server)
+    assert os.listdir(cli.directory) == []
+    server.kill()
+    wait_until(lambda: bool(cli.mounted()["server_away_since"]), "the mount to notice that the server is away")
+    with subprocess.Popen([sys.executable, "-c", CALL, cli.directory / "folder"], stderr=subprocess.DEVNULL) as child:
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(1)
+            child.send_signal(number)
+            assert child.wait(10) == {signal.SIGUSR1: 3, signal.SIGINT: -signal.SIGINT, signal.SIGKILL: -9}[number]
+        finally:
+            child.kill()
+    server.start()
+    os.mkdir(cli.directory / "other")
+    assert os.listdir(cli.directory) == ["other"], "a call that was interrupted happened all the same"
+
+
+LONG_CALLS = {
+    "cut": "os.ftruncate(large, 5)",
+    "replace": "os.write(new, b'NEW'); os.rename('new', 'old')",
+    "write": "[os.pwrite(large, bytes(1 << 20), (10 << 20) + (number << 20)) for number in range(100)]",
+    "close": "os.write(new, b'NEW'); os.close(new)",
+}
+LONG_SCRIPT = """
+import os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *arguments: sys.exit(3))
+os.chdir(sys.argv[1])
+large, new = os.open("large", os.O_RDWR), os.open("new", os.O_RDWR)
+print("ready", flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    # Who has written, and dies of nothing worse, waits at the end: for what he closes.
+    [("cut", signal.SIGUSR1), *((call, signal.SIGKILL) for call in LONG_CALLS)],
+)
+def test_who_waits_inside_a_longer_call_can_be_interrupted(
+    cli: CommandLine, server: LabServer, mount: Callable[..., Path], call: str, number: signal.Signals
+) -> None:
+    """The file is open before the server goes, and what the call waits for is several steps away."""
+    here = mount(server, "-o", "cache=0")
+    (here / "large").write_bytes(os.urandom(6 << 20))
+    for name in ("old", "new"):
+        (here / name).write_text(name)
+    script = LONG_SCRIPT + LONG_CALLS[call]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, here], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        try:
+            assert child.stdin is not None and child.stdout is not None
+            assert child.stdout.readline() == b"ready\n"
+            server.kill()
+            wait_until(lambda: bool(cli.mounted()["server_away_since"]), "the mount to notice that the server is away")
+            child.stdin.write(b"go\n")
+            child.stdin.flush()
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(1.5)
+            child.send_signal(number)
+            assert child.wait(10) == (-9 if number == signal.SIGKILL else 3)
+        finally:
+            child.kill()
+    server.start()
+    assert (here / "old").read_text() in ("old", "NEW")
+    (here / "large").write_bytes(b"as ever")
+    (here / "new").write_text("as ever")
+    assert (here / "large").read_bytes() == b"as ever"
+
+
+def test_a_session_that_was_evicted_is_over(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    mount(server)
+    log = Path(cli.mounted()["log"])
+    with (cli.directory / "file").open("w+b", buffering=0) as file, ThreadPoolExecutor(1) as thread:
+        file.write(b"some")
+        evicting = thread.submit(cli.run, "session", "evict", str(sessions(cli)[0]["session"]))
+        with pytest.raises(OSError) as failure:
+            while True:  # the last of it is not stored
+                file.write(b"more")
+                time.sleep(0.01)
+        assert failure.value.errno == errno.EIO
+        evicting.result()
+        for call in (
+            lambda: file.write(b"x"),
+            lambda: os.fsync(file.fileno()),
+            lambda: os.pread(file.fileno(), 10, 0),
+            lambda: (cli.directory / "other").touch(),
+            lambda: os.statvfs(cli.directory),
+        ):
+            with pytest.raises(OSError) as failure:
+                call()
+            assert failure.value.errno == errno.EIO
+    assert "unmount, and mount again" in log.read_text()
+    assert "written bytes are lost" in cli.run("umount", str(cli.directory), code=1).stderr
+    mount(server)
+    (cli.directory / "file").write_text("as ever")
+
+
+def test_two_mounts_of_one_volume(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    one = mount(server, "-o", "cache=0")
+    other = mount(server, "-o", "cache=0", directory=cli.root / "other")
+    (one / "file").write_text("from one")
+    assert (other / "file").read_text() == "from one"
+    (other / "file").unlink()
+    assert not (one / "file").exists()
+    assert len(sessions(cli)) == 2
+
+
+def test_a_directory_of_the_volume_as_root(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    whole = mount(server, "-o", "cache=0")
+    (whole / "a" / "b c").mkdir(parents=True)
+    (whole / "a" / "b c" / "file").write_text("text")
+    part = mount(server, root="/a/b c", directory=cli.root / "part")
+    assert os.listdir(part) == ["file"]
+    assert (part / "file").read_text() == "text"
+    (part / "new").mkdir()
+    (part / "new" / "file").write_text("new")
+    (part / "file").rename(part / "new" / "moved")
+    assert sorted(os.listdir(whole / "a" / "b c" / "new")) == ["file", "moved"]
+    part.chmod(0o700)
+    assert (whole / "a" / "b c").stat().st_mode & 0o777 == 0o700
+
+
+def test_read_only(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    (mount(server) / "file").write_text("text")
+    reader = mount(server, "-o", "ro", directory=cli.root / "reader")
+    assert (reader / "file").read_text() == "text"
+    with pytest.raises(OSError, match="Read-only"):
+        (reader / "other").touch()
+    assert {session["mounted_on"]: session["read_only"] for session in sessions(cli)} == {
+        str(cli.directory): False,
+        str(reader): True,
+    }
+
+
+def test_a_signal_unmounts_and_stores(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    mount(server)
+    (cli.directory / "file").write_text("text")
+    pid = cli.mounted()["pid"]
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: has_ended(pid), "the end of the process")
+    assert not cli.is_mounted()
+    mount(server)
+    assert (cli.directory / "file").read_text() == "text"
+
+
+def test_mutual_tls(cli: CommandLine, make_server: Callable[..., LabServer], mount: Callable[..., Path]) -> None:
+    authority = Authority(cli.root / "certificates")
+    of_server, of_client = authority.sign("server", "IP:127.0.0.1"), authority.sign("client")
+    given = ("--tls-cert", str(of_server.cert), "--tls-key", str(of_server.key), "--tls-ca", str(authority.cert))
+    server = make_server(*given)
+    source = f"{server.address}/work"
+    assert "if it wants TLS" in cli.refusal("mount", source, str(cli.directory))
+    ca = f"ca={authority.cert}"
+    mount(server, "-o", f"{ca},cert={of_client.cert},key={of_client.key}")
+    (cli.directory / "file").write_text("text")
+    assert (cli.directory / "file").read_text() == "text"
+
+
+def test_a_line_in_fstab(cli: CommandLine, server: LabServer) -> None:
+    fstab = cli.root / "fstab"
+    fstab.write_text(f"{server.address}/work {cli.directory} loligo defaults,_netdev,cache=0.5,timeout=30 0 0\n")
+    script = f"""
+        mount --fstab {fstab} --all
+        grep " $DIR " /proc/mounts
+        echo text > $DIR/file
+        $LOLIGO umount $DIR
+        mount -t loligo -r {server.address}/work $DIR -o noatime
+        cat $DIR/file
+        umount $DIR
+    """
+    done = in_namespace(cli, script)
+    assert done.returncode == 0, done
+    row, text = done.stdout.splitlines()
+    assert row.split()[:3] == [f"{server.address}/work", str(cli.directory), "fuse.loligo"]
+    assert text == "text"
+
+
+# -- what cannot be mounted -------------------------------------------------------------------------------------------
+
+
+def test_what_the_server_refuses(cli: CommandLine, server: LabServer) -> None:
+    directory = str(cli.directory)
+    assert "has the volume 'work'" in cli.refusal("mount", f"{server.address}/wrok", directory)
+    assert "'nowhere'" in cli.refusal("mount", f"{server.address}/work/nowhere", directory)
+
+
+def test_nobody_is_there(cli: CommandLine) -> None:
+    said = cli.refusal("mount", "127.0.0.1:1/work", str(cli.directory))
+    assert said == "no metadata server answers: 127.0.0.1:1: connection refused; is 'loligo serve' running there?"
+
+
+def test_wrong_calls(cli: CommandLine) -> None:
+    cli.create()
+    directory = str(cli.directory)
+    assert "names no volume" in cli.refusal("mount", "127.0.0.1:9440", directory)
+    assert "insecure_network" in cli.refusal("mount", "192.0.2.1:9440/work", directory)
+    assert "No such file" in cli.refusal("mount", "192.0.2.1:9440/work", directory, "-o", "ca=/nowhere/ca.pem")
+    assert "timeout is for mounts through" in cli.refusal("mount", "work", directory, "-o", "timeout=5")
