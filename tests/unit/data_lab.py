@@ -10,6 +10,7 @@ from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
+from loligo_client.shell.tasks import Metadata
 from loligo_lab.scripted_objects import ScriptedObjects
 from loligo_mds.core.content import fill_in
 from loligo_mds.core.effects import AppendJournal, RemoveObjects, Reply
@@ -41,7 +42,7 @@ ALL_ROWS = 1 << 30
 DEADLINE_S = 10.0
 
 
-class ShardMetadata:
+class ShardMetadata(Metadata):
     """The port of the data path, for a shard in memory. `synced` records of the journal survive a power loss."""
 
     def __init__(self, journal: list[list[Write]]) -> None:

@@ -12,9 +12,19 @@ from random import Random
 from typing import Any
 
 from loligo_client.shell.data_path import DataPath
+from loligo_client.shell.tasks import Metadata
 from loligo_lab.scripted_objects import ScriptedObjects
 from loligo_mds.core.content import fill_in
-from loligo_mds.core.effects import AppendJournal, Recall, RemoveObjects, RepairObjects, Repeat, Reply, Resume
+from loligo_mds.core.effects import (
+    AppendJournal,
+    Recall,
+    RemoveObjects,
+    RepairObjects,
+    Repeat,
+    Reply,
+    Report,
+    Resume,
+)
 from loligo_mds.core.events import (
     Event,
     Repaired,
@@ -96,7 +106,7 @@ class Sent:
         self.future: Future[Any] = Future()
 
 
-class Link:
+class Link(Metadata):
     """A client's port of the metadata: what it asks arrives later, in order, and so do answers and notices. Some frames
     have several: then the answers come first.
     """
@@ -114,7 +124,7 @@ class Link:
         self._asked: deque[Sent] = deque()
         self._sent: dict[int, Sent] = {}
         #: On the way to the client. Of another connection than `_connection`, they are lost.
-        self._said: deque[Reply | Recall | Resume] = deque()
+        self._said: deque[Reply | Recall | Report | Resume] = deque()
         self._connection = 0
         self.dead = False
         with server.lock:
@@ -173,6 +183,8 @@ class Link:
             self.data.recalled(effect.ino)
         elif isinstance(effect, Resume):
             self.data.resumed(effect.attributes)
+        elif isinstance(effect, Report):
+            self.data.report(effect.ino)
         elif sent is not None and effect.errno:
             sent.future.set_exception(OSError(effect.errno, f"refused: {sent.request}"))
         elif sent is not None:

@@ -31,6 +31,7 @@ from loligo_mds.core.requests import (
     RemoveDirectory,
     RemoveXattr,
     Rename,
+    Reported,
     Request,
     SetAttributes,
     Settle,
@@ -69,6 +70,7 @@ SENSIBLE: list[Request] = [
     Claim(2),
     Release(2),
     Yielded(2),
+    Reported(2),
     ReadInline(2),
     Unsettle(2, 9000),
     Publish(2, 3, None, b"abc"),
@@ -157,6 +159,7 @@ def test_read_only(lab: ShardLab) -> None:
         Close,
         Release,
         Yielded,
+        Reported,
         ReadInline,
         GetUsage,
     }
@@ -224,7 +227,7 @@ def test_what_lies_elsewhere_does_not() -> None:
             moved = _with(request, parent=jail.out)
         if isinstance(moved, Settle):
             moved = Settle([jail.inside, jail.outside])
-        free = isinstance(request, Close | Release | Yielded | GetUsage)
+        free = isinstance(request, Close | Release | Yielded | Reported | GetUsage)
         assert jail.admitted(moved) == (0 if free else errno.EACCES), moved
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from loligo_client.shell.open_files import OpenFiles
 from loligo_client.shell.settling import Settling
-from loligo_client.shell.tasks import Tasks
+from loligo_client.shell.tasks import Metadata, Tasks
 from loligo_lab.scripted_objects import ScriptedObjects
 from loligo_mds.core.requests import Close, Open, Opened
 from loligo_wire.attributes import Attributes
 
 
-class SlowMetadata:
+class SlowMetadata(Metadata):
     """Keeps what it is asked; the test answers."""
 
     def __init__(self) -> None:

@@ -165,8 +165,10 @@ def test_what_is_open_when_the_server_comes_back(lab: SharingLab) -> None:
 
 
 class SharedFile:
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, name: bytes, ino: int) -> None:
         self.name = name
+        self.ino = ino
+        self.uid = 0
         self.content = bytearray()
         self.opens: list[tuple[Client, FileData]] = []
 
@@ -186,10 +188,10 @@ class Run:
             self.create()
             return
         model = random.choice(self.files)
-        choices: list[Any] = [self.open, self.background]
+        choices: list[Any] = [self.open, self.background, self.look, self.look]
         if model.opens:
             choices = [self.write] * 6 + [self.read] * 6 + [self.resize, self.resize, self.punch, *choices]
-            choices += [self.close, self.flush, self.together, self.unlink]
+            choices += [self.close, self.flush, self.together, self.unlink, self.give, self.give]
         operation = random.choice(choices)
         self.story.append(f"{operation.__name__} {model.name!r} of {len(model.content)}")
         operation(model)
@@ -197,10 +199,32 @@ class Run:
 
     def create(self) -> None:
         client = self.random.choice(self.lab.clients)
-        model = SharedFile(b"f%d" % len(self.story))
-        self.story.append(f"create {model.name!r}")
-        model.opens.append((client, client.create(model.name)))
+        name = b"f%d" % len(self.story)
+        self.story.append(f"create {name!r}")
+        file = client.create(name)
+        model = SharedFile(name, file.ino)
+        model.opens.append((client, file))
         self.files.append(model)
+
+    def look(self, model: SharedFile) -> None:
+        """Whoever has it open, and whatever of it is under way: everybody sees what callers were told."""
+        client = self.random.choice(self.lab.clients)
+        self.story.append(f"  by {client.link.session}")
+        found = client.stat(model.ino)
+        assert (found.size, found.uid) == (len(model.content), model.uid)
+
+    def give(self, model: SharedFile) -> None:
+        client, file = self.one(model)
+        model.uid += 1
+        request = SetAttributes(file.ino, uid=model.uid)
+        with client.link.lock:
+            lazily = client.data.may_change_lazily(file, request)
+            self.story.append(f"  to {model.uid}, {'lazily' if lazily else 'asked'}")
+            if lazily:
+                found = client.data.change_lazily(file, request, self.lab.next_now_ns())
+        if not lazily:
+            found = client.wait(client.link.ask(request))
+        assert found.uid == model.uid and (not lazily or found.size == len(model.content))
 
     def one(self, model: SharedFile) -> tuple[Client, FileData]:
         client, file = self.random.choice(model.opens)

@@ -108,6 +108,8 @@ class DataPath:
         self.settle = settling.settle
         self.holds: Callable[[], list[Hold]] = files.holds
         self.recalled = sharing.recalled
+        self.report = sharing.report
+        self.may_change_lazily = files.may_change_lazily
         self.resumed = sharing.resumed
 
     # -- open files -------------------------------------------------------------------------------------------------
@@ -150,6 +152,12 @@ class DataPath:
         """Whether there is a file of which something is not stored and published. Called with the lock."""
         return any(not file.clean for file in self._files.values())
 
+    def change_lazily(self, file: FileData, request: SetAttributes, now_ns: int) -> Attributes:
+        """As the request, if `may_change_lazily`: the metadata hears of it soon. Called with the lock."""
+        if request.mtime_ns is not None:
+            file.mtime_ns = None
+        return self._open_files.change_lazily(file, request, now_ns)
+
     def mtime_will_be_set(self, ino: int) -> None:
         """mtime is being set on purpose: writes from before do not move it any more. Called with the lock."""
         file = self._files.get(ino)
@@ -169,21 +177,21 @@ class DataPath:
     def flush(self, file: FileData) -> Future[None] | None:
         """A descriptor of the file is closed: send what is dirty on its way. OSError if something could not be stored.
 
-        Waits for the store while space is low, when it may well refuse, and where others may look at the file next.
+        Waits for the store while space is low, when it may well refuse. Others who look at the file next make us `report`.
         """
         with self._lock:
             if not file.error and not file.clean:
                 self._writing.start_flush(file)
-            if file.error:
+            if file.error or file.refused:
                 raise self._writing.reported(file)
-            if file.clean or not (self._shared or self._space_is_low):
+            if file.clean or not (self._space_is_low or file.contended):
                 return None
             return self._writing.when_stored(file)
 
     def fsync(self, file: FileData) -> Future[None]:
         """Done when everything written so far, and the metadata, survive a power loss."""
         with self._lock:
-            if file.error:
+            if file.error or file.refused:
                 raise self._writing.reported(file)
             if self._is_shut_out:
                 self._refuse()
@@ -195,6 +203,9 @@ class DataPath:
         self._settling.sync_blocks(file)
         failpoint("data.fsync.stored")
         self._metadata.sync()
+        with self._lock:
+            if file.refused:  # answered before the sync was
+                raise self._writing.reported(file)
         failpoint("data.fsync.after")
 
     def when_stored(self, file: FileData) -> Future[None]:

@@ -247,6 +247,11 @@ class FileSystem(Operations):
             change.kill_suidgid,
         )
         if change.size is None:
+            with self._lock:
+                file = self._data.find(ino)
+                if file is not None and self._data.may_change_lazily(file, request):
+                    ctx.attribute_timeout_s = 0.0  # the metadata decides on ctime
+                    return self._data.change_lazily(file, request, self._now_ns())
             return self._run(self._change(request))
         found = self._handles.get(handle) if handle is not None else None
         return self._run(self._data.set_size(request, None if found is None else found.file))
@@ -289,7 +294,10 @@ class FileSystem(Operations):
         if plus:
             # At once: what is published later would be in neither.
             adjust = self._data.attributes
-            page = [(name, at, child, kind, adjust(attributes)) for name, at, child, kind, attributes in page]
+            page = [
+                (name, at, child, kind, None if attributes is None else adjust(attributes))
+                for name, at, child, kind, attributes in page
+            ]
         if len(page) < count:
             self._ends[ino] = page[-1][1] if page else max(cookie, _DOTDOT_COOKIE)
             if len(self._ends) > _ENDS_MAX:

@@ -10,15 +10,17 @@ shown to applications with what is not published yet on top.
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
-from errno import ENOENT
+from errno import EIO, ENOENT
+from functools import partial
 from typing import Final
 
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.settling import Settling
 from loligo_client.shell.tasks import Metadata, Task
 from loligo_mds.core.events import Hold
-from loligo_mds.core.requests import Close, Open, Opened, Request
-from loligo_wire.attributes import FLAG_SPARSE, Attributes
+from loligo_mds.core.inodes import with_changes
+from loligo_mds.core.requests import Close, Open, Opened, Reported, Request, SetAttributes
+from loligo_wire.attributes import FLAG_ACCESS_ACL, FLAG_SPARSE, Attributes
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ class OpenFiles:
         """`forget_pages(ino)`: pages of the file must not be used any more. `shared`: others change files, too."""
         self.by_ino = settling.files
         self._ask = metadata.ask
+        self._ask_lazily = metadata.ask_lazily
+        self._lock = metadata.lock
         self._settling = settling
         self._shared = shared
         self.forget_pages = forget_pages
@@ -133,6 +137,10 @@ class OpenFiles:
             self.saw(file, stored)
         return self.shown(file, stored) if file.changed else stored
 
+    def news(self, file: FileData) -> Reported:
+        """What is not published yet, for others."""
+        return Reported(file.ino, file.size, file.mtime_ns) if file.changed else Reported(file.ino)
+
     def shown(self, file: FileData, stored: Attributes) -> Attributes:
         """With what is not published yet."""
         seen = stored.copy()
@@ -142,9 +150,43 @@ class OpenFiles:
             seen.ctime_ns = max(file.mtime_ns, seen.ctime_ns)
         return seen
 
+    def may_change_lazily(self, file: FileData, request: SetAttributes) -> bool:
+        """Whether callers may be answered before the metadata knows: nobody hears what the file is without asking us (see
+        `loligo_mds.core.news`), and what `request` makes of it can be told here.
+        """
+        if not self._shared or not (file.held and file.writes) or file.contended or file.recalled:
+            return False
+        return request.mode is None or not file.seen.flags & FLAG_ACCESS_ACL
+
+    def change_lazily(self, file: FileData, request: SetAttributes, now_ns: int) -> Attributes:
+        """-> what the file is now, about: ctime will be the metadata's. If it refuses, who syncs or closes next is told."""
+        answer = self._ask_lazily(request)
+        file.seen = with_changes(file.seen, request, now_ns)
+        file.users += 1
+        file.telling += 1
+        file.telling_last = answer
+        answer.add_done_callback(partial(self._changed, file))
+        return self.shown(file, file.seen) if file.changed else file.seen
+
+    def _changed(self, file: FileData, answer: Future[Attributes]) -> None:
+        with self._lock:
+            file.users -= 1
+            file.telling -= 1
+            if not file.telling:
+                file.telling_last = None
+            error = answer.exception()
+            if error is not None:
+                file.refused = getattr(error, "errno", 0) or EIO
+                log.warning("inode %d: attributes that a caller has set are not stored: %s", file.ino, error)
+            elif not file.telling:
+                self.saw(file, answer.result())
+            self.let_go(file)
+
     def saw(self, file: FileData, attributes: Attributes) -> None:
         """News from the metadata about an open file. Somebody here who changes its size knows better."""
-        before, file.seen = file.seen, attributes
+        before = file.seen
+        if not file.telling:  # else it may be older than what we have told our callers
+            file.seen = attributes
         if not self._shared or file.turn.taken:
             return
         if file.contended:

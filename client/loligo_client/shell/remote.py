@@ -20,7 +20,7 @@ from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.mount_options import OptionError, ServerOptions
 from loligo_client.shell.recent_attributes import RecentAttributes
 from loligo_client.shell.server_source import ServerSource
-from loligo_client.shell.tasks import Waiting
+from loligo_client.shell.tasks import Metadata, Waiting
 from loligo_client.shell.wire import Tls
 from loligo_mds.core.codec import Sync
 from loligo_mds.core.requests import Request
@@ -40,7 +40,7 @@ TICK_S: Final = 0.5
 SETTLE_EVERY_S: Final = 5.0
 
 
-class RemoteMetadata:
+class RemoteMetadata(Metadata):
     """The metadata port of the data path and the file system, for a shard behind a connection.
 
     The root of a mount is inode 1 for the kernel; for the server it is the directory that was mounted.
@@ -48,17 +48,29 @@ class RemoteMetadata:
 
     def __init__(self, connection: Connection, root_ino: int) -> None:
         self.lock = connection.lock
-        self.sync = connection.sync
-        self._ask = connection.ask
+        self._connection = connection
         self._root_ino = root_ino
         if root_ino == ROOT_INO:
             self.ask = connection.ask  # type: ignore[method-assign]
+            self.ask_lazily = connection.ask_lazily  # type: ignore[method-assign]
 
     def ask(self, request: Request | Sync) -> Any:
+        return self._connection.ask(self._at_the_server(request))
+
+    def ask_lazily(self, request: Request) -> Any:
+        return self._connection.ask_lazily(self._at_the_server(request))
+
+    def hurry(self) -> None:
+        self._connection.hurry()
+
+    def sync(self) -> None:
+        self._connection.sync()
+
+    def _at_the_server(self, request: Any) -> Any:
         for name in ("ino", "parent", "new_parent"):
             if getattr(request, name, 0) == ROOT_INO:
                 setattr(request, name, self._root_ino)
-        return self._ask(request)
+        return request
 
 
 class RemoteVolume:
@@ -112,6 +124,7 @@ class RemoteVolume:
         self.connection.holds = self.data.holds
         self.connection.on_recall = self.data.recalled
         self.connection.on_resume = self.data.resumed
+        self.connection.on_report = self.data.report
         self.connection.on_gone = lambda why: self.data.shut_out()
         self.data.on_shut_out = lambda: self.connection.give_up("the object store has shut this client out")
         recent = RecentAttributes(options.cache_s, welcome.root_ino)
