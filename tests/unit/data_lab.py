@@ -279,8 +279,8 @@ class DataLab:
         found: Attributes = self.wait(self.metadata.ask(Lookup(int(ROOT_INO), name)))
         return found.ino
 
-    def open(self, name: bytes) -> FileData:
-        file: FileData = self.wait(self.data.open(self.ino(name), True))[0]
+    def open(self, name: bytes, writes: bool = True) -> FileData:
+        file: FileData = self.wait(self.data.open(self.ino(name), writes))[0]
         return file
 
     def write(self, file: FileData, offset: int, data: bytes) -> Any:

@@ -161,6 +161,28 @@ def test_what_is_open_when_the_server_comes_back(lab: SharingLab) -> None:
     lab.check_at_rest()
 
 
+@seeds
+def test_who_wants_to_write_gets_what_another_only_keeps_open(lab: SharingLab) -> None:
+    a, b = lab.clients
+    mine = a.create(b"f")
+    a.wait(a.write(mine, 0, BLOCK))
+    a.wait(a.data.flush(mine))
+    a.data.close(mine)
+    reading = b.open(b"f", writes=False)
+    assert b.content(reading) == BLOCK
+    b.data.close(reading)
+    lab.quiet()
+    assert lab.server.shard.state.files[mine.ino].openers.keys() == {b.link.session}
+    mine = a.open(b"f")
+    assert not mine.contended
+    lab.wait(a.write(mine, 0, b"anew"))
+    reading = b.open(b"f", writes=False)
+    assert b.content(reading) == b"anew" + BLOCK[4:]
+    b.data.close(reading)
+    a.data.close(mine)
+    lab.check_at_rest()
+
+
 # -- at random ------------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +210,7 @@ class Run:
             self.create()
             return
         model = random.choice(self.files)
-        choices: list[Any] = [self.open, self.background, self.look, self.look]
+        choices: list[Any] = [self.open, self.background, self.look, self.look, self.peek, self.peek]
         if model.opens:
             choices = [self.write] * 6 + [self.read] * 6 + [self.resize, self.resize, self.punch, *choices]
             choices += [self.close, self.flush, self.together, self.unlink, self.give, self.give]
@@ -212,6 +234,14 @@ class Run:
         self.story.append(f"  by {client.link.session}")
         found = client.stat(model.ino)
         assert (found.size, found.uid) == (len(model.content), model.uid)
+
+    def peek(self, model: SharedFile) -> None:
+        """Who only reads keeps the file open for a while."""
+        client = self.random.choice(self.lab.clients)
+        self.story.append(f"  by {client.link.session}")
+        file = client.open(model.name, writes=False)
+        assert client.content(file) == model.content
+        client.data.close(file)
 
     def give(self, model: SharedFile) -> None:
         client, file = self.one(model)

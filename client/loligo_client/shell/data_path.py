@@ -289,6 +289,7 @@ class DataPath:
         with self._lock:
             if self._is_shut_out:
                 return
+            self._open_files.tick(now_ns)
             if not self._looking:
                 self._looking = True
                 self._pool.submit(self._look_at_space)
@@ -338,6 +339,7 @@ class DataPath:
         lost: OSError | None = None
         self._sharing.give_up()
         with self._lock:
+            self._open_files.end()
             waiting = [(file, self._writing.when_stored(file)) for file in list(self._files.values())]
         for file, clean in waiting:
             try:

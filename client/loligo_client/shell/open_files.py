@@ -1,7 +1,9 @@
 """The files that are open here or have bytes under way, and what the metadata knows of them: opens, attributes, holds.
 
-A file is opened at the metadata with each `open`, and closed once, when nobody uses it here any more and everything is
-stored. So it stays one file for as long as anything of it is under way, and outlives its last name.
+A file is opened at the metadata, for reading or for writing, before it is used, and closed once, when nobody uses it here any
+more and everything is stored. So it stays one file for as long as anything of it is under way, and outlives its last name.
+While the metadata has it open for us, and no other client shares it, opening it again asks nobody. So a file that was read is
+kept open for `IDLE_NS` more: it is *idle*, until it is opened again, another client wants to write it, or its last name goes.
 
 Attributes that the metadata answers are news about an open file (`saw`): another client may have changed it. They are
 shown to applications with what is not published yet on top.
@@ -26,6 +28,9 @@ log = logging.getLogger(__name__)
 
 #: Of so many files that were closed it is remembered what they were, so that pages of them need not be read again.
 REMEMBERED_MAX: Final = 100_000
+#: For how long, and how many: a removed file takes up space for as long as somebody has it open.
+IDLE_NS: Final = 5_000_000_000
+IDLE_MAX: Final = 4096
 
 
 class OpenFiles:
@@ -42,6 +47,10 @@ class OpenFiles:
         self.forget_pages = forget_pages
         #: What closed files were when this mount knew them last.
         self._known: dict[int, tuple[int, int, int]] = {}
+        #: Files that nobody uses -> since when; oldest first.
+        self._idle: dict[int, int] = {}
+        self._now_ns = 0
+        self._ending = False
         #: How many Opens of a file are not answered.
         self._opening: dict[int, int] = {}
 
@@ -49,6 +58,11 @@ class OpenFiles:
 
     def open(self, ino: int, writes: bool) -> Task[tuple[FileData, bool]]:
         """A task: the file, in use until `close`, and whether pages of it that were read earlier are as good as ever."""
+        ours = self.by_ino.get(ino)
+        if ours is not None and self._covers(ours, writes):
+            self._idle.pop(ino, None)
+            ours.opens += 1
+            return ours, True
         opened: Opened = yield from self._ask_to_open(ino, writes)
         attributes = opened.attributes
         known = self._known.pop(ino, None)
@@ -62,9 +76,16 @@ class OpenFiles:
             file.in_objects = not file.stored_inline
         return file, not file.contended and (same or before is not None)
 
+    def _covers(self, file: FileData, writes: bool) -> bool:
+        """Whether the metadata has the file open for us already, for that and for us alone."""
+        if not file.held or (writes and not file.writes) or file.contended or file.recalled:
+            return False
+        return file.ino not in self._opening
+
     def _ask_to_open(self, ino: int, writes: bool) -> Task[Opened]:
         opening = self._opening
         opening[ino] = opening.get(ino, 0) + 1
+        self._idle.pop(ino, None)
         opened: Opened | None = None
         try:
             opened = yield Open(ino, writes)
@@ -85,6 +106,7 @@ class OpenFiles:
             self._settling.adopt(file)
         else:
             self.saw(file, attributes)
+        self._idle.pop(file.ino, None)
         file.held += 1
         file.opens += 1
         file.writes = file.writes or writes
@@ -97,6 +119,34 @@ class OpenFiles:
             return
         if ino in self._opening:
             return  # a Recall in between would be for a file that we do not know
+        if self._shared and not (self._ending or file.writes or file.contended or file.unlinked or file.recalled):
+            if len(self._idle) >= IDLE_MAX:
+                self.close_idle(next(iter(self._idle)))
+            self._idle[ino] = self._now_ns
+        else:
+            self._close(file)
+
+    def tick(self, now_ns: int) -> None:
+        """Idle files do not stay so for ever. Called with the lock."""
+        self._now_ns = now_ns
+        for ino in [ino for ino, since_ns in self._idle.items() if now_ns - since_ns >= IDLE_NS]:
+            self.close_idle(ino)
+
+    def end(self) -> None:
+        """No file is kept open any more. Called with the lock."""
+        self._ending = True
+        for ino in list(self._idle):
+            self.close_idle(ino)
+
+    def close_idle(self, ino: int) -> bool:
+        """Whether it was idle."""
+        if ino not in self._idle:
+            return False
+        self._close(self.by_ino[ino])
+        return True
+
+    def _close(self, file: FileData) -> None:
+        self._idle.pop(file.ino, None)
         del self.by_ino[file.ino]
         self._settling.keep(file)
         if self._shared and file.writes:

@@ -97,7 +97,7 @@ class Sharing:
         with self._lock:
             file = self._files.by_ino.get(ino)
             # If it was closed meanwhile, the Close says it: a Yielded behind it might be taken for that of the next open.
-            if file is not None and file.held and not file.recalled:
+            if file is not None and file.held and not file.recalled and not self._files.close_idle(ino):
                 file.recalled = True
                 file.users += 1
                 self._tasks.run(self._yield(file))
