@@ -168,6 +168,7 @@ def test_who_wants_to_write_gets_what_another_only_keeps_open(lab: SharingLab) -
     a.wait(a.write(mine, 0, BLOCK))
     a.wait(a.data.flush(mine))
     a.data.close(mine)
+    lab.quiet()
     reading = b.open(b"f", writes=False)
     assert b.content(reading) == BLOCK
     b.data.close(reading)
@@ -178,6 +179,7 @@ def test_who_wants_to_write_gets_what_another_only_keeps_open(lab: SharingLab) -
     lab.wait(a.write(mine, 0, b"anew"))
     reading = b.open(b"f", writes=False)
     assert b.content(reading) == b"anew" + BLOCK[4:]
+    lab.quiet()
     b.data.close(reading)
     a.data.close(mine)
     lab.check_at_rest()
