@@ -36,13 +36,14 @@ class SlowMetadata(Metadata):
 
 
 INO = 7
+FORGET = (lambda ino: None, lambda ino: None)
 ATTRIBUTES = Attributes(INO, 0o100644, nlink=1, size=5)
 
 
 @pytest.mark.parametrize("is_refused", [True, False])
 def test_a_file_is_not_closed_while_another_open_of_it_is_not_answered(is_refused: bool) -> None:
     metadata = SlowMetadata()
-    files = OpenFiles(metadata, Settling(metadata, ScriptedObjects()), lambda ino: None, shared=True)
+    files = OpenFiles(metadata, Settling(metadata, ScriptedObjects()), *FORGET, shared=True)
     tasks = Tasks(metadata)
     opening = [tasks.run(files.open(INO, True)) for _ in range(2)]
     first, second = (answer for _, answer in metadata.asked)
@@ -74,7 +75,7 @@ class Files(OpenFiles):
 
     def __init__(self) -> None:
         self.metadata = SlowMetadata()
-        super().__init__(self.metadata, Settling(self.metadata, ScriptedObjects()), lambda ino: None, shared=True)
+        super().__init__(self.metadata, Settling(self.metadata, ScriptedObjects()), *FORGET, shared=True)
         self.tasks = Tasks(self.metadata)
 
     def read(self, ino: int) -> int:

@@ -1,6 +1,7 @@
 """Files that several clients have open: what one writes the others read, and nothing that was cut off comes back."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -392,3 +393,48 @@ def test_agrees_with_byte_arrays(lab: SharingLab, seed: int, kind: type[Run]) ->
         run.finish()
     finally:
         print("\n".join(run.story))
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["in turn", "together"])
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_kept_on_the_local_disk_is_never_old(
+    seed: int, together: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`together`: both have the file open all the time."""
+    monkeypatch.setattr("loligo_client.shell.block_cache.PAGE_BYTES", BLOCK_BYTES // 8)
+    random = Random(seed)
+    lab = SharingLab(Random(seed), cache_folder=str(tmp_path))
+    try:
+        content = bytearray(random.randbytes(4 * BLOCK_BYTES))
+        first = lab.clients[0].create(b"f")
+        lab.wait(lab.clients[0].write(first, 0, bytes(content)))
+        lab.clients[0].data.close(first)
+        lab.quiet()
+        held = [(client, client.open(b"f")) for client in lab.clients] if together else []
+        for _ in range(100):
+            client = random.choice(lab.clients)
+            offset = random.randrange(0, len(content), BLOCK_BYTES // 8)
+            writes = random.random() < 0.1
+            file = dict(held)[client] if together else client.open(b"f", writes)
+            if writes:
+                data = random.randbytes(random.randrange(1, BLOCK_BYTES))[: len(content) - offset]
+                lab.wait(client.write(file, offset, data))
+                content[offset : offset + len(data)] = data
+            else:
+                length = BLOCK_BYTES // 8 * random.randint(1, 4)
+                assert client.read(file, offset, length) == content[offset : offset + length]
+            if not together:
+                client.data.close(file)
+            if not together or random.random() < 0.7:
+                lab.quiet()
+                for client in lab.clients:
+                    assert client.cache is not None
+                    client.cache.wait()
+        hits = sum(client.cache.hits for client in lab.clients if client.cache is not None)
+        assert hits == 0 if together else hits > 0
+        for client, file in held:
+            client.data.close(file)
+        lab.quiet()
+        lab.check_at_rest()
+    finally:
+        lab.close()

@@ -22,6 +22,7 @@ from functools import partial
 from os import strerror
 from typing import Any, Final, NoReturn
 
+from loligo_client.shell.block_cache import CachedObjects
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.open_files import OpenFiles
 from loligo_client.shell.pending import when_all
@@ -59,16 +60,27 @@ class DataPath:
         dirty_limit_bytes: int,
         on_lost: Callable[[int], None] = lambda ino: None,
         shared: bool = False,
+        cache: CachedObjects | None = None,
     ) -> None:
         """`on_lost(ino)`: what caches have of this file's content is not its content any more; called with the lock.
 
-        `shared`: other clients have the volume, too.
+        `shared`: other clients have the volume, too. `cache`: what keeps what is read of `store`; its owner closes it.
         """
         self._metadata = metadata
         self._lock = metadata.lock
+        if cache is not None:
+            fresh, store = store, cache
+            forget_cached = cache.forget
+        else:
+            fresh, forget_cached = store, _nothing_is_cached
+
+        def forget_pages(ino: int) -> None:
+            forget_cached(ino)
+            on_lost(ino)
+
         self._store = store
         self._dirty_limit_bytes = dirty_limit_bytes
-        self._on_lost = on_lost
+        self._on_lost = forget_pages
         self._shared = shared
         #: Called once, on a thread of the pool, when the store has shut this client out.
         self.on_shut_out: Callable[[], None] = lambda: None
@@ -83,7 +95,7 @@ class DataPath:
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="data")
         self.tasks = tasks = Tasks(metadata)
         self._settling = settling = Settling(metadata, store)
-        self._open_files = files = OpenFiles(metadata, settling, on_lost, shared)
+        self._open_files = files = OpenFiles(metadata, settling, forget_pages, forget_cached, shared)
         self._files = files.by_ino
         self._writing = writing = Writing(
             metadata,
@@ -95,7 +107,7 @@ class DataPath:
             dirty_limit_bytes=dirty_limit_bytes,
         )
         self._sharing = sharing = Sharing(metadata, tasks, files, writing, self._pool)
-        self._reading = reading = Reading(metadata, tasks, store, files, sharing)
+        self._reading = reading = Reading(metadata, tasks, store, fresh, files, sharing)
         self._reshaping = Reshaping(metadata, tasks, store, files, settling, writing, sharing)
         writing.made_ready = self._made_ready
         writing.on_shut_out = reading.on_shut_out = self._store_refuses
@@ -413,3 +425,7 @@ def _log_failure(future: Future[Any]) -> None:
     error = future.exception()
     if error is not None:
         log.warning("this will be tried again: %s", error)
+
+
+def _nothing_is_cached(ino: int) -> None:
+    return

@@ -35,9 +35,17 @@ IDLE_MAX: Final = 4096
 
 class OpenFiles:
     def __init__(
-        self, metadata: Metadata, settling: Settling, forget_pages: Callable[[int], None], shared: bool
+        self,
+        metadata: Metadata,
+        settling: Settling,
+        forget_pages: Callable[[int], None],
+        forget_cached: Callable[[int], None],
+        shared: bool,
     ) -> None:
-        """`forget_pages(ino)`: pages of the file must not be used any more. `shared`: others change files, too."""
+        """`forget_pages(ino)`: pages of the file must not be used any more, the kernel's or ours; `forget_cached(ino)`: ours.
+
+        `shared`: others change files, too.
+        """
         self.by_ino = settling.files
         self._ask = metadata.ask
         self._ask_lazily = metadata.ask_lazily
@@ -45,6 +53,7 @@ class OpenFiles:
         self._settling = settling
         self._shared = shared
         self.forget_pages = forget_pages
+        self._forget_cached = forget_cached
         #: What closed files were when this mount knew them last.
         self._known: dict[int, tuple[int, int, int]] = {}
         #: Files that nobody uses -> since when; oldest first.
@@ -74,7 +83,10 @@ class OpenFiles:
         if opened.contended:
             file.contended = True
             file.in_objects = not file.stored_inline
-        return file, not file.contended and (same or before is not None)
+        keeps_pages = not file.contended and (same or before is not None)
+        if not keeps_pages:
+            self._forget_cached(ino)
+        return file, keeps_pages
 
     def _covers(self, file: FileData, writes: bool) -> bool:
         """Whether the metadata has the file open for us already, for that and for us alone."""

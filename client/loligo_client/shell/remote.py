@@ -5,6 +5,7 @@ store. Other clients have the volume too, so the kernel may believe names and at
 """
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
 
+from loligo_client.shell.block_cache import CachedObjects
 from loligo_client.shell.connection import Connection
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
@@ -27,6 +29,7 @@ from loligo_mds.core.requests import Request
 from loligo_mds.shell.volume_parts import open_objects
 from loligo_runtime.clock import SystemClock
 from loligo_runtime.heap import trim_heap
+from loligo_runtime.object_store import ObjectStore
 from loligo_runtime.object_url import RadosUrl, format_rados_url, parse_object_url
 from loligo_runtime.volume import Volume
 from loligo_wire.ids import ROOT_INO
@@ -108,6 +111,11 @@ class RemoteVolume:
                 inline_limit_bytes=welcome.inline_limit_bytes,
             )
             self._objects = open_objects(self.volume)
+            try:
+                cache = _open_cache(self.volume, self._objects, options)
+            except BaseException:
+                self._objects.close()
+                raise
         except BaseException:
             self.connection.close()
             raise
@@ -120,7 +128,10 @@ class RemoteVolume:
             dirty_limit_bytes=DIRTY_LIMIT_BYTES,
             on_lost=on_lost,
             shared=True,
+            cache=cache,
         )
+        #: What is to be closed: the cache closes the store.
+        self._closes = cache or self._objects
         self.connection.holds = self.data.holds
         self.connection.on_recall = self.data.recalled
         self.connection.on_resume = self.data.resumed
@@ -185,13 +196,38 @@ class RemoteVolume:
         finally:
             self.data.stop()
             self.connection.close(goodbye=clean)
-            self._objects.close()
+            self._closes.close()
 
     def __enter__(self) -> "RemoteVolume":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _open_cache(volume: Volume, objects: ObjectStore, options: ServerOptions) -> CachedObjects | None:
+    """None if there is none. OptionError if one was asked for that cannot be."""
+    if not options.data_cache_bytes or not isinstance(parse_object_url(volume.data_url), RadosUrl):
+        return None
+    directory = options.data_cache_dir or default_cache_directory()
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        disk = os.statvfs(directory)
+        limit_bytes = min(options.data_cache_bytes, disk.f_bavail * disk.f_frsize // 4)
+        return CachedObjects(objects, directory, limit_bytes, volume.block_bytes)
+    except OSError as error:
+        text = f"there can be no cache in {directory} ({error.strerror}); give another data_cache_dir=, or data_cache=0"
+        if {"data_cache", "data_cache_dir"} & set(options.given):
+            raise OptionError(text) from None
+        log.warning("%s", text)
+        return None
+
+
+def default_cache_directory() -> str:
+    if os.geteuid() == 0:
+        return "/var/cache/loligo"
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(home, "loligo")
 
 
 def _data_url(told: str, options: ServerOptions) -> str:
