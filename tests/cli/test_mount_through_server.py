@@ -152,6 +152,7 @@ def test_a_server_that_stays_away_is_an_eio(cli: CommandLine, server: LabServer,
 CALL = """
 import os, signal, sys
 signal.signal(signal.SIGUSR1, lambda *arguments: None)
+print("ready", flush=True)
 try:
     os.mkdir(sys.argv[1])
 except InterruptedError:
@@ -167,8 +168,11 @@ def test_who_waits_for_a_server_that_is_away_can_be_interrupted(
     assert os.listdir(cli.directory) == []
     server.kill()
     wait_until(lambda: bool(cli.mounted()["server_away_since"]), "the mount to notice that the server is away")
-    with subprocess.Popen([sys.executable, "-c", CALL, cli.directory / "folder"], stderr=subprocess.DEVNULL) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", CALL, cli.directory / "folder"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
         try:
+            assert child.stdout is not None and child.stdout.readline() == b"ready\n"
             with pytest.raises(subprocess.TimeoutExpired):
                 child.wait(1)
             child.send_signal(number)
