@@ -62,7 +62,7 @@ class Lab:
         self.far: Any = FarAway(store)
         far: ObjectStore = self.far
         self.cached = CachedObjects(far, str(folder / "cache"), limit_bytes, BLOCK_BYTES)
-        self.cached.write(INO, 0, 0, CONTENT).result()
+        self.far.write(INO, 0, 0, CONTENT).result()
 
     def read(self, offset: int, length: int, index: int = 0) -> Any:
         now = self.cached.read_now(INO, index, offset, length)
@@ -102,6 +102,18 @@ def test_a_piece_within_a_page_is_not_kept(lab: Lab) -> None:
     assert lab.asks(10, 100) and lab.asks(10, 100) and lab.asks(0, 10)
 
 
+def test_what_is_written_in_short_pieces_is_there(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytearray(CONTENT[: PAGE_BYTES + 10])
+    lab.cached.write(INO, 1, 0, memoryview(data)).result()
+    data[:] = bytes(len(data))  # it is the caller's again
+    lab.cached.wait()
+    assert not lab.asks(0, PAGE_BYTES + 10, 1)
+    monkeypatch.setattr("loligo_client.shell.block_cache.WRITE_LIMIT_BYTES", PAGE_BYTES)
+    lab.cached.write(INO, 2, 0, CONTENT).result()
+    lab.cached.wait()
+    assert lab.asks(0, PAGE_BYTES, 2)
+
+
 def test_random_reads(lab: Lab) -> None:
     random = Random(7)
     for _ in range(300):
@@ -113,7 +125,7 @@ def test_random_reads(lab: Lab) -> None:
 @pytest.mark.parametrize("change", ["write", "truncate", "zero", "remove", "forget"])
 def test_a_change_takes_away_what_is_kept(lab: Lab, change: str) -> None:
     lab.asks(0, BLOCK_BYTES)
-    lab.cached.write(INO, 1, 0, CONTENT).result()
+    lab.far.write(INO, 1, 0, CONTENT).result()
     lab.asks(0, BLOCK_BYTES, index=1)
     if change == "write":
         lab.cached.write(INO, 0, 3, b"new").result()
@@ -169,7 +181,7 @@ def test_what_was_not_used_for_longest_goes_first_and_its_space_is_given_back(tm
     lab = Lab(tmp_path, limit_bytes=3 * BLOCK_BYTES)
     try:
         for index in range(1, 10):
-            lab.cached.write(INO, index, 0, CONTENT).result()
+            lab.far.write(INO, index, 0, CONTENT).result()
         assert all(lab.asks(0, BLOCK_BYTES, index) for index in (0, 1, 2))
         assert not lab.asks(0, BLOCK_BYTES, 0)
         assert lab.asks(0, BLOCK_BYTES, 3)
@@ -188,7 +200,7 @@ def test_a_disk_that_fails_ends_the_cache_and_nothing_else(lab: Lab, caplog: pyt
     lab.asks(0, BLOCK_BYTES)
     kept_fd, lab.cached._fd = lab.cached._fd, os.open("/dev/full", os.O_RDWR)
     os.close(kept_fd)
-    lab.cached.write(INO, 1, 0, CONTENT).result()
+    lab.far.write(INO, 1, 0, CONTENT).result()
     assert lab.asks(0, PAGE_BYTES, 1)
     wait_until(lambda: "nothing is cached" in caplog.text, "the log to say so")
     assert lab.asks(0, PAGE_BYTES, 1) and lab.asks(0, PAGE_BYTES, 1) and lab.asks(0, PAGE_BYTES)

@@ -5,7 +5,8 @@ memory bounds, and the cluster.
 
 1. What it has of a file is good for as long as the kernel's pages of that file would be: until `forget`, or until this client
    changes the object. Who reads what others may be writing asks the store itself (`fresh`).
-2. Whole pages are kept, and the last one of what was read at the end of an object as far as it goes.
+2. Whole pages are kept, and the last one of what was read at the end of an object as far as it goes. So is what is written in
+   short pieces: small files are often read soon after.
 3. A piece is kept only if nothing has changed the object between question and answer: every change puts another `_Kept` in
    the place of the one that the question was asked with, once when it begins and once when it ends.
 4. One thread writes to the disk; what is read faster than that is not kept. At most `limit_bytes` are, and objects that were
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 PAGE_BYTES: Final = 4096
 #: Longer reads are copied by another thread.
 READ_NOW_LIMIT_BYTES: Final = 128 << 10
+#: Longer pieces that are written are not kept: nobody reads a checkpoint soon.
+WRITE_LIMIT_BYTES: Final = 128 << 10
 #: What waits to be written.
 QUEUED_MAX_BYTES: Final = 32 << 20
 OBJECTS_MAX: Final = 1 << 16
@@ -173,16 +176,17 @@ class CachedObjects:
             return kept
 
     def _arrived(self, key: ObjectKey, asked_with: _Kept | None, offset: int, answer: Future[bytes | Missing]) -> None:
-        if asked_with is None or answer.exception() is not None:
-            return
-        data = answer.result()
-        if data is MISSING or not data or offset + len(data) > self._block_bytes:
+        if answer.exception() is None and (data := answer.result()) is not MISSING:
+            self._queue(key, asked_with, offset, data)
+
+    def _queue(self, key: ObjectKey, kept: _Kept | None, offset: int, data: bytes) -> None:
+        if kept is None or not data or offset + len(data) > self._block_bytes:
             return
         with self._lock:
             if self._has_ended or self._queued_bytes + len(data) > QUEUED_MAX_BYTES:
                 return
             self._queued_bytes += len(data)
-        self._submit(partial(self._keep, key, asked_with, offset, data))
+        self._submit(partial(self._keep, key, kept, offset, data))
 
     def _submit(self, work: Any) -> None:
         try:
@@ -294,7 +298,15 @@ class CachedObjects:
     # -- changing -----------------------------------------------------------------------------------------------------
 
     def write(self, ino: int, index: int, offset: int, data: BytesLike) -> Future[None]:
-        return self._changing((ino, index), partial(self.fresh.write, ino, index, offset, data))
+        key = (ino, index)
+        done = self._changing(key, partial(self.fresh.write, ino, index, offset, data))
+        if len(data) <= WRITE_LIMIT_BYTES:
+            done.add_done_callback(partial(self._written, key, offset, data))
+        return done
+
+    def _written(self, key: ObjectKey, offset: int, data: BytesLike, done: Future[None]) -> None:
+        if done.exception() is None:
+            self._queue(key, self._begin(key), offset, bytes(data))  # a copy: its owner may change it from now on
 
     def truncate(self, ino: int, index: int, length: int) -> Future[None]:
         return self._changing((ino, index), partial(self.fresh.truncate, ino, index, length))
