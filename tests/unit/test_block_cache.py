@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from errno import EOPNOTSUPP
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -214,6 +215,23 @@ def test_a_disk_that_is_nearly_full_is_left_alone(
     assert "nearly full" in caplog.text
     assert os.fstat(lab.cached._fd).st_size == 0
     assert lab.asks(0, BLOCK_BYTES)
+
+
+def test_what_is_not_there_costs_nothing(lab: Lab) -> None:
+    for index in range(1, 100):
+        assert lab.read(0, PAGE_BYTES, index) is MISSING
+    assert not lab.cached._kept and not lab.cached._indexes
+
+
+def test_a_file_system_that_cannot_tell_whether_a_read_would_wait(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_soon(*arguments: Any) -> int:
+        raise OSError(EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr("loligo_client.shell.block_cache.read_soon", read_soon)
+    assert [lab.asks(0, PAGE_BYTES) for _ in range(3)] == [True, False, False]
+    assert caplog.text == ""
 
 
 def test_nothing_is_left_of_it(tmp_path: Path) -> None:

@@ -160,3 +160,40 @@ def test_nobody_is_told_who_has_gone_or_asks_again(lab: NewsLab) -> None:
     assert lab.tell(A, Reported(lab.f)) == [("report", A)], "the report was asked for before the question came again"
     assert lab.tell(A, SetAttributes(lab.f, uid=5), Reported(lab.f)) == [(C, again, 0)]
     assert lab.shard.state.asked_about == {}
+
+
+def test_who_was_asked_before_he_knew_of_his_file_is_asked_again(lab: NewsLab) -> None:
+    """The answer to Create was lost with the connection, and so was what came behind it."""
+    create = Create(R, b"g", FILE, 0, 0, hold=True)
+    lab.submit(create, A, sequence=1)
+    [g] = [ino for ino in lab.shard.state.files if ino != lab.f]
+    about, opening = lab.submit(GetAttributes(g), B), lab.submit(Open(g), C)
+    lab.event(SessionRestated(A, [Hold(lab.f, 1, True, False, False, False)]))
+    again = lab.submit(create, A, sequence=1)
+    said = [type(effect) for effect in lab.effects if getattr(effect, "ino", g) == g]
+    assert said == [Reply, Recall, Report]
+    assert isinstance(lab.effects[0], Reply) and lab.effects[0].id == again
+    lab.event(Submitted(A, 0, Reported(g), id=98))
+    assert [(effect.session, effect.id) for effect in lab.effects if isinstance(effect, Reply)][-1] == (B, about)
+    lab.event(Submitted(A, 0, Yielded(g), id=99))
+    assert (C, opening) in [(effect.session, effect.id) for effect in lab.effects if isinstance(effect, Reply)]
+
+
+def test_who_is_recalled_and_cannot_store_can_still_report(lab: NewsLab) -> None:
+    lab.submit(Open(lab.f), C)
+    assert lab.said() == [("recall", A)]
+    id = lab.submit(GetAttributes(lab.f), B)
+    assert lab.said() == [("report", A)]
+    assert lab.tell(A, Reported(lab.f, size=9)) == [(B, id, 9)]
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_writer_that_is_gone_leaves_another_file(lab: NewsLab, writes: bool) -> None:
+    """He may have overwritten any of it without a word."""
+    lab.tell(A, Close(lab.f))
+    lab.ask(Open(lab.f, writes), B)
+    before = lab.shard.state.find_inode(lab.f)
+    lab.event(SessionEnded(B))
+    after = lab.shard.state.find_inode(lab.f)
+    assert before is not None and after is not None
+    assert (after.ctime_ns != before.ctime_ns) is writes

@@ -11,7 +11,7 @@ from loligo_client.shell.open_files import IDLE_NS, OpenFiles
 from loligo_client.shell.settling import Settling
 from loligo_client.shell.tasks import Metadata, Tasks
 from loligo_lab.scripted_objects import ScriptedObjects
-from loligo_mds.core.requests import Close, Open, Opened
+from loligo_mds.core.requests import Close, Open, Opened, Reported
 from loligo_wire.attributes import Attributes
 
 
@@ -29,6 +29,8 @@ class SlowMetadata(Metadata):
 
     def sync(self) -> None:
         raise AssertionError("nobody needs it here")
+
+    is_away = False
 
     @property
     def closes(self) -> list[Close]:
@@ -130,3 +132,19 @@ def test_what_has_lost_its_last_name_does_not_stay_open() -> None:
     files.let_go(file)
     assert files.metadata.closes == [Close(INO, 1)]
     files.tick(IDLE_NS)
+
+
+def test_nothing_is_opened_without_asking_while_the_server_is_away() -> None:
+    files = Files()
+    assert [files.read(INO) for _ in range(2)] == [1, 0]
+    files.metadata.is_away = True
+    assert files.read(INO) == 1
+
+
+def test_who_does_not_know_the_file_has_no_news_of_it() -> None:
+    files = Files()
+    files.has_no_news(INO)
+    assert files.metadata.asked[-1][0] == Reported(INO)
+    files.tasks.run(files.open(INO, True))
+    files.has_no_news(INO)
+    assert isinstance(files.metadata.asked[-1][0], Open), "it would be taken for news of after the Open"

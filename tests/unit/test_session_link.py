@@ -17,6 +17,7 @@ from loligo_mds.core.requests import (
     ReadLink,
     RecordAccess,
     Release,
+    SetAttributes,
     Settle,
     Unlink,
     Yielded,
@@ -386,3 +387,13 @@ def test_a_server_whose_connections_break_applies_everything_once_and_in_order(s
     assert set(told) == {each.whose for each in asked} - dropped
     assert all(count == 1 for count in told.values())
     assert link.acknowledged == len(wanted)
+
+
+def test_what_callers_were_promised_waits_for_as_long_as_it_takes() -> None:
+    link = make()
+    link.lost()
+    link.ask(SetAttributes(1, uid=5), "promised", 0, hurried=False)
+    link.ask(SetAttributes(1, uid=6), "asked", 0)
+    assert names(link.tick(2 * TIMEOUT_NS)) == ["asked"]
+    link.connected(2 * TIMEOUT_NS, 100, 5 * S)
+    assert names(sent(link, 2 * TIMEOUT_NS)) == ["promised"]

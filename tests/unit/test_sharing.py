@@ -9,7 +9,7 @@ import pytest
 
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.reshaping import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE
-from loligo_mds.core.requests import SetAttributes
+from loligo_mds.core.requests import GetAttributes, SetAttributes
 from unit.data_lab import BLOCK_BYTES, INLINE_LIMIT_BYTES
 from unit.sharing_lab import Client, SharingLab
 
@@ -184,6 +184,26 @@ def test_who_wants_to_write_gets_what_another_only_keeps_open(lab: SharingLab) -
     b.data.close(reading)
     a.data.close(mine)
     lab.check_at_rest()
+
+
+def test_who_cannot_store_what_another_waits_for_still_says_how_much_it_is(tmp_path: Path) -> None:
+    lab = SharingLab(Random(1), clients=3)
+    try:
+        a, b, c = lab.clients
+        mine = a.create(b"f")
+        a.wait(a.write(mine, 0, BLOCK * 2))
+        opening = b.start(b.data.open(mine.ino, True))
+        lab.store.wait_for(lambda: mine.recalled, lab.choose, stop_at=("write",))
+        looking = c.link.ask(GetAttributes(mine.ino))
+        lab.store.wait_for(looking.done, lab.choose, stop_at=("write",))
+        assert looking.result().size == 2 * BLOCK_BYTES and not opening.done()
+        [(theirs, _)] = lab.wait(opening)
+        a.data.close(mine)
+        b.data.close(theirs)
+        lab.quiet()
+        lab.check_at_rest()
+    finally:
+        lab.close()
 
 
 # -- at random ------------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ Rules
    each time it is sent, so an answer that belongs to an earlier connection fits nothing.
 3. A connection that is lost takes no request with it: those that were sent go back to the front, in order. The server applies
    each sequence once, so they may be sent again.
-4. While the server is away a request may be dropped (`drop`, or `tick` when it takes too long). One that was not sent never
-   happens. One that was sent may have happened, but it is not sent again, so its answer never comes.
+4. While the server is away a request may be dropped (`drop`; or `tick` when it takes too long, but not what callers were
+   promised). One that was not sent never happens. One that was sent may have happened, but it is not sent again, so its
+   answer never comes.
 5. Some requests say what a session that comes back states anyhow (`STATED_BY_HOLDS`): it is `stated` instead of them.
 6. For the answers of unhurried requests nobody waits: they are a reason to send only after `UNHURRIED_NS`. Whatever else is
    sent earlier takes them along, in order; and somebody may come who waits after all (`hurry`).
@@ -34,6 +35,7 @@ from loligo_mds.core.requests import (
     Open,
     RecordAccess,
     Request,
+    SetAttributes,
     Settle,
 )
 
@@ -65,6 +67,11 @@ class Outstanding:
     def counts(self) -> bool:
         """Among `SessionLink._hurried`, while it is not sent."""
         return self.hurried and type(self.request) not in _WAITING
+
+    @property
+    def is_promised(self) -> bool:
+        """Somebody was told that it has happened: it goes only with the session."""
+        return not self.hurried and type(self.request) is SetAttributes
 
 
 class SessionLink:
@@ -239,7 +246,7 @@ class SessionLink:
         begun_ns = now_ns - self._timeout_ns
         if begun_ns < self._heard_ns:
             return []
-        late = [asked for asked in self.outstanding if asked.asked_ns <= begun_ns]
+        late = [asked for asked in self.outstanding if asked.asked_ns <= begun_ns and not asked.is_promised]
         for asked in late:
             self.drop(asked)
         if late:

@@ -22,6 +22,7 @@ import os
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from errno import EOPNOTSUPP
 from functools import partial
 from typing import Any, Final
 
@@ -97,6 +98,7 @@ class CachedObjects:
         self._queued_bytes = 0
         self._unlooked_bytes = LOOK_EVERY_BYTES
         self._has_ended = False
+        self._reads_now = True
         self.hits = 0
         self.misses = 0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="cache-writer")
@@ -114,7 +116,7 @@ class CachedObjects:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def read_now(self, ino: int, index: int, offset: int, length: int) -> bytes | Missing | None:
-        if length > READ_NOW_LIMIT_BYTES:
+        if length > READ_NOW_LIMIT_BYTES or not self._reads_now:
             return None
         kept = self._find((ino, index), offset, length)
         return None if kept is None else self._read((ino, index), kept, offset, length, waits=False)
@@ -149,7 +151,10 @@ class CachedObjects:
         except BlockingIOError:
             return None
         except OSError as error:
-            self._end(f"it cannot be read: {error}")
+            if error.errno == EOPNOTSUPP and not waits:
+                self._reads_now = False  # this file system cannot tell whether it would have to wait
+            else:
+                self._end(f"it cannot be read: {error}")
             return None
         with self._lock:
             if count < length or self._kept.get(key) is not kept:
@@ -176,14 +181,19 @@ class CachedObjects:
             return kept
 
     def _arrived(self, key: ObjectKey, asked_with: _Kept | None, offset: int, answer: Future[bytes | Missing]) -> None:
-        if answer.exception() is None and (data := answer.result()) is not MISSING:
-            self._queue(key, asked_with, offset, data)
+        data = MISSING if answer.exception() is not None else answer.result()
+        self._queue(key, asked_with, offset, b"" if data is MISSING else data)
 
     def _queue(self, key: ObjectKey, kept: _Kept | None, offset: int, data: bytes) -> None:
-        if kept is None or not data or offset + len(data) > self._block_bytes:
+        if kept is None:
             return
         with self._lock:
-            if self._has_ended or self._queued_bytes + len(data) > QUEUED_MAX_BYTES:
+            if self._has_ended:
+                return
+            fits = offset + len(data) <= self._block_bytes and self._queued_bytes + len(data) <= QUEUED_MAX_BYTES
+            if not (data and fits):
+                if kept.slot < 0 and self._kept.get(key) is kept:
+                    self._drop(key)  # nothing is kept of it
                 return
             self._queued_bytes += len(data)
         self._submit(partial(self._keep, key, kept, offset, data))

@@ -162,7 +162,7 @@ class DataPath:
     @property
     def has_unclean(self) -> bool:
         """Whether there is a file of which something is not stored and published. Called with the lock."""
-        return any(not file.clean for file in self._files.values())
+        return self._open_files.has_unclean
 
     def change_lazily(self, file: FileData, request: SetAttributes, now_ns: int) -> Attributes:
         """As the request, if `may_change_lazily`: the metadata hears of it soon. Called with the lock."""

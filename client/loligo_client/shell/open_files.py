@@ -47,6 +47,7 @@ class OpenFiles:
         `shared`: others change files, too.
         """
         self.by_ino = settling.files
+        self._metadata = metadata
         self._ask = metadata.ask
         self._ask_lazily = metadata.ask_lazily
         self._lock = metadata.lock
@@ -92,6 +93,8 @@ class OpenFiles:
         """Whether the metadata has the file open for us already, for that and for us alone."""
         if not file.held or (writes and not file.writes) or file.contended or file.recalled:
             return False
+        if self._metadata.is_away:
+            return False  # it may have been given to another by now
         return file.ino not in self._opening
 
     def _ask_to_open(self, ino: int, writes: bool) -> Task[Opened]:
@@ -132,11 +135,20 @@ class OpenFiles:
         if ino in self._opening:
             return  # a Recall in between would be for a file that we do not know
         if self._shared and not (self._ending or file.writes or file.contended or file.unlinked or file.recalled):
+            if ino in self._idle:
+                return
             if len(self._idle) >= IDLE_MAX:
                 self.close_idle(next(iter(self._idle)))
             self._idle[ino] = self._now_ns
+            file.inline = None
         else:
             self._close(file)
+
+    @property
+    def has_unclean(self) -> bool:
+        """Whether there is a file of which something is not stored and published. Called with the lock."""
+        idle = self._idle
+        return any(not file.clean for ino, file in self.by_ino.items() if ino not in idle)
 
     def tick(self, now_ns: int) -> None:
         """Idle files do not stay so for ever. Called with the lock."""
@@ -203,6 +215,11 @@ class OpenFiles:
         """What is not published yet, for others."""
         return Reported(file.ino, file.size, file.mtime_ns) if file.changed else Reported(file.ino)
 
+    def has_no_news(self, ino: int) -> None:
+        """The file was closed meanwhile, or the answer that opens it has not arrived: nobody was promised anything."""
+        if ino not in self._opening:  # else it would come behind the Open, and be taken for news of after it
+            self.tell(Reported(ino))
+
     def shown(self, file: FileData, stored: Attributes) -> Attributes:
         """With what is not published yet."""
         seen = stored.copy()
@@ -218,10 +235,15 @@ class OpenFiles:
         """
         if not self._shared or not (file.held and file.writes) or file.contended or file.recalled:
             return False
+        if self._metadata.is_away:
+            return False
         return request.mode is None or not file.seen.flags & FLAG_ACCESS_ACL
 
     def change_lazily(self, file: FileData, request: SetAttributes, now_ns: int) -> Attributes:
-        """-> what the file is now, about: ctime will be the metadata's. If it refuses, who syncs or closes next is told."""
+        """-> what the file is now, about: ctime will be the metadata's.
+
+        If it refuses, as on a full disk, who syncs is told; so is who closes, if that is known by then.
+        """
         answer = self._ask_lazily(request)
         file.seen = with_changes(file.seen, request, now_ns)
         file.users += 1

@@ -63,6 +63,10 @@ class RemoteMetadata(Metadata):
     def ask_lazily(self, request: Request) -> Any:
         return self._connection.ask_lazily(self._at_the_server(request))
 
+    @property
+    def is_away(self) -> bool:
+        return self._connection.is_away
+
     def hurry(self) -> None:
         self._connection.hurry()
 

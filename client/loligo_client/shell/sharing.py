@@ -154,8 +154,9 @@ class Sharing:
         """Another client wants to know what the file is. Called without the lock."""
         with self._lock:
             file = self._files.by_ino.get(ino)
-            # Closed meanwhile, or recalled: the Close, or the Yielded, says it.
-            if file is not None and file.held and not file.recalled:
+            if file is None or not file.held:
+                self._files.has_no_news(ino)
+            elif not file.quiet:  # else the Yielded has said it
                 self._files.tell(self._files.news(file))
 
     # -- the end ----------------------------------------------------------------------------------------------------

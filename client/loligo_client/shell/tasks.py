@@ -44,6 +44,11 @@ class Metadata(ABC):
         that have to wait for other clients: Open, Claim, Lookup, GetAttributes.
         """
 
+    @property
+    def is_away(self) -> bool:
+        """Answers cannot come now: what was true for us may have ended."""
+        return False
+
     def ask_lazily(self, request: Request) -> Any:
         """As `ask`; but nobody waits for the answer now, so the request may wait for company, for some milliseconds."""
         return self.ask(request)

@@ -107,8 +107,16 @@ def let_go(state: ShardState, session: int, file: OpenFile, count: int) -> None:
 
 
 def leave(state: ShardState, session: int, file: OpenFile) -> None:
-    """The session has ended with the file open: nobody knows how far it came with what it was writing."""
-    in_doubt = file.openers[session].writes and state.tables.get(Table.UNSETTLED, ino_key(file.ino)) is not None
+    """The session has ended with the file open: nobody knows how far it came with what it was writing.
+
+    So the file is not what it was, whatever others remember of it: ctime says so.
+    """
+    writes = file.openers[session].writes
+    in_doubt = writes and state.tables.get(Table.UNSETTLED, ino_key(file.ino)) is not None
+    if writes:
+        changed = _inode(state, file).copy()
+        changed.ctime_ns += 1
+        state.put_inode(changed)
     file.repair = file.repair or in_doubt or session in file.claimants
     let_go(state, session, file, file.openers[session].count)
 
@@ -348,6 +356,12 @@ def restate(state: ShardState, session: int, said: Hold) -> None:
     if not known:
         _contend(state, file)
     advance(state, file)
+
+
+def ask_again(state: ShardState, session: int, file: OpenFile) -> None:
+    """The session has heard of a file only now: a Recall may have come too early for it."""
+    if file.openers[session].asked:
+        state.notices.append(Recall(session, file.ino))
 
 
 def _contend(state: ShardState, file: OpenFile) -> None:

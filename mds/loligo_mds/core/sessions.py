@@ -233,8 +233,11 @@ def stored_answer(state: ShardState, session: int, sequence: int) -> tuple[int, 
 
 
 def keep_promise(state: ShardState, session: int, sequence: int) -> None:
-    """The request has come again: from now on the session knows what it has open by it."""
-    _take_promise(state, session, sequence)
+    """The request has come again: from now on the session knows what it has open by it, and can be asked about it."""
+    file = _take_promise(state, session, sequence)
+    if file is not None:
+        opens.ask_again(state, session, file)
+        news.restated(state, session, file.ino)
 
 
 def _take_promise(state: ShardState, session: int, sequence: int) -> OpenFile | None:

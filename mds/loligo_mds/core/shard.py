@@ -101,7 +101,7 @@ class Shard:
         kind = type(request)
         once = event.sequence and kind in requests.CHANGING
         if once and event.sequence <= sessions.last_applied(state, event.session):
-            return [self._repeated(event)]
+            return self._effects(self._repeated(event))
         state.asking = event.session
         state.asking_id = event.id
         errno = 0
