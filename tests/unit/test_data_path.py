@@ -573,3 +573,19 @@ def test_the_first_object_of_an_inline_file_is_announced(lab: DataLab) -> None:
     lab.store.wait_for(lambda: any(call.kind == "write" for call in lab.store.pending), stop_at=("write",))
     assert rows(lab) == [file.ino], "the object would be a stray if the process died now"
     lab.wait(cut)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_being_published_is_not_published_again_for_who_waits(seed: int) -> None:
+    """Who waits until nothing is under way would wait for ever."""
+    lab = DataLab(later=True, choose=Random(seed))
+    try:
+        file = lab.create(b"f")
+        lab.write(file, 0, BLOCK * 3)
+        assert lab.data.flush(file) is None
+        lab.store.wait_for(lambda: file.publishing, lab.choose)
+        lab.wait(lab.data.when_stored(file))
+        assert file.clean and not file.publishing
+        lab.data.close(file)
+    finally:
+        lab.abandon()

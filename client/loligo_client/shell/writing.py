@@ -391,8 +391,9 @@ class Writing:
             # What is inline goes with the first publish, so objects must have all of it.
             if unstored is None or not file.stored_inline or unstored >= file.stored_size:
                 size = file.size if unstored is None else max(file.stored_size, min(file.size, unstored))
-                self._publish(file, size, None)
-                return
+                if file.told != file.version or size != file.stored_size or file.stored_inline:
+                    self._publish(file, size, None)
+                    return
         self._go_on(file)
 
     def _publish_inline(self, file: FileData) -> None:
