@@ -225,10 +225,16 @@ def test_what_lies_elsewhere_does_not() -> None:
             moved = _with(request, ino=jail.outside)
         if hasattr(moved, "parent"):
             moved = _with(request, parent=jail.out)
-        if isinstance(moved, Settle):
-            moved = Settle([jail.inside, jail.outside])
-        free = isinstance(request, Close | Release | Yielded | Reported | GetUsage)
+        free = isinstance(request, Close | Release | Yielded | Reported | Settle | GetUsage)
         assert jail.admitted(moved) == (0 if free else errno.EACCES), moved
+
+
+def test_what_is_gone_or_elsewhere_is_not_settled_and_the_rest_is() -> None:
+    jail = Jail()
+    gone = 999
+    request = Settle([jail.outside, jail.inside, gone])
+    assert jail.admitted(request) == 0
+    assert request.inos == [jail.inside]
 
 
 def _with(request: Any, **change: int) -> Any:

@@ -22,7 +22,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC
+from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC, ESTALE
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import Any
 
@@ -118,6 +118,7 @@ class FileSystem(Operations):
         self._now_ns = clock.time_ns
         self._update_atime = update_atime
         self._recent = recent
+        self._is_shared = cache_s is not None
         self.entry_timeout_s = self.attribute_timeout_s = _FOR_EVER_S if cache_s is None else cache_s
         self.negative_timeout_s = self.entry_timeout_s
         #: Directories of which somebody was given the last page, and where it ended: he asks for more once, to find none.
@@ -323,7 +324,13 @@ class FileSystem(Operations):
 
     def _open(self, ino: int, flags: int) -> Task[Opened]:
         writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
-        file, keeps_pages = yield from self._data.open(ino, writes)
+        try:
+            file, keeps_pages = yield from self._data.open(ino, writes)
+        except OSError as error:
+            if error.errno == ENOENT and self._is_shared:
+                # Another client has removed it: the name that the kernel remembers is to be looked up again, or made.
+                raise OSError(ESTALE, "the file is gone") from None
+            raise
         opened = self._opened(file, flags, keeps_pages)
         if flags & os.O_TRUNC:
             try:
