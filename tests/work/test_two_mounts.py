@@ -82,8 +82,8 @@ def test_two_mounts_work_at_once_and_see_each_others_work(
 
 def test_a_name_that_another_has_removed_can_be_made_again(pair: tuple[RemoteMount, RemoteMount]) -> None:
     """This kernel believes for a second that it is there."""
-    one, other = (mount.path / "file" for mount in pair)
     for number in range(10):
+        one, other = (mount.path / f"file{number}" for mount in pair)
         one.write_text(f"from one {number}")
         assert os.stat(other).st_size
         one.unlink()
