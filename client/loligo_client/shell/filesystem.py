@@ -324,13 +324,16 @@ class FileSystem(Operations):
 
     def _open(self, ino: int, flags: int) -> Task[Opened]:
         writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        # A file that another client has removed is ESTALE: the kernel then looks its name up again, or makes it.
         try:
             file, keeps_pages = yield from self._data.open(ino, writes)
         except OSError as error:
             if error.errno == ENOENT and self._is_shared:
-                # Another client has removed it: the name that the kernel remembers is to be looked up again, or made.
                 raise OSError(ESTALE, "the file is gone") from None
             raise
+        if self._is_shared and file.seen.nlink == 0 and file.opens == 1:
+            self._data.close(file)  # it is there only because somebody else still has it open
+            raise OSError(ESTALE, "the file is gone")
         opened = self._opened(file, flags, keeps_pages)
         if flags & os.O_TRUNC:
             try:
