@@ -197,3 +197,9 @@ def test_a_writer_that_is_gone_leaves_another_file(lab: NewsLab, writes: bool) -
     after = lab.shard.state.find_inode(lab.f)
     assert before is not None and after is not None
     assert (after.ctime_ns != before.ctime_ns) is writes
+
+
+def test_a_writer_that_is_gone_may_have_left_the_last_time_that_there_is(lab: NewsLab) -> None:
+    assert lab.ask(Publish(lab.f, 1, (1 << 63) - 1), A).ctime_ns > lab.now_ns
+    lab.event(SessionEnded(A))
+    assert lab.ask(GetAttributes(lab.f), B).size == 1

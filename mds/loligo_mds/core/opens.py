@@ -34,7 +34,7 @@ from loligo_mds.core.open_file import SHARD_SESSION, WAITS, Opener, OpenFile, Wa
 from loligo_mds.core.requests import Claim, Close, Open, Opened, Release, Yielded
 from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key
 from loligo_mds.core.tables import Table
-from loligo_wire.attributes import Attributes
+from loligo_wire.attributes import Attributes, clamp_ns
 
 # -- opening and closing --------------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ def leave(state: ShardState, session: int, file: OpenFile) -> None:
     in_doubt = writes and state.tables.get(Table.UNSETTLED, ino_key(file.ino)) is not None
     if writes:
         changed = _inode(state, file).copy()
-        changed.ctime_ns += 1
+        changed.ctime_ns = clamp_ns(changed.ctime_ns + 1)
         state.put_inode(changed)
     file.repair = file.repair or in_doubt or session in file.claimants
     let_go(state, session, file, file.openers[session].count)
