@@ -351,7 +351,8 @@ def test_a_line_in_fstab(cli: CommandLine, server: LabServer) -> None:
 def test_what_the_server_refuses(cli: CommandLine, server: LabServer) -> None:
     directory = str(cli.directory)
     assert "has the volume 'work'" in cli.refusal("mount", f"{server.address}/wrok", directory)
-    assert "'nowhere'" in cli.refusal("mount", f"{server.address}/work/nowhere", directory)
+    whole = f"{server.address}/work"
+    assert "'nowhere'" in cli.refusal("mount", f"{whole}/nowhere", directory)
 
 
 def test_nobody_is_there(cli: CommandLine) -> None:
