@@ -31,8 +31,9 @@ What it does not do: it knows no files, sizes or leases, does not cache, and doe
 
 import enum
 import errno
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 
@@ -115,6 +116,9 @@ def taken(owner: str | None) -> StoreTakenError:
 
 T = TypeVar("T")
 
+#: Of one caller.
+REMOVALS_IN_FLIGHT: Final = 32
+
 
 def completed(result: T) -> Future[T]:
     """A future that is done already."""
@@ -194,3 +198,17 @@ class ObjectStore(Protocol):
 
     def close(self) -> None:
         """Wait for what is in flight and let go of everything. No call may follow."""
+
+
+def remove_blocks(store: ObjectStore, ino: int, first: int, last: int) -> None:
+    """Remove objects `first` to `last` - 1 of a file, many at a time. Blocks. OSError: some may be left, none is under way."""
+    under_way: deque[Future[None]] = deque()
+    try:
+        for index in range(first, last):
+            under_way.append(store.remove(ino, index))
+            if len(under_way) >= REMOVALS_IN_FLIGHT:
+                under_way.popleft().result()
+        while under_way:
+            under_way.popleft().result()
+    finally:
+        wait(under_way)  # a new try must not meet what is left of this one

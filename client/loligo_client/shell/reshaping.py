@@ -13,10 +13,7 @@ What blocks does so on the pool, without the lock.
 """
 
 import os
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
 from errno import EFBIG, EINTR, EINVAL, EIO, ENOENT, ENOSPC, ENXIO, EOPNOTSUPP
 from functools import partial
 from typing import Any, Final
@@ -30,12 +27,9 @@ from loligo_client.shell.writing import Writing
 from loligo_mds.core.limits import FILE_MAX_BYTES
 from loligo_mds.core.requests import GetAttributes, Publish, ReadInline, SetAttributes
 from loligo_runtime.failpoint import declare, failpoint
-from loligo_runtime.object_store import ObjectStore
+from loligo_runtime.object_store import ObjectStore, remove_blocks
 from loligo_wire.attributes import FLAG_INLINE, Attributes
 from loligo_wire.striping import block_count, extents
-
-#: Removals of objects under way at once.
-REMOVALS_IN_FLIGHT: Final = 32
 
 FALLOC_KEEP_SIZE: Final = 0x01
 FALLOC_PUNCH_HOLE: Final = 0x02
@@ -192,7 +186,7 @@ class Reshaping:
             self._store.truncate(ino, keep, rest).result()
             keep += 1
         last = block_count(end, block_bytes)
-        self._remove_blocks(ino, keep, last)
+        remove_blocks(self._store, ino, keep, last)
         with self._lock:
             self._settling.note_unsynced(file, range(first, last))
             self._settling.untrimmed.pop(ino, None)
@@ -221,18 +215,6 @@ class Reshaping:
                     file.sparse = True
                     file.stored_size = attributes.size
         self._trim(file, size, end)
-
-    def _remove_blocks(self, ino: int, first: int, last: int) -> None:
-        under_way: deque[Future[None]] = deque()
-        try:
-            for index in range(first, last):
-                under_way.append(self._store.remove(ino, index))
-                if len(under_way) >= REMOVALS_IN_FLIGHT:
-                    under_way.popleft().result()
-            while under_way:
-                under_way.popleft().result()
-        finally:
-            wait_for(under_way)  # a new try must not meet what is left of this one
 
     # -- holes ------------------------------------------------------------------------------------------------------
 

@@ -17,22 +17,21 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from errno import ENOENT
 from typing import Any, Protocol
 
 from loligo_mds.core.effects import RemoveObjects, RepairObjects
 from loligo_mds.core.requests import GetAttributes, ListUnsettled, Request, SetAttributes, Settle
 from loligo_runtime.failpoint import declare, failpoint
-from loligo_runtime.object_store import ObjectStore
+from loligo_runtime.object_store import REMOVALS_IN_FLIGHT, ObjectStore, remove_blocks
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes
 from loligo_wire.striping import block_count
 
 log = logging.getLogger(__name__)
 
-#: Jobs under way at once, and removals of objects in each.
+#: Jobs under way at once.
 JOBS = 4
-REMOVALS_IN_FLIGHT = 32
 ROWS_AT_ONCE = 1000
 
 declare(
@@ -146,7 +145,7 @@ class Keeper:
             return
         for effect in effects:
             try:
-                self._remove_blocks(effect.ino, 0, block_count(effect.end, effect.block_bytes))
+                remove_blocks(self._store, effect.ino, 0, block_count(effect.end, effect.block_bytes))
             except OSError as error:
                 log.warning("objects of removed inode %d stay for now: %s", effect.ino, error)
                 with self._lock:
@@ -155,18 +154,6 @@ class Keeper:
                 failpoint("data.remove.after")
                 with self._lock:
                     self._to_settle[effect.ino] = None
-
-    def _remove_blocks(self, ino: int, first: int, last: int) -> None:
-        under_way: deque[Future[None]] = deque()
-        try:
-            for index in range(first, last):
-                under_way.append(self._store.remove(ino, index))
-                if len(under_way) >= REMOVALS_IN_FLIGHT:
-                    under_way.popleft().result()
-            while under_way:
-                under_way.popleft().result()
-        finally:
-            wait(under_way)  # a new try must not meet what is left of this one
 
     # -- files whose writer is gone ---------------------------------------------------------------------------------
 
@@ -208,7 +195,7 @@ class Keeper:
         if rest:
             self._store.truncate(ino, keep, rest).result()
             keep += 1
-        self._remove_blocks(ino, keep, block_count(end, block_bytes))
+        remove_blocks(self._store, ino, keep, block_count(end, block_bytes))
 
     def reconcile(self) -> None:
         """After a crash: make objects and sizes agree again. Before there is any session; blocks."""
