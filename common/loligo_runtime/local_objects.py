@@ -25,12 +25,12 @@ import errno
 import os
 import stat
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from loligo_runtime.failpoint import declare, failpoint
+from loligo_runtime.local_file import punch, read_soon
 from loligo_runtime.object_store import (
     DONE,
     MISSING,
@@ -49,15 +49,11 @@ FOLDERS = 256
 OPEN_OBJECTS = 128
 THREADS = 4
 INLINE_LIMIT_BYTES = 128 * 1024
-#: Reads up to this size that miss the page cache are worth a moment's wait for the disk.
-QUICK_READ_BYTES = 64 << 10
-QUICK_READ_NS = 100_000
 READ_NOW_LIMIT_BYTES = 1024 * 1024  # the largest FUSE read
 
 # O_NOATIME: an update of the access time may wait for the journal, and read_now must not wait.
 _OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOATIME
 _SYNC_FILE_RANGE_WRITE = 2
-_FALLOC_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
 
 declare(
     "objects.write.before",
@@ -75,7 +71,6 @@ declare(
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _libc.syncfs.argtypes = (ctypes.c_int,)
 _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
@@ -144,12 +139,7 @@ class LocalObjectStore:
             buffer = memoryview(bytearray(READ_NOW_LIMIT_BYTES))
         try:
             part = (buffer[:length],)
-            try:
-                count = os.preadv(opened.fd, part, offset, os.RWF_NOWAIT)
-            except BlockingIOError:
-                if length > QUICK_READ_BYTES:
-                    return None
-                count = _soon(opened.fd, part, offset)
+            count = read_soon(opened.fd, part, offset)
             if count < length and os.fstat(opened.fd).st_size > offset + count:
                 return None  # only the beginning is in the page cache
             return buffer[:count].tobytes()
@@ -403,30 +393,12 @@ def _has_folders(directory_fd: int) -> bool:
     return stat.S_ISDIR(mode)
 
 
-def _soon(fd: int, part: tuple[memoryview], offset: int) -> int:
-    """Start the read, and look for a moment whether the disk has answered; BlockingIOError if it has not.
-
-    A fast disk answers sooner than another thread wakes up and hands over what it read.
-    """
-    os.posix_fadvise(fd, offset, len(part[0]), os.POSIX_FADV_WILLNEED)
-    until_ns = time.perf_counter_ns() + QUICK_READ_NS
-    while True:
-        try:
-            return os.preadv(fd, part, offset, os.RWF_NOWAIT)
-        except BlockingIOError:
-            if time.perf_counter_ns() > until_ns:
-                raise
-
-
 def _zero(fd: int, offset: int, length: int) -> None:
     length = min(length, os.fstat(fd).st_size - offset)
     if length <= 0:
         return
-    if _libc.fallocate(fd, _FALLOC_PUNCH_HOLE_KEEP_SIZE, offset, length) == 0:
+    if punch(fd, offset, length):
         return
-    error = _last_error()
-    if error.errno != errno.EOPNOTSUPP:
-        raise error
     zeros = bytes(length)
     written = 0
     while written < length:

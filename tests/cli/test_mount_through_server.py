@@ -188,7 +188,7 @@ LONG_CALLS = {
     "cut": "os.ftruncate(large, 5)",
     "replace": "os.write(new, b'NEW'); os.rename('new', 'old')",
     "write": "[os.pwrite(large, bytes(1 << 20), (10 << 20) + (number << 20)) for number in range(100)]",
-    "close": "os.write(new, b'NEW'); os.close(new)",
+    "sync": "os.write(new, b'NEW'); os.fsync(new)",
 }
 LONG_SCRIPT = """
 import os, signal, sys
@@ -202,8 +202,7 @@ input()
 
 @pytest.mark.parametrize(
     ("call", "number"),
-    # Who has written, and dies of nothing worse, waits at the end: for what he closes.
-    [("cut", signal.SIGUSR1), *((call, signal.SIGKILL) for call in LONG_CALLS)],
+    [("cut", signal.SIGUSR1), ("sync", signal.SIGUSR1), *((call, signal.SIGKILL) for call in LONG_CALLS)],
 )
 def test_who_waits_inside_a_longer_call_can_be_interrupted(
     cli: CommandLine, server: LabServer, mount: Callable[..., Path], call: str, number: signal.Signals

@@ -1,6 +1,6 @@
 import pytest
 
-from loligo.sizes import format_size, parse_size
+from loligo_runtime.sizes import format_size, parse_size
 
 
 @pytest.mark.parametrize(

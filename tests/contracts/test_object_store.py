@@ -1,6 +1,6 @@
 """The rules of `loligo_runtime.object_store`, held up to every adapter.
 
-A test that takes `store` runs on both adapters; the faults at the end need one of them.
+A test that takes `store` runs on both adapters, and on one with a cache in front of it; the faults at the end need one of them.
 """
 
 import errno
@@ -17,11 +17,12 @@ from typing import TypeVar
 
 import pytest
 
+from loligo_client.shell.block_cache import CachedObjects
 from loligo_lab.ceph import LoopbackCeph, free_port
+from loligo_runtime.local_file import QUICK_READ_BYTES
 from loligo_runtime.local_objects import (
     INLINE_LIMIT_BYTES,
     OPEN_OBJECTS,
-    QUICK_READ_BYTES,
     READ_NOW_LIMIT_BYTES,
     LocalObjectStore,
 )
@@ -54,10 +55,10 @@ def pool(ceph_cluster: LoopbackCeph) -> str:
     return "contracts"
 
 
-@pytest.fixture(params=["local", pytest.param("rados", marks=pytest.mark.ceph)])
+@pytest.fixture(params=["local", "cached", pytest.param("rados", marks=pytest.mark.ceph)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store."""
-    if request.param == "local":
+    if request.param in ("local", "cached"):
         return (tmp_path / "objects").as_uri()
     cluster: LoopbackCeph = request.getfixturevalue("ceph_cluster")
     pool = request.getfixturevalue("pool")
@@ -65,8 +66,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[ObjectStore]:
+def store(url: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
     store = open_object_store(url, create=True)
+    if request.node.callspec.params["url"] == "cached":
+        store = CachedObjects(store, str(tmp_path / "cache"), 1 << 30, 1 << 24)
     yield store
     for ino, index, _ in list(store.list()):
         got(store.remove(ino, index))

@@ -24,7 +24,7 @@ import grpc
 
 from loligo_mds.core.codec import decode_answer, encode_hold, encode_request
 from loligo_mds.core.events import Hold
-from loligo_mds.core.requests import CHANGING
+from loligo_mds.core.requests import CHANGING, ReadLink
 from loligo_wire.v1 import loligo_pb2 as pb
 
 METHOD = "/loligo.v1.Metadata/Session"
@@ -173,7 +173,7 @@ class RawClient:
             return None
         for notice in received.notices:
             kind = notice.WhichOneof("kind")
-            self.notices.append((kind, notice.recall if kind == "recall" else notice.resume.ino))
+            self.notices.append((kind, notice.resume.ino if kind == "resume" else getattr(notice, kind)))
         return received
 
     def heartbeat(self) -> None:
@@ -224,6 +224,10 @@ class RawClient:
         if isinstance(answer, OSError):
             raise answer
         return answer
+
+    def is_gone(self, ino: int) -> bool:
+        """Asked in a way that waits for nobody who may have it open."""
+        return isinstance(self.ask_all([ReadLink(ino)])[0], FileNotFoundError)
 
     def is_answered(self, id: int) -> bool:
         """Whether it was by now."""

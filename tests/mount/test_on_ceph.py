@@ -33,7 +33,9 @@ def mounted(scratch: Path, transport: str, ceph_cluster: LoopbackCeph) -> Iterat
     folder = Path(tempfile.mkdtemp(dir=scratch))
     folder.chmod(0o755)
     volume = make_lab_volume(folder, data_url=f"rados://{POOL}/{transport}?conf={ceph_cluster.conf}")
-    with lab_mount(transport, volume, folder / "mnt") as mount:
+    # The store is what is looked at, not what was kept of it on the local disk.
+    options = ("data_cache=0",) if transport == "served" else ()
+    with lab_mount(transport, volume, folder / "mnt", options) as mount:
         yield mount
     assert_sound(volume)
 

@@ -22,7 +22,7 @@ from loligo_lab.mounts import make_lab_volume
 from loligo_lab.processes import wait_until
 from loligo_lab.raw_client import RawClient, Refused
 from loligo_lab.serving import LabServer
-from loligo_mds.core.requests import Create, GetAttributes, Unlink, Unsettle
+from loligo_mds.core.requests import Create, Unlink, Unsettle
 from loligo_mds.shell.fence import is_client_address
 from loligo_runtime.object_store import ObjectStore, ShutOutError
 from loligo_runtime.object_url import RadosUrl, format_rados_url, open_object_store
@@ -136,10 +136,7 @@ def test_a_client_that_is_ended_writes_no_more(
         server.start()
     other.connect()
 
-    def is_gone() -> bool:
-        return isinstance(other.ask_all([GetAttributes(file.ino)])[0], FileNotFoundError)
-
-    wait_until(is_gone, "its session ended")
+    wait_until(lambda: other.is_gone(file.ino), "its session ended")
     assert_shut_out(objects, witness, file.ino)
 
 
@@ -166,9 +163,9 @@ def test_a_client_that_cannot_be_shut_out_keeps_its_session_until_it_can(
         with pytest.raises(Refused) as refused:
             client.connect()
         assert refused.value.reason == pb.Refusal.SESSION_GONE
-        assert other.ask(GetAttributes(file.ino)).nlink == 0
+        assert not other.is_gone(file.ino)
         assert name in [row["session"] for row in json.loads(cli.run("session", "list", "--json").stdout)]
-    wait_until(lambda: isinstance(other.ask_all([GetAttributes(file.ino)])[0], FileNotFoundError), "it is shut out", 30)
+    wait_until(lambda: other.is_gone(file.ino), "it is shut out", 30)
     assert_shut_out(objects, witness, file.ino)
 
 

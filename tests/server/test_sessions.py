@@ -42,10 +42,6 @@ def new_file(name: bytes, hold: bool = False) -> Create:
     return Create(ROOT_INO, name, S_IFREG | 0o644, 0, 0, hold=hold)
 
 
-def is_gone(client: RawClient, ino: int) -> bool:
-    return isinstance(client.ask_all([GetAttributes(ino)])[0], FileNotFoundError)
-
-
 # -- connections come and go ----------------------------------------------------------------------------------------
 
 
@@ -202,7 +198,7 @@ def test_a_silent_session_ends_and_lets_go(make_server: MakeServer, make_client:
     file = silent.ask(new_file(b"f", hold=True))
     silent.ask(Unlink(ROOT_INO, b"f"))
     began_s = time.monotonic()
-    wait_until(lambda: is_gone(other, file.ino), "what it had open is gone")
+    wait_until(lambda: other.is_gone(file.ino), "what it had open is gone")
     assert 1.0 < time.monotonic() - began_s < 4.0
     refused = silent.wait_for_refusal()
     assert refused.reason == pb.Refusal.SESSION_GONE and "silent" in refused.text
@@ -253,7 +249,7 @@ def test_sessions_survive_a_restart_and_have_the_full_time_to_come_back(
     stays.connect([Hold(mine.ino, 1, writes=True)])
     # The other one may still come back, so what it had open is still there.
     assert stays.ask_all([GetAttributes(theirs.ino)])[0].nlink == 0
-    wait_until(lambda: is_gone(stays, theirs.ino), "the other session ended")
+    wait_until(lambda: stays.is_gone(theirs.ino), "the other session ended")
     assert stays.ask(GetAttributes(mine.ino)).nlink == 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
+from loligo_client.shell.tasks import Metadata
 from loligo_lab.scripted_objects import ScriptedObjects
 from loligo_mds.core.content import fill_in
 from loligo_mds.core.effects import AppendJournal, RemoveObjects, Reply
@@ -41,7 +42,7 @@ ALL_ROWS = 1 << 30
 DEADLINE_S = 10.0
 
 
-class ShardMetadata:
+class ShardMetadata(Metadata):
     """The port of the data path, for a shard in memory. `synced` records of the journal survive a power loss."""
 
     def __init__(self, journal: list[list[Write]]) -> None:
@@ -278,8 +279,8 @@ class DataLab:
         found: Attributes = self.wait(self.metadata.ask(Lookup(int(ROOT_INO), name)))
         return found.ino
 
-    def open(self, name: bytes) -> FileData:
-        file: FileData = self.wait(self.data.open(self.ino(name), True))[0]
+    def open(self, name: bytes, writes: bool = True) -> FileData:
+        file: FileData = self.wait(self.data.open(self.ino(name), writes))[0]
         return file
 
     def write(self, file: FileData, offset: int, data: bytes) -> Any:

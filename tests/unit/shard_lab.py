@@ -13,11 +13,12 @@ from loligo_mds.core.effects import (
     RepairObjects,
     Repeat,
     Reply,
+    Report,
     Resume,
 )
 from loligo_mds.core.events import Event, Repaired, SessionOpened, Submitted
 from loligo_mds.core.invariants import check_shard
-from loligo_mds.core.requests import CHANGING, Create, Lookup, Request, Yielded
+from loligo_mds.core.requests import CHANGING, Create, Lookup, Reported, Request, Yielded
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.core.tables import Table, Write
 from loligo_mds.store.journal import MAX_RECORD_BYTES
@@ -97,7 +98,16 @@ class ShardLab:
 
     def _check_order(self, effects: list[Effect]) -> None:
         """The record, then what must not happen before it is durable; the answer, before what follows from it for others."""
-        rank = {AppendJournal: 0, RemoveObjects: 1, RepairObjects: 1, Reply: 2, Recall: 2, Resume: 2, Repeat: 3}
+        rank = {
+            AppendJournal: 0,
+            RemoveObjects: 1,
+            RepairObjects: 1,
+            Reply: 2,
+            Recall: 2,
+            Report: 2,
+            Resume: 2,
+            Repeat: 3,
+        }
         ranks = [rank[type(effect)] for effect in effects]
         assert ranks == sorted(ranks)
         if RemoveObjects in map(type, effects):
@@ -110,8 +120,10 @@ class ShardLab:
         return self.last_id
 
     def reply(self, request: Request, session: int = 1, sequence: int = 0, acknowledged: int = 0) -> Reply:
+        """The answer. A question may be about what another session has not told yet: then it does so now."""
         id = self.submit(request, session, sequence, acknowledged)
-        (reply,) = (effect for effect in self.effects if isinstance(effect, Reply) and effect.id == id)
+        said = self.comply() if any(isinstance(effect, Report) for effect in self.effects) else self.effects
+        (reply,) = (effect for effect in said if isinstance(effect, Reply) and effect.id == id)
         assert reply.session == session
         return replace(reply, id=0)
 
@@ -133,6 +145,8 @@ class ShardLab:
             effect = todo.pop(0)
             if isinstance(effect, Recall):
                 todo += self.event(Submitted(effect.session, 0, Yielded(effect.ino), id=-1))
+            elif isinstance(effect, Report):
+                todo += self.event(Submitted(effect.session, 0, Reported(effect.ino), id=-1))
             elif isinstance(effect, RepairObjects):
                 todo += self.event(Repaired(effect.ino))
             elif not isinstance(effect, AppendJournal):

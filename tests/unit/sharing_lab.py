@@ -11,10 +11,21 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from loligo_client.shell.block_cache import CachedObjects
 from loligo_client.shell.data_path import DataPath
+from loligo_client.shell.tasks import Metadata
 from loligo_lab.scripted_objects import ScriptedObjects
 from loligo_mds.core.content import fill_in
-from loligo_mds.core.effects import AppendJournal, Recall, RemoveObjects, RepairObjects, Repeat, Reply, Resume
+from loligo_mds.core.effects import (
+    AppendJournal,
+    Recall,
+    RemoveObjects,
+    RepairObjects,
+    Repeat,
+    Reply,
+    Report,
+    Resume,
+)
 from loligo_mds.core.events import (
     Event,
     Repaired,
@@ -96,7 +107,7 @@ class Sent:
         self.future: Future[Any] = Future()
 
 
-class Link:
+class Link(Metadata):
     """A client's port of the metadata: what it asks arrives later, in order, and so do answers and notices. Some frames
     have several: then the answers come first.
     """
@@ -114,7 +125,7 @@ class Link:
         self._asked: deque[Sent] = deque()
         self._sent: dict[int, Sent] = {}
         #: On the way to the client. Of another connection than `_connection`, they are lost.
-        self._said: deque[Reply | Recall | Resume] = deque()
+        self._said: deque[Reply | Recall | Report | Resume] = deque()
         self._connection = 0
         self.dead = False
         with server.lock:
@@ -173,6 +184,8 @@ class Link:
             self.data.recalled(effect.ino)
         elif isinstance(effect, Resume):
             self.data.resumed(effect.attributes)
+        elif isinstance(effect, Report):
+            self.data.report(effect.ino)
         elif sent is not None and effect.errno:
             sent.future.set_exception(OSError(effect.errno, f"refused: {sent.request}"))
         elif sent is not None:
@@ -244,10 +257,11 @@ class ClientObjects:
 class Client(DataLab):
     """One of several. Its answers wait for calls of all."""
 
-    def __init__(self, lab: "SharingLab", session: int) -> None:
+    def __init__(self, lab: "SharingLab", session: int, cache_folder: str | None) -> None:
         self.store = lab.store
         self.choose = lab.choose
         self.objects: Any = ClientObjects(lab.store)
+        self.cache = CachedObjects(self.objects, cache_folder, 1 << 20, BLOCK_BYTES) if cache_folder else None
         self.link = Link(lab.server, session, lab.choose)
         self.metadata: Any = self.link
         self.lost = []
@@ -260,6 +274,7 @@ class Client(DataLab):
             dirty_limit_bytes=DIRTY_LIMIT_BYTES,
             on_lost=self.lost.append,
             shared=True,
+            cache=self.cache,
         )
 
     def write(self, file: Any, offset: int, data: bytes) -> Any:
@@ -275,11 +290,12 @@ class Client(DataLab):
 class SharingLab:
     """Ends with `close`."""
 
-    def __init__(self, choose: Random, clients: int = 2) -> None:
+    def __init__(self, choose: Random, clients: int = 2, cache_folder: str | None = None) -> None:
+        """`cache_folder`: clients keep there what they read."""
         self.choose = choose
         self.store = ScriptedObjects()
         self.server = Server(self.store)
-        self.clients = [Client(self, session) for session in range(1, clients + 1)]
+        self.clients = [Client(self, session, cache_folder) for session in range(1, clients + 1)]
         self._dead: list[Client] = []
         self._now_ns = 1
 
@@ -347,6 +363,8 @@ class SharingLab:
             client.die(self.choose)
         for client in [*self.clients, *self._dead]:
             client.run_blocking(client.data.stop)
+            if client.cache is not None:
+                client.run_blocking(client.cache.close)
         if self.clients or self._dead:
             (self.clients or self._dead)[0].run_blocking(self.server.keeper.stop)
 

@@ -31,6 +31,7 @@ from loligo_mds.core.requests import (
     RemoveDirectory,
     RemoveXattr,
     Rename,
+    Reported,
     Request,
     SetAttributes,
     Settle,
@@ -69,6 +70,7 @@ SENSIBLE: list[Request] = [
     Claim(2),
     Release(2),
     Yielded(2),
+    Reported(2),
     ReadInline(2),
     Unsettle(2, 9000),
     Publish(2, 3, None, b"abc"),
@@ -157,6 +159,7 @@ def test_read_only(lab: ShardLab) -> None:
         Close,
         Release,
         Yielded,
+        Reported,
         ReadInline,
         GetUsage,
     }
@@ -222,10 +225,16 @@ def test_what_lies_elsewhere_does_not() -> None:
             moved = _with(request, ino=jail.outside)
         if hasattr(moved, "parent"):
             moved = _with(request, parent=jail.out)
-        if isinstance(moved, Settle):
-            moved = Settle([jail.inside, jail.outside])
-        free = isinstance(request, Close | Release | Yielded | GetUsage)
+        free = isinstance(request, Close | Release | Yielded | Reported | Settle | GetUsage)
         assert jail.admitted(moved) == (0 if free else errno.EACCES), moved
+
+
+def test_what_is_gone_or_elsewhere_is_not_settled_and_the_rest_is() -> None:
+    jail = Jail()
+    gone = 999
+    request = Settle([jail.outside, jail.inside, gone])
+    assert jail.admitted(request) == 0
+    assert request.inos == [jail.inside]
 
 
 def _with(request: Any, **change: int) -> Any:

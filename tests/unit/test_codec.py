@@ -114,6 +114,7 @@ ANSWERS: dict[type, st.SearchStrategy[Any]] = {
     requests.Claim: attributes,
     requests.Release: nothing,
     requests.Yielded: nothing,
+    requests.Reported: nothing,
     requests.ReadInline: names,
     requests.Unsettle: nothing,
     requests.Publish: attributes,

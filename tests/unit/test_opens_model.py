@@ -2,8 +2,9 @@
 travel in two queues a client, and are lost with the connection.
 
 What is checked is what the clients believe, after each step: whoever has claimed a file is alone with it, and so is whoever
-writes a file that he takes for uncontended. Every name is made once, however often the request is sent. When all is
-quiet, everything has been answered, and nobody waits to be resumed.
+writes a file that he takes for uncontended. Such a client promises its callers changes of which the shard hears later (the
+owner's number stands for all of them, and only grows): who asks after that hears of them, unless the client dies. Every name is
+made once, however often the request is sent. When all is quiet, everything has been answered, and nobody waits to be resumed.
 """
 
 from collections import deque
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loligo_mds.core.effects import Recall, RepairObjects, Repeat, Reply, Resume
+from loligo_mds.core.effects import Recall, RepairObjects, Repeat, Reply, Report, Resume
 from loligo_mds.core.events import (
     Event,
     Hold,
@@ -27,6 +28,7 @@ from loligo_mds.core.events import (
     ShardRestarted,
     Submitted,
 )
+from loligo_mds.core.open_file import owner_of
 from loligo_mds.core.requests import (
     CHANGING,
     STATED_BY_HOLDS,
@@ -34,11 +36,13 @@ from loligo_mds.core.requests import (
     Close,
     Create,
     CreateUnnamed,
+    GetAttributes,
     ListUnsettled,
     Open,
     Opened,
     Publish,
     Release,
+    Reported,
     Request,
     SetAttributes,
     Settle,
@@ -68,6 +72,8 @@ class ClientFile:
     #: From the answer to Claim until Release is sent.
     claimed: bool = False
     inline: bool = False
+    #: From the Report until Reported is sent.
+    report: bool = False
 
     @property
     def active(self) -> bool:
@@ -75,9 +81,19 @@ class ClientFile:
 
 
 @dataclass
+class Promise:
+    """The file's uid is at least this, a caller was told."""
+
+    uid: int
+    session: int
+
+
+@dataclass
 class Asked:
     request: Request
     sequence: int
+    #: What was promised before it was asked, about the inode that it is about.
+    expects: Promise | None = None
 
 
 @dataclass
@@ -92,6 +108,8 @@ class Client:
     #: While it comes back: the files that the shard has heard of by now. Notices of others would not fit what it states.
     stated: set[int] | None = None
     sequence: int = 0
+    #: Promised, and not sent.
+    lazy: list[SetAttributes] = field(default_factory=list)
     answered: set[int] = field(default_factory=set)
 
     @property
@@ -99,7 +117,7 @@ class Client:
         pending = [asked.sequence for asked in self.unanswered.values() if asked.sequence]
         return min(pending) - 1 if pending else self.sequence
 
-    def hears(self, effect: Reply | Recall | Resume) -> bool:
+    def hears(self, effect: Reply | Recall | Report | Resume) -> bool:
         if isinstance(effect, Reply) or self.stated is None:
             return self.connected
         return effect.ino in self.stated
@@ -117,6 +135,10 @@ class World:
         self.last_session = 1
         self.names = 0
         self.repairs: list[int] = []
+        self.promises: dict[int, Promise] = {}
+        self.last_uid = 1000
+        #: What was promised before a shard that has restarted knew who may promise.
+        self.excused_uid = 0
         self.clients: list[Client] = []
         self.inos = [self.lab.make(b"f%d" % number) for number in range(FILES)]
         for _ in range(3):
@@ -129,7 +151,7 @@ class World:
             for effect in effects:
                 if isinstance(effect, RepairObjects):
                     self.repairs.append(effect.ino)
-                elif isinstance(effect, Reply | Recall | Resume):
+                elif isinstance(effect, Reply | Recall | Report | Resume):
                     for client in self.clients:
                         if client.session == effect.session and client.hears(effect):
                             client.down.append(effect)
@@ -145,6 +167,7 @@ class World:
             self.disconnect(client)
         self.repairs.clear()
         self.lab.restarted()
+        self.excused_uid = self.last_uid
         self.event(ShardRestarted(tuple(client.session for client in self.clients)))
         if not self.clients:  # as whoever starts does
             self.lab.ask(Settle([row[0] for row in self.lab.ask(ListUnsettled(0, 1000))]), 0)
@@ -161,14 +184,29 @@ class World:
             if isinstance(event, SessionRestated):
                 assert client.stated is not None
                 client.stated |= {said.ino for said in event.holds}
+                if self.lab.shard.state.reclaiming:
+                    self.excused_uid = self.last_uid
             self.event(event)
             if isinstance(event, SessionRestated) and event.complete:
                 client.stated = None
 
     # -- the client's side ---------------------------------------------------------------------------------------------
 
+    def promise(self, client: Client, ino: int) -> None:
+        self.last_uid += 1
+        self.promises[ino] = Promise(self.last_uid, client.session)
+        client.lazy.append(SetAttributes(ino, uid=self.last_uid))
+
+    def keep_promises(self, client: Client) -> None:
+        lazy, client.lazy = client.lazy, []
+        for promised in lazy:
+            self.send(client, promised)
+
     def send(self, client: Client, request: Request) -> None:
+        self.keep_promises(client)
         asked = Asked(request, 0)
+        if type(request) is GetAttributes:
+            asked.expects = self.promises.get(request.ino)
         if type(request) in CHANGING:
             client.sequence += 1
             asked.sequence = client.sequence
@@ -226,6 +264,10 @@ class World:
             file = client.files.get(effect.ino)
             if file is not None and not file.yielded:
                 file.recalled = True
+        elif isinstance(effect, Report):
+            file = client.files.get(effect.ino)
+            if file is not None and not file.recalled:
+                file.report = True
         elif isinstance(effect, Resume):
             file = client.files.get(effect.ino)
             if file is not None:
@@ -270,6 +312,12 @@ class World:
                 file.recalled = file.yielded = False
         elif kind is Unlink:
             assert errno in (0, ENOENT)
+        elif kind is GetAttributes:
+            assert errno in (0, ENOENT)
+            expects = asked.expects
+            if errno == 0 and expects is not None and expects.uid > self.excused_uid:
+                lives = any(other.session == expects.session for other in self.clients)
+                assert not lives or reply.value.uid >= expects.uid, "a promise was not kept"
         else:
             assert errno == 0, f"{request} was refused with {errno}"
             if isinstance(reply.value, Attributes) and reply.value.ino in client.files:
@@ -288,6 +336,9 @@ class World:
             if not any(client.waits_for(Open, ino) for _ in (0,)) or random.random() < 0.3:
                 self.send(client, Open(ino, random.random() < 0.6))
             return
+        if random.random() < 0.2:
+            self.send(client, GetAttributes(random.choice(self.inos[-4:])))
+            return
         if random.random() < 0.1:
             if random.random() < 0.5:
                 self.names += 1
@@ -298,15 +349,26 @@ class World:
         if random.random() < 0.04 and self.names:
             self.send(client, Unlink(R, b"new%d" % random.randint(1, self.names)))
             return
+        if random.random() < 0.1:
+            self.keep_promises(client)
+            return
         if client.files:
             ino = random.choice(list(client.files))
             self.use(client, ino, client.files[ino])
 
     def use(self, client: Client, ino: int, file: ClientFile) -> None:
         random = self.random
+        if file.report and random.random() < 0.5:
+            self.send(client, Reported(ino))
+            file.report = False
+            return
+        owned = file.writes and file.active and not (file.contended or file.recalled or file.claimed)
+        if owned and random.random() < 0.3:
+            self.promise(client, ino)
+            return
         busy = file.claimed
         #: What was asked is answered, so it may say that it is done.
-        done = not any(client.waits_for(kind, ino) for kind in (Publish, SetAttributes, Unsettle))
+        done = not client.lazy and not any(client.waits_for(kind, ino) for kind in (Publish, SetAttributes, Unsettle))
         if file.recalled and not file.yielded and done and random.random() < 0.7:
             self.send(client, Yielded(ino))
             file.yielded = True
@@ -358,6 +420,9 @@ class World:
                 assert not active, "it is being repaired"
         for known in self.lab.shard.state.files.values():
             assert known.openers or known.claimants or known.waiting or known.repair
+            assert not known.reporting or owner_of(known) is not None
+            assert known.reporting or not (known.questions or known.round)
+            assert known.reporting is (known.ino in self.lab.shard.state.asked_about)
 
     def step(self) -> None:
         random = self.random
@@ -393,9 +458,14 @@ class World:
                 while client.down:
                     self.hear(client)
                 for ino, file in list(client.files.items()):
+                    if file.report:
+                        self.send(client, Reported(ino))
+                        file.report = False
                     if file.claimed and file.active:
                         self.send(client, Release(ino))
                         file.claimed = False
+                    elif client.lazy:
+                        self.keep_promises(client)
                     elif file.recalled and not file.yielded:
                         self.send(client, Yielded(ino))
                         file.yielded = True
@@ -421,7 +491,7 @@ class World:
                 assert (opener.count, opener.asked, opener.quiet) == (file.count, False, False)
         state = self.lab.shard.state
         assert set(state.files) == {ino for client in self.clients for ino in client.files}
-        assert not state.reclaiming and not state.waited_for
+        assert not state.reclaiming and not state.waited_for and not state.asked_about
         names = {bytes(key[16:]) for key, _ in self.lab.tables.scan(Table.DENTRY, b"")}
         assert len(names) == len(list(self.lab.tables.scan(Table.DENTRY, b"")))
         orphans = {int.from_bytes(key) for key, _ in self.lab.tables.scan(Table.ORPHAN, b"")}

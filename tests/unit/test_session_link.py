@@ -14,8 +14,10 @@ from loligo_mds.core.requests import (
     Create,
     GetAttributes,
     Open,
+    ReadLink,
     RecordAccess,
     Release,
+    SetAttributes,
     Settle,
     Unlink,
     Yielded,
@@ -59,7 +61,7 @@ def test_requests_leave_in_order_and_only_changes_have_a_sequence() -> None:
 def test_no_more_than_the_window_is_unanswered() -> None:
     link = make(window=3)
     for number in range(5):
-        link.ask(GetAttributes(number), str(number), 0)
+        link.ask(ReadLink(number), str(number), 0)
     first = sent(link)
     assert names(first) == ["0", "1", "2"]
     link.answered(first[1].id)
@@ -76,6 +78,19 @@ def test_what_may_have_to_wait_leaves_room_for_what_it_waits_for() -> None:
     assert names(found) == ["open 0", "open 1", "change"]
     link.answered(found[0].id)
     assert names(sent(link)) == ["open 2"]
+
+
+def test_what_nobody_waits_for_leaves_at_once_when_somebody_does() -> None:
+    link = make()
+    link.ask(change("a"), "a", 0, hurried=False)
+    assert not link.is_due(UNHURRIED_NS - 1) and link.is_due(UNHURRIED_NS)
+    link.hurry()
+    assert link.is_due(1)
+    assert names(sent(link)) == ["a"] and not link.is_due(1)
+    link.ask(change("b"), "b", 2, hurried=False)
+    assert not link.is_due(2), "that was about what came before"
+    link.ask(GetAttributes(1), "c", 3)
+    assert names(sent(link)) == ["b", "c"], "and what goes takes all along, in order"
 
 
 def test_a_window_of_one_still_opens_files() -> None:
@@ -372,3 +387,13 @@ def test_a_server_whose_connections_break_applies_everything_once_and_in_order(s
     assert set(told) == {each.whose for each in asked} - dropped
     assert all(count == 1 for count in told.values())
     assert link.acknowledged == len(wanted)
+
+
+def test_what_callers_were_promised_waits_for_as_long_as_it_takes() -> None:
+    link = make()
+    link.lost()
+    link.ask(SetAttributes(1, uid=5), "promised", 0, hurried=False)
+    link.ask(SetAttributes(1, uid=6), "asked", 0)
+    assert names(link.tick(2 * TIMEOUT_NS)) == ["asked"]
+    link.connected(2 * TIMEOUT_NS, 100, 5 * S)
+    assert names(sent(link, 2 * TIMEOUT_NS)) == ["promised"]

@@ -1,6 +1,7 @@
 """Files that several clients have open: what one writes the others read, and nothing that was cut off comes back."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.reshaping import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE
-from loligo_mds.core.requests import SetAttributes
+from loligo_mds.core.requests import GetAttributes, SetAttributes
 from unit.data_lab import BLOCK_BYTES, INLINE_LIMIT_BYTES
 from unit.sharing_lab import Client, SharingLab
 
@@ -161,12 +162,58 @@ def test_what_is_open_when_the_server_comes_back(lab: SharingLab) -> None:
     lab.check_at_rest()
 
 
+@seeds
+def test_who_wants_to_write_gets_what_another_only_keeps_open(lab: SharingLab) -> None:
+    a, b = lab.clients
+    mine = a.create(b"f")
+    a.wait(a.write(mine, 0, BLOCK))
+    a.wait(a.data.flush(mine))
+    a.data.close(mine)
+    lab.quiet()
+    reading = b.open(b"f", writes=False)
+    assert b.content(reading) == BLOCK
+    b.data.close(reading)
+    lab.quiet()
+    assert lab.server.shard.state.files[mine.ino].openers.keys() == {b.link.session}
+    mine = a.open(b"f")
+    assert not mine.contended
+    lab.wait(a.write(mine, 0, b"anew"))
+    reading = b.open(b"f", writes=False)
+    assert b.content(reading) == b"anew" + BLOCK[4:]
+    lab.quiet()
+    b.data.close(reading)
+    a.data.close(mine)
+    lab.check_at_rest()
+
+
+def test_who_cannot_store_what_another_waits_for_still_says_how_much_it_is(tmp_path: Path) -> None:
+    lab = SharingLab(Random(1), clients=3)
+    try:
+        a, b, c = lab.clients
+        mine = a.create(b"f")
+        a.wait(a.write(mine, 0, BLOCK * 2))
+        opening = b.start(b.data.open(mine.ino, True))
+        lab.store.wait_for(lambda: mine.recalled, lab.choose, stop_at=("write",))
+        looking = c.link.ask(GetAttributes(mine.ino))
+        lab.store.wait_for(looking.done, lab.choose, stop_at=("write",))
+        assert looking.result().size == 2 * BLOCK_BYTES and not opening.done()
+        [(theirs, _)] = lab.wait(opening)
+        a.data.close(mine)
+        b.data.close(theirs)
+        lab.quiet()
+        lab.check_at_rest()
+    finally:
+        lab.close()
+
+
 # -- at random ------------------------------------------------------------------------------------------------------
 
 
 class SharedFile:
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, name: bytes, ino: int) -> None:
         self.name = name
+        self.ino = ino
+        self.uid = 0
         self.content = bytearray()
         self.opens: list[tuple[Client, FileData]] = []
 
@@ -186,10 +233,10 @@ class Run:
             self.create()
             return
         model = random.choice(self.files)
-        choices: list[Any] = [self.open, self.background]
+        choices: list[Any] = [self.open, self.background, self.look, self.look, self.peek, self.peek]
         if model.opens:
             choices = [self.write] * 6 + [self.read] * 6 + [self.resize, self.resize, self.punch, *choices]
-            choices += [self.close, self.flush, self.together, self.unlink]
+            choices += [self.close, self.flush, self.together, self.unlink, self.give, self.give]
         operation = random.choice(choices)
         self.story.append(f"{operation.__name__} {model.name!r} of {len(model.content)}")
         operation(model)
@@ -197,10 +244,40 @@ class Run:
 
     def create(self) -> None:
         client = self.random.choice(self.lab.clients)
-        model = SharedFile(b"f%d" % len(self.story))
-        self.story.append(f"create {model.name!r}")
-        model.opens.append((client, client.create(model.name)))
+        name = b"f%d" % len(self.story)
+        self.story.append(f"create {name!r}")
+        file = client.create(name)
+        model = SharedFile(name, file.ino)
+        model.opens.append((client, file))
         self.files.append(model)
+
+    def look(self, model: SharedFile) -> None:
+        """Whoever has it open, and whatever of it is under way: everybody sees what callers were told."""
+        client = self.random.choice(self.lab.clients)
+        self.story.append(f"  by {client.link.session}")
+        found = client.stat(model.ino)
+        assert (found.size, found.uid) == (len(model.content), model.uid)
+
+    def peek(self, model: SharedFile) -> None:
+        """Who only reads keeps the file open for a while."""
+        client = self.random.choice(self.lab.clients)
+        self.story.append(f"  by {client.link.session}")
+        file = client.open(model.name, writes=False)
+        assert client.content(file) == model.content
+        client.data.close(file)
+
+    def give(self, model: SharedFile) -> None:
+        client, file = self.one(model)
+        model.uid += 1
+        request = SetAttributes(file.ino, uid=model.uid)
+        with client.link.lock:
+            lazily = client.data.may_change_lazily(file, request)
+            self.story.append(f"  to {model.uid}, {'lazily' if lazily else 'asked'}")
+            if lazily:
+                found = client.data.change_lazily(file, request, self.lab.next_now_ns())
+        if not lazily:
+            found = client.wait(client.link.ask(request))
+        assert found.uid == model.uid and (not lazily or found.size == len(model.content))
 
     def one(self, model: SharedFile) -> tuple[Client, FileData]:
         client, file = self.random.choice(model.opens)
@@ -336,3 +413,48 @@ def test_agrees_with_byte_arrays(lab: SharingLab, seed: int, kind: type[Run]) ->
         run.finish()
     finally:
         print("\n".join(run.story))
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["in turn", "together"])
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_kept_on_the_local_disk_is_never_old(
+    seed: int, together: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`together`: both have the file open all the time."""
+    monkeypatch.setattr("loligo_client.shell.block_cache.PAGE_BYTES", BLOCK_BYTES // 8)
+    random = Random(seed)
+    lab = SharingLab(Random(seed), cache_folder=str(tmp_path))
+    try:
+        content = bytearray(random.randbytes(4 * BLOCK_BYTES))
+        first = lab.clients[0].create(b"f")
+        lab.wait(lab.clients[0].write(first, 0, bytes(content)))
+        lab.clients[0].data.close(first)
+        lab.quiet()
+        held = [(client, client.open(b"f")) for client in lab.clients] if together else []
+        for _ in range(100):
+            client = random.choice(lab.clients)
+            offset = random.randrange(0, len(content), BLOCK_BYTES // 8)
+            writes = random.random() < 0.1
+            file = dict(held)[client] if together else client.open(b"f", writes)
+            if writes:
+                data = random.randbytes(random.randrange(1, BLOCK_BYTES))[: len(content) - offset]
+                lab.wait(client.write(file, offset, data))
+                content[offset : offset + len(data)] = data
+            else:
+                length = BLOCK_BYTES // 8 * random.randint(1, 4)
+                assert client.read(file, offset, length) == content[offset : offset + length]
+            if not together:
+                client.data.close(file)
+            if not together or random.random() < 0.7:
+                lab.quiet()
+                for client in lab.clients:
+                    assert client.cache is not None
+                    client.cache.wait()
+        hits = sum(client.cache.hits for client in lab.clients if client.cache is not None)
+        assert hits == 0 if together else hits > 0
+        for client, file in held:
+            client.data.close(file)
+        lab.quiet()
+        lab.check_at_rest()
+    finally:
+        lab.close()

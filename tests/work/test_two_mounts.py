@@ -1,5 +1,6 @@
 """Two mounts of one volume, each at work in a directory of its own, at the same time; then each looks at the other's."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -77,3 +78,17 @@ def test_two_mounts_work_at_once_and_see_each_others_work(
     for mount in pair:
         # Names that were there are believed for a second, no longer.
         run("sh", "-c", 'for i in $(seq 50); do [ -z "$(ls)" ] && exit 0; sleep 0.1; done; ls; exit 1', cwd=mount.path)
+
+
+def test_a_name_that_another_has_removed_can_be_made_again(pair: tuple[RemoteMount, RemoteMount]) -> None:
+    """This kernel believes for a second that it is there."""
+    for number in range(10):
+        one, other = (mount.path / f"file{number}" for mount in pair)
+        one.write_text(f"from one {number}")
+        assert os.stat(other).st_size
+        one.unlink()
+        fd = os.open(other, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        os.write(fd, b"from other")
+        os.close(fd)
+        assert other.read_bytes() == b"from other"
+        other.unlink()

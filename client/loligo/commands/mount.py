@@ -33,12 +33,15 @@ def command(source: str, directory: str, options: tuple[str, ...], foreground: b
 
     \b
     Options of mounts through a metadata server:
-      cache=SECONDS          believe names and attributes for so long without asking again (1)
+      cache=SECONDS          believe names and attributes for so long without asking again (1); 0: always ask, see all at once
       timeout=SECONDS        calls wait so long for a server that is away, then they fail with EIO (60)
       ca=, cert=, key=       files for TLS: who signed the server's certificate; this client's certificate and key
       insecure_network       do without TLS though the server is on another machine
       ceph_conf=, ceph_name= this client's ceph.conf and user, where the volume's URL of its data has others
       data=URL               another URL of the data altogether
+      data_cache=SIZE        keep so much of what is read from Ceph on a local disk (1G; at most a quarter of what is free
+                             there); 0 turns that off
+      data_cache_dir=DIR     where: put it on an SSD (/var/cache/loligo; ~/.cache/loligo for ordinary users)
 
     \b
     Examples:

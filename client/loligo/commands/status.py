@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from loligo.sizes import format_size
+from loligo_runtime.sizes import format_size
 
 
 @click.command("status")

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from loligo.sizes import format_size
+from loligo_runtime.sizes import format_size
 
 
 @click.command("check")

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from loligo.sizes import parse_size
+from loligo_runtime.sizes import parse_size
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str) -> int:

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from loligo.sizes import format_size
+from loligo_runtime.sizes import format_size
 
 
 @click.command("show")

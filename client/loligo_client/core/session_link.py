@@ -5,18 +5,19 @@ time passed) and says what to do (the next request to send, what has timed out, 
 bytes and reads no clock; times are ns of any clock that only goes forward.
 
 Rules
-1. Requests leave in the order in which they were asked. `Open` and `Claim` are the exception: their answers may have to wait
-   for other clients, so they get half of the window at most, and the rest overtakes them: what is asked meanwhile may be
-   the very thing that they wait for.
+1. Requests leave in the order in which they were asked. Those whose answers may have to wait for other clients (`_WAITING`) are
+   the exception: they get half of the window at most, and the rest overtakes them then: what is asked meanwhile may be the
+   very thing that they wait for.
 2. A changing request gets the next sequence when it is asked, and keeps it. All others have 0. Every request gets a new id
    each time it is sent, so an answer that belongs to an earlier connection fits nothing.
 3. A connection that is lost takes no request with it: those that were sent go back to the front, in order. The server applies
    each sequence once, so they may be sent again.
-4. While the server is away a request may be dropped (`drop`, or `tick` when it takes too long). One that was not sent never
-   happens. One that was sent may have happened, but it is not sent again, so its answer never comes.
+4. While the server is away a request may be dropped (`drop`; or `tick` when it takes too long, but not what callers were
+   promised). One that was not sent never happens. One that was sent may have happened, but it is not sent again, so its
+   answer never comes.
 5. Some requests say what a session that comes back states anyhow (`STATED_BY_HOLDS`): it is `stated` instead of them.
-6. For the answers of `UNHURRIED` requests nobody waits: they are a reason to send only after `UNHURRIED_NS`. Whatever else is
-   sent earlier takes them along, in order.
+6. For the answers of unhurried requests nobody waits: they are a reason to send only after `UNHURRIED_NS`. Whatever else is
+   sent earlier takes them along, in order; and somebody may come who waits after all (`hurry`).
 7. `acknowledged`: every changing request up to this sequence is answered, or will never be sent again.
 """
 
@@ -24,14 +25,26 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
-from loligo_mds.core.requests import CHANGING, STATED_BY_HOLDS, Claim, Close, Open, RecordAccess, Request, Settle
+from loligo_mds.core.requests import (
+    CHANGING,
+    STATED_BY_HOLDS,
+    Claim,
+    Close,
+    GetAttributes,
+    Lookup,
+    Open,
+    RecordAccess,
+    Request,
+    SetAttributes,
+    Settle,
+)
 
 #: Requests whose answers may have to wait for other clients.
-_WAITING = frozenset({Open, Claim})
+_WAITING = frozenset({Open, Claim, Lookup, GetAttributes})
+#: Nobody ever waits for them.
 UNHURRIED: Final = frozenset({Close, RecordAccess, Settle})
 #: Who does one thing after the other is back much sooner; others may wait for what is closed here.
 UNHURRIED_NS: Final = 5_000_000
-_NOT_COUNTED = UNHURRIED | _WAITING
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +58,7 @@ class Outstanding:
     whose: Any
     order: int
     asked_ns: int
+    hurried: bool
     sequence: int = 0
     id: int = 0
     dropped: bool = False
@@ -52,7 +66,12 @@ class Outstanding:
     @property
     def counts(self) -> bool:
         """Among `SessionLink._hurried`, while it is not sent."""
-        return type(self.request) not in _NOT_COUNTED
+        return self.hurried and type(self.request) not in _WAITING
+
+    @property
+    def is_promised(self) -> bool:
+        """Somebody was told that it has happened: it goes only with the session."""
+        return not self.hurried and type(self.request) is SetAttributes
 
 
 class SessionLink:
@@ -68,6 +87,8 @@ class SessionLink:
         self._patient: deque[Outstanding] = deque()
         #: How many of `_waiting` are in a hurry.
         self._hurried = 0
+        #: The last of them that was unhurried when it was asked, and is not now.
+        self._hurry_up_to = 0
         #: Sent on this connection, by id.
         self._sent: dict[int, Outstanding] = {}
         self._patient_sent = 0
@@ -84,10 +105,10 @@ class SessionLink:
 
     # -- what is asked --------------------------------------------------------------------------------------------
 
-    def ask(self, request: Request | Any, whose: Any, now_ns: int) -> Outstanding:
+    def ask(self, request: Request | Any, whose: Any, now_ns: int, hurried: bool = True) -> Outstanding:
         kind = type(request)
         self._orders += 1
-        asked = Outstanding(request, whose, self._orders, now_ns)
+        asked = Outstanding(request, whose, self._orders, now_ns, hurried and kind not in UNHURRIED)
         if kind in CHANGING:
             self._sequences += 1
             asked.sequence = self._sequences
@@ -95,6 +116,10 @@ class SessionLink:
         self._hurried += asked.counts
         (self._patient if kind in _WAITING else self._waiting).append(asked)
         return asked
+
+    def hurry(self) -> None:
+        """Somebody waits for what was asked until now."""
+        self._hurry_up_to = self._orders
 
     def drop(self, asked: Outstanding) -> None:
         """Nobody waits for it any more. Only while there is no connection."""
@@ -143,7 +168,10 @@ class SessionLink:
             return False
         if self._hurried or (self._patient and self._patient_sent < max(1, self._window // 2)):
             return True
-        return bool(self._waiting) and now_ns - self._waiting[0].asked_ns >= UNHURRIED_NS
+        if not self._waiting:
+            return False
+        first = self._waiting[0]
+        return first.order <= self._hurry_up_to or now_ns - first.asked_ns >= UNHURRIED_NS
 
     @property
     def has_unhurried(self) -> bool:
@@ -218,7 +246,7 @@ class SessionLink:
         begun_ns = now_ns - self._timeout_ns
         if begun_ns < self._heard_ns:
             return []
-        late = [asked for asked in self.outstanding if asked.asked_ns <= begun_ns]
+        late = [asked for asked in self.outstanding if asked.asked_ns <= begun_ns and not asked.is_promised]
         for asked in late:
             self.drop(asked)
         if late:

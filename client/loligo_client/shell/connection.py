@@ -33,7 +33,7 @@ from errno import EINTR, EINVAL, EIO
 from typing import Any, Final
 
 from loligo_client.core.grpc_stream import GrpcStream
-from loligo_client.core.session_link import UNHURRIED, UNHURRIED_NS, Outstanding, SessionLink
+from loligo_client.core.session_link import UNHURRIED_NS, Outstanding, SessionLink
 from loligo_client.shell.server_source import ServerError
 from loligo_client.shell.wire import Tls, Wire, WireError
 from loligo_mds.core.codec import (
@@ -108,6 +108,7 @@ class Connection:
         self.holds: Callable[[], list[Hold]] = list
         self.on_recall: Callable[[int], None] = lambda ino: None
         self.on_resume: Callable[[Attributes], None] = lambda attributes: None
+        self.on_report: Callable[[int], None] = lambda ino: None
         self.on_gone: Callable[[str], None] = lambda text: None
         #: Hears (request, answer, the directories that it changed) before whoever asked.
         self.on_answer: Callable[[Any, Any, list[Attributes]], None] = lambda request, answer, directories: None
@@ -166,7 +167,11 @@ class Connection:
             self.close()
             raise
 
-    def ask(self, request: Request | Sync) -> Answer:
+    def ask_lazily(self, request: Request) -> Answer:
+        """As `ask`; but nobody waits for the answer, unless `hurry` is called."""
+        return self.ask(request, hurried=False)
+
+    def ask(self, request: Request | Sync, *, hurried: bool = True) -> Answer:
         """A refusal is an OSError of the answer; so is a server that is away for too long (EIO)."""
         message = pb.Request()
         try:
@@ -178,16 +183,20 @@ class Connection:
         with self._state:
             if self._gone:
                 raise OSError(EIO, self._gone)
-            answer.asked = self._link.ask(request, answer, now_ns)
+            answer.asked = self._link.ask(request, answer, now_ns, hurried)
             if self._wire is not None and threading.get_ident() != self._thread.ident:
-                if type(request) in UNHURRIED:
-                    if self._is_asleep:
-                        self._wake()
-                elif self._may_send(now_ns):
-                    self._send(now_ns)
-                else:
+                if answer.asked.hurried:
+                    self._send_or_wake(now_ns)
+                elif self._is_asleep:
                     self._wake()
         return answer
+
+    def hurry(self) -> None:
+        """Somebody waits for what was asked until now."""
+        with self._state:
+            self._link.hurry()
+            if self._wire is not None and threading.get_ident() != self._thread.ident:
+                self._send_or_wake(time.monotonic_ns())
 
     def sync(self) -> None:
         """Everything answered so far survives a power loss. Blocks: not with the lock, nor on the connection's thread."""
@@ -241,6 +250,12 @@ class Connection:
         with self._state:
             os.close(self._wake_fd)
             self._wake_fd = -1
+
+    def _send_or_wake(self, now_ns: int) -> None:
+        if self._may_send(now_ns):
+            self._send(now_ns)
+        else:
+            self._wake()
 
     def _wake(self) -> None:
         if not self._woken:
@@ -554,6 +569,8 @@ class Connection:
             self.on_recall(notice.recall)
         elif kind == "resume":
             self.on_resume(decode_resume(notice.resume))
+        elif kind == "report":
+            self.on_report(notice.report)
 
     # -- time and the end -----------------------------------------------------------------------------------------
 

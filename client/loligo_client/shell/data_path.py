@@ -22,6 +22,7 @@ from functools import partial
 from os import strerror
 from typing import Any, Final, NoReturn
 
+from loligo_client.shell.block_cache import CachedObjects
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.open_files import OpenFiles
 from loligo_client.shell.pending import when_all
@@ -59,16 +60,27 @@ class DataPath:
         dirty_limit_bytes: int,
         on_lost: Callable[[int], None] = lambda ino: None,
         shared: bool = False,
+        cache: CachedObjects | None = None,
     ) -> None:
         """`on_lost(ino)`: what caches have of this file's content is not its content any more; called with the lock.
 
-        `shared`: other clients have the volume, too.
+        `shared`: other clients have the volume, too. `cache`: what keeps what is read of `store`; its owner closes it.
         """
         self._metadata = metadata
         self._lock = metadata.lock
+        if cache is not None:
+            fresh, store = store, cache
+            forget_cached = cache.forget
+        else:
+            fresh, forget_cached = store, _nothing_is_cached
+
+        def forget_pages(ino: int) -> None:
+            forget_cached(ino)
+            on_lost(ino)
+
         self._store = store
         self._dirty_limit_bytes = dirty_limit_bytes
-        self._on_lost = on_lost
+        self._on_lost = forget_pages
         self._shared = shared
         #: Called once, on a thread of the pool, when the store has shut this client out.
         self.on_shut_out: Callable[[], None] = lambda: None
@@ -83,7 +95,7 @@ class DataPath:
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="data")
         self.tasks = tasks = Tasks(metadata)
         self._settling = settling = Settling(metadata, store)
-        self._open_files = files = OpenFiles(metadata, settling, on_lost, shared)
+        self._open_files = files = OpenFiles(metadata, settling, forget_pages, forget_cached, shared)
         self._files = files.by_ino
         self._writing = writing = Writing(
             metadata,
@@ -95,7 +107,7 @@ class DataPath:
             dirty_limit_bytes=dirty_limit_bytes,
         )
         self._sharing = sharing = Sharing(metadata, tasks, files, writing, self._pool)
-        self._reading = reading = Reading(metadata, tasks, store, files, sharing)
+        self._reading = reading = Reading(metadata, tasks, store, fresh, files, sharing)
         self._reshaping = Reshaping(metadata, tasks, store, files, settling, writing, sharing)
         writing.made_ready = self._made_ready
         writing.on_shut_out = reading.on_shut_out = self._store_refuses
@@ -108,6 +120,8 @@ class DataPath:
         self.settle = settling.settle
         self.holds: Callable[[], list[Hold]] = files.holds
         self.recalled = sharing.recalled
+        self.report = sharing.report
+        self.may_change_lazily = files.may_change_lazily
         self.resumed = sharing.resumed
 
     # -- open files -------------------------------------------------------------------------------------------------
@@ -148,7 +162,13 @@ class DataPath:
     @property
     def has_unclean(self) -> bool:
         """Whether there is a file of which something is not stored and published. Called with the lock."""
-        return any(not file.clean for file in self._files.values())
+        return self._open_files.has_unclean
+
+    def change_lazily(self, file: FileData, request: SetAttributes, now_ns: int) -> Attributes:
+        """As the request, if `may_change_lazily`: the metadata hears of it soon. Called with the lock."""
+        if request.mtime_ns is not None:
+            file.mtime_ns = None
+        return self._open_files.change_lazily(file, request, now_ns)
 
     def mtime_will_be_set(self, ino: int) -> None:
         """mtime is being set on purpose: writes from before do not move it any more. Called with the lock."""
@@ -169,21 +189,21 @@ class DataPath:
     def flush(self, file: FileData) -> Future[None] | None:
         """A descriptor of the file is closed: send what is dirty on its way. OSError if something could not be stored.
 
-        Waits for the store while space is low, when it may well refuse, and where others may look at the file next.
+        Waits for the store while space is low, when it may well refuse. Others who look at the file next make us `report`.
         """
         with self._lock:
             if not file.error and not file.clean:
                 self._writing.start_flush(file)
-            if file.error:
+            if file.error or file.refused:
                 raise self._writing.reported(file)
-            if file.clean or not (self._shared or self._space_is_low):
+            if file.clean or not (self._space_is_low or file.contended):
                 return None
             return self._writing.when_stored(file)
 
     def fsync(self, file: FileData) -> Future[None]:
         """Done when everything written so far, and the metadata, survive a power loss."""
         with self._lock:
-            if file.error:
+            if file.error or file.refused:
                 raise self._writing.reported(file)
             if self._is_shut_out:
                 self._refuse()
@@ -195,6 +215,9 @@ class DataPath:
         self._settling.sync_blocks(file)
         failpoint("data.fsync.stored")
         self._metadata.sync()
+        with self._lock:
+            if file.refused:  # answered before the sync was
+                raise self._writing.reported(file)
         failpoint("data.fsync.after")
 
     def when_stored(self, file: FileData) -> Future[None]:
@@ -278,6 +301,7 @@ class DataPath:
         with self._lock:
             if self._is_shut_out:
                 return
+            self._open_files.tick(now_ns)
             if not self._looking:
                 self._looking = True
                 self._pool.submit(self._look_at_space)
@@ -327,6 +351,7 @@ class DataPath:
         lost: OSError | None = None
         self._sharing.give_up()
         with self._lock:
+            self._open_files.end()
             waiting = [(file, self._writing.when_stored(file)) for file in list(self._files.values())]
         for file, clean in waiting:
             try:
@@ -400,3 +425,7 @@ def _log_failure(future: Future[Any]) -> None:
     error = future.exception()
     if error is not None:
         log.warning("this will be tried again: %s", error)
+
+
+def _nothing_is_cached(ino: int) -> None:
+    return

@@ -17,6 +17,7 @@ from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
+from loligo_client.shell.tasks import Metadata
 from loligo_mds.core.effects import RemoveObjects
 from loligo_mds.core.requests import Request
 from loligo_mds.core.shard import Shard, initialise
@@ -88,16 +89,19 @@ def _resumed(volume: Volume, building: str) -> Volume:
     return replace(volume, uuid=begun.uuid) if begun.data_url == volume.data_url else volume
 
 
-class LocalMetadata:
+class LocalMetadata(Metadata):
     """The metadata port of the data path and the file system, for a shard in this process."""
 
     def __init__(self, driver: ShardDriver) -> None:
         self.lock = driver.lock
-        self.sync = driver.sync
+        self._driver = driver
         self._submit = driver.submit
 
     def ask(self, request: Request) -> Any:
         return self._submit(SESSION, request)
+
+    def sync(self) -> None:
+        self._driver.sync()
 
 
 class EmbeddedVolume:

@@ -80,6 +80,7 @@ class FileData:
         "publishing",
         "quiet",
         "recalled",
+        "refused",
         "round_failed",
         "seen",
         "size",
@@ -87,6 +88,8 @@ class FileData:
         "stored_inline",
         "stored_size",
         "syncing",
+        "telling",
+        "telling_last",
         "told",
         "turn",
         "unlinked",
@@ -121,6 +124,11 @@ class FileData:
         #: A Publish is not answered yet; and something has reached the store since it was sent.
         self.publishing = False
         self.arrived = False
+        #: Changes of attributes that callers have been promised, and that are not answered yet: see `attributes`.
+        self.telling = 0
+        self.telling_last: Future[Attributes] | None = None
+        #: errno of one of them that was refused, and not reported yet.
+        self.refused = 0
 
         # -- on the way to the store
         #: The metadata says that objects may reach this far; it is being told that they may reach that far.

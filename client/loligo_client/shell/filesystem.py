@@ -22,7 +22,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC
+from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC, ESTALE
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import Any
 
@@ -118,6 +118,7 @@ class FileSystem(Operations):
         self._now_ns = clock.time_ns
         self._update_atime = update_atime
         self._recent = recent
+        self._is_shared = cache_s is not None
         self.entry_timeout_s = self.attribute_timeout_s = _FOR_EVER_S if cache_s is None else cache_s
         self.negative_timeout_s = self.entry_timeout_s
         #: Directories of which somebody was given the last page, and where it ended: he asks for more once, to find none.
@@ -247,6 +248,11 @@ class FileSystem(Operations):
             change.kill_suidgid,
         )
         if change.size is None:
+            with self._lock:
+                file = self._data.find(ino)
+                if file is not None and self._data.may_change_lazily(file, request):
+                    ctx.attribute_timeout_s = 0.0  # the metadata decides on ctime
+                    return self._data.change_lazily(file, request, self._now_ns())
             return self._run(self._change(request))
         found = self._handles.get(handle) if handle is not None else None
         return self._run(self._data.set_size(request, None if found is None else found.file))
@@ -289,7 +295,10 @@ class FileSystem(Operations):
         if plus:
             # At once: what is published later would be in neither.
             adjust = self._data.attributes
-            page = [(name, at, child, kind, adjust(attributes)) for name, at, child, kind, attributes in page]
+            page = [
+                (name, at, child, kind, None if attributes is None else adjust(attributes))
+                for name, at, child, kind, attributes in page
+            ]
         if len(page) < count:
             self._ends[ino] = page[-1][1] if page else max(cookie, _DOTDOT_COOKIE)
             if len(self._ends) > _ENDS_MAX:
@@ -315,7 +324,16 @@ class FileSystem(Operations):
 
     def _open(self, ino: int, flags: int) -> Task[Opened]:
         writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
-        file, keeps_pages = yield from self._data.open(ino, writes)
+        # A file that another client has removed is ESTALE: the kernel then looks its name up again, or makes it.
+        try:
+            file, keeps_pages = yield from self._data.open(ino, writes)
+        except OSError as error:
+            if error.errno == ENOENT and self._is_shared:
+                raise OSError(ESTALE, "the file is gone") from None
+            raise
+        if self._is_shared and file.seen.nlink == 0 and file.opens == 1:
+            self._data.close(file)  # it is there only because somebody else still has it open
+            raise OSError(ESTALE, "the file is gone")
         opened = self._opened(file, flags, keeps_pages)
         if flags & os.O_TRUNC:
             try:

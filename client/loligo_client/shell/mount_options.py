@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from loligo_runtime.sizes import parse_size
+
 TRANSPORTS: Final = ("native", "pyfuse3")
 
 #: Kernel flags, later ones overriding earlier ones of the same group.
@@ -52,8 +54,10 @@ _OF_SERVER: Final = {
     "ceph_conf": "ceph_conf",
     "ceph_name": "ceph_name",
     "data": "data_url",
+    "data_cache": "data_cache_bytes",
+    "data_cache_dir": "data_cache_dir",
 }
-_FILES: Final = frozenset({"ca", "cert", "key", "ceph_conf"})
+_FILES: Final = frozenset({"ca", "cert", "key", "ceph_conf", "data_cache_dir"})
 _SECONDS_MAX: Final = {"cache": 86400.0, "timeout": 86400.0}
 _PROTOCOL: Final = re.compile(r"7\.(\d{1,3})")
 
@@ -74,6 +78,8 @@ class ServerOptions:
     ceph_conf: str = ""
     ceph_name: str = ""
     data_url: str = ""
+    data_cache_bytes: int = 1 << 30
+    data_cache_dir: str = ""
     insecure_network: bool = False
     given: tuple[str, ...] = ()
 
@@ -125,7 +131,7 @@ def parse_options(given: Iterable[str], *, allow_other: bool, sloppy: bool = Fal
             raise OptionError(
                 f"unknown option {option!r}; known: ro, nosuid, nodev, noexec, sync, dirsync, noatime, nodiratime,"
                 " allow_other, noallow_other, transport=, protocol=; with a metadata server also cache=, timeout=, ca=,"
-                " cert=, key=, insecure_network, ceph_conf=, ceph_name=, data="
+                " cert=, key=, insecure_network, ceph_conf=, ceph_name=, data=, data_cache=, data_cache_dir="
             )
     if minor_max is not None and transport != "native":
         raise OptionError("protocol= needs transport=native: libfuse negotiates by itself")
@@ -146,6 +152,11 @@ def _server_value(name: str, value: str) -> Any:
         if not 0 <= seconds <= _SECONDS_MAX[name]:
             raise OptionError(f"{name}={value}: give seconds, for example {name}=1 or {name}=0.5")
         return seconds
+    if name == "data_cache":
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            raise OptionError(f"data_cache={value}: {error}; 0 turns the cache off") from None
     if name in _FILES and not os.path.isabs(value):
         raise OptionError(f"{name}={value}: give an absolute path")
     if name == "ceph_name" and not re.fullmatch(r"client\..+", value):

@@ -1,7 +1,9 @@
 """The files that are open here or have bytes under way, and what the metadata knows of them: opens, attributes, holds.
 
-A file is opened at the metadata with each `open`, and closed once, when nobody uses it here any more and everything is
-stored. So it stays one file for as long as anything of it is under way, and outlives its last name.
+A file is opened at the metadata, for reading or for writing, before it is used, and closed once, when nobody uses it here any
+more and everything is stored. So it stays one file for as long as anything of it is under way, and outlives its last name.
+While the metadata has it open for us, and no other client shares it, opening it again asks nobody. So a file that was read is
+kept open for `IDLE_NS` more: it is *idle*, until it is opened again, another client wants to write it, or its last name goes.
 
 Attributes that the metadata answers are news about an open file (`saw`): another client may have changed it. They are
 shown to applications with what is not published yet on top.
@@ -10,34 +12,55 @@ shown to applications with what is not published yet on top.
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
-from errno import ENOENT
+from errno import EIO, ENOENT
+from functools import partial
 from typing import Final
 
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.settling import Settling
 from loligo_client.shell.tasks import Metadata, Task
 from loligo_mds.core.events import Hold
-from loligo_mds.core.requests import Close, Open, Opened, Request
-from loligo_wire.attributes import FLAG_SPARSE, Attributes
+from loligo_mds.core.inodes import with_changes
+from loligo_mds.core.requests import Close, Open, Opened, Reported, Request, SetAttributes
+from loligo_wire.attributes import FLAG_ACCESS_ACL, FLAG_SPARSE, Attributes
 
 log = logging.getLogger(__name__)
 
 #: Of so many files that were closed it is remembered what they were, so that pages of them need not be read again.
 REMEMBERED_MAX: Final = 100_000
+#: For how long, and how many: a removed file takes up space for as long as somebody has it open.
+IDLE_NS: Final = 5_000_000_000
+IDLE_MAX: Final = 4096
 
 
 class OpenFiles:
     def __init__(
-        self, metadata: Metadata, settling: Settling, forget_pages: Callable[[int], None], shared: bool
+        self,
+        metadata: Metadata,
+        settling: Settling,
+        forget_pages: Callable[[int], None],
+        forget_cached: Callable[[int], None],
+        shared: bool,
     ) -> None:
-        """`forget_pages(ino)`: pages of the file must not be used any more. `shared`: others change files, too."""
+        """`forget_pages(ino)`: pages of the file must not be used any more, the kernel's or ours; `forget_cached(ino)`: ours.
+
+        `shared`: others change files, too.
+        """
         self.by_ino = settling.files
+        self._metadata = metadata
         self._ask = metadata.ask
+        self._ask_lazily = metadata.ask_lazily
+        self._lock = metadata.lock
         self._settling = settling
         self._shared = shared
         self.forget_pages = forget_pages
+        self._forget_cached = forget_cached
         #: What closed files were when this mount knew them last.
         self._known: dict[int, tuple[int, int, int]] = {}
+        #: Files that nobody uses -> since when; oldest first.
+        self._idle: dict[int, int] = {}
+        self._now_ns = 0
+        self._ending = False
         #: How many Opens of a file are not answered.
         self._opening: dict[int, int] = {}
 
@@ -45,6 +68,11 @@ class OpenFiles:
 
     def open(self, ino: int, writes: bool) -> Task[tuple[FileData, bool]]:
         """A task: the file, in use until `close`, and whether pages of it that were read earlier are as good as ever."""
+        ours = self.by_ino.get(ino)
+        if ours is not None and self._covers(ours, writes):
+            self._idle.pop(ino, None)
+            ours.opens += 1
+            return ours, True
         opened: Opened = yield from self._ask_to_open(ino, writes)
         attributes = opened.attributes
         known = self._known.pop(ino, None)
@@ -56,11 +84,23 @@ class OpenFiles:
         if opened.contended:
             file.contended = True
             file.in_objects = not file.stored_inline
-        return file, not file.contended and (same or before is not None)
+        keeps_pages = not file.contended and (same or before is not None)
+        if not keeps_pages:
+            self._forget_cached(ino)
+        return file, keeps_pages
+
+    def _covers(self, file: FileData, writes: bool) -> bool:
+        """Whether the metadata has the file open for us already, for that and for us alone."""
+        if not file.held or (writes and not file.writes) or file.contended or file.recalled:
+            return False
+        if self._metadata.is_away:
+            return False  # it may have been given to another by now
+        return file.ino not in self._opening
 
     def _ask_to_open(self, ino: int, writes: bool) -> Task[Opened]:
         opening = self._opening
         opening[ino] = opening.get(ino, 0) + 1
+        self._idle.pop(ino, None)
         opened: Opened | None = None
         try:
             opened = yield Open(ino, writes)
@@ -81,6 +121,7 @@ class OpenFiles:
             self._settling.adopt(file)
         else:
             self.saw(file, attributes)
+        self._idle.pop(file.ino, None)
         file.held += 1
         file.opens += 1
         file.writes = file.writes or writes
@@ -93,6 +134,43 @@ class OpenFiles:
             return
         if ino in self._opening:
             return  # a Recall in between would be for a file that we do not know
+        if self._shared and not (self._ending or file.writes or file.contended or file.unlinked or file.recalled):
+            if ino in self._idle:
+                return
+            if len(self._idle) >= IDLE_MAX:
+                self.close_idle(next(iter(self._idle)))
+            self._idle[ino] = self._now_ns
+            file.inline = None
+        else:
+            self._close(file)
+
+    @property
+    def has_unclean(self) -> bool:
+        """Whether there is a file of which something is not stored and published. Called with the lock."""
+        idle = self._idle
+        return any(not file.clean for ino, file in self.by_ino.items() if ino not in idle)
+
+    def tick(self, now_ns: int) -> None:
+        """Idle files do not stay so for ever. Called with the lock."""
+        self._now_ns = now_ns
+        for ino in [ino for ino, since_ns in self._idle.items() if now_ns - since_ns >= IDLE_NS]:
+            self.close_idle(ino)
+
+    def end(self) -> None:
+        """No file is kept open any more. Called with the lock."""
+        self._ending = True
+        for ino in list(self._idle):
+            self.close_idle(ino)
+
+    def close_idle(self, ino: int) -> bool:
+        """Whether it was idle."""
+        if ino not in self._idle:
+            return False
+        self._close(self.by_ino[ino])
+        return True
+
+    def _close(self, file: FileData) -> None:
+        self._idle.pop(file.ino, None)
         del self.by_ino[file.ino]
         self._settling.keep(file)
         if self._shared and file.writes:
@@ -133,6 +211,15 @@ class OpenFiles:
             self.saw(file, stored)
         return self.shown(file, stored) if file.changed else stored
 
+    def news(self, file: FileData) -> Reported:
+        """What is not published yet, for others."""
+        return Reported(file.ino, file.size, file.mtime_ns) if file.changed else Reported(file.ino)
+
+    def has_no_news(self, ino: int) -> None:
+        """The file was closed meanwhile, or the answer that opens it has not arrived: nobody was promised anything."""
+        if ino not in self._opening:  # else it would come behind the Open, and be taken for news of after it
+            self.tell(Reported(ino))
+
     def shown(self, file: FileData, stored: Attributes) -> Attributes:
         """With what is not published yet."""
         seen = stored.copy()
@@ -142,9 +229,48 @@ class OpenFiles:
             seen.ctime_ns = max(file.mtime_ns, seen.ctime_ns)
         return seen
 
+    def may_change_lazily(self, file: FileData, request: SetAttributes) -> bool:
+        """Whether callers may be answered before the metadata knows: nobody hears what the file is without asking us (see
+        `loligo_mds.core.news`), and what `request` makes of it can be told here.
+        """
+        if not self._shared or not (file.held and file.writes) or file.contended or file.recalled:
+            return False
+        if self._metadata.is_away:
+            return False
+        return request.mode is None or not file.seen.flags & FLAG_ACCESS_ACL
+
+    def change_lazily(self, file: FileData, request: SetAttributes, now_ns: int) -> Attributes:
+        """-> what the file is now, about: ctime will be the metadata's.
+
+        If it refuses, as on a full disk, who syncs is told; so is who closes, if that is known by then.
+        """
+        answer = self._ask_lazily(request)
+        file.seen = with_changes(file.seen, request, now_ns)
+        file.users += 1
+        file.telling += 1
+        file.telling_last = answer
+        answer.add_done_callback(partial(self._changed, file))
+        return self.shown(file, file.seen) if file.changed else file.seen
+
+    def _changed(self, file: FileData, answer: Future[Attributes]) -> None:
+        with self._lock:
+            file.users -= 1
+            file.telling -= 1
+            if not file.telling:
+                file.telling_last = None
+            error = answer.exception()
+            if error is not None:
+                file.refused = getattr(error, "errno", 0) or EIO
+                log.warning("inode %d: attributes that a caller has set are not stored: %s", file.ino, error)
+            elif not file.telling:
+                self.saw(file, answer.result())
+            self.let_go(file)
+
     def saw(self, file: FileData, attributes: Attributes) -> None:
         """News from the metadata about an open file. Somebody here who changes its size knows better."""
-        before, file.seen = file.seen, attributes
+        before = file.seen
+        if not file.telling:  # else it may be older than what we have told our callers
+            file.seen = attributes
         if not self._shared or file.turn.taken:
             return
         if file.contended:

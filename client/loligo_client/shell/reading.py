@@ -33,11 +33,19 @@ class _BytesMissing(Exception):
 
 class Reading:
     def __init__(
-        self, metadata: Metadata, tasks: Tasks, store: ObjectStore, files: OpenFiles, sharing: Sharing
+        self,
+        metadata: Metadata,
+        tasks: Tasks,
+        store: ObjectStore,
+        fresh: ObjectStore,
+        files: OpenFiles,
+        sharing: Sharing,
     ) -> None:
+        """`fresh`: the store without what was read of it before; for files that others may be writing."""
         self._lock = metadata.lock
         self._tasks = tasks
         self._store = store
+        self._fresh = fresh
         self._files = files
         self._sharing = sharing
         #: The store has refused this client for good. It must only take a note.
@@ -150,7 +158,8 @@ class Reading:
         wanted = [extent for low, high in gaps for extent in extents(low, high - low, file.block_bytes)]
         results: list[Any] = []
         if wanted:
-            results = yield gather([self._store.read(file.ino, *extent) for extent in wanted], list)
+            store = self._fresh if file.contended else self._store
+            results = yield gather([store.read(file.ino, *extent) for extent in wanted], list)
         pieces = [self._filled(file, *extent, data) for extent, data in zip(wanted, results, strict=True)]
         if not buffered:
             return pieces

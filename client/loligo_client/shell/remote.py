@@ -5,6 +5,7 @@ store. Other clients have the volume too, so the kernel may believe names and at
 """
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -14,19 +15,21 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
 
+from loligo_client.shell.block_cache import CachedObjects
 from loligo_client.shell.connection import Connection
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.mount_options import OptionError, ServerOptions
 from loligo_client.shell.recent_attributes import RecentAttributes
 from loligo_client.shell.server_source import ServerSource
-from loligo_client.shell.tasks import Waiting
+from loligo_client.shell.tasks import Metadata, Waiting
 from loligo_client.shell.wire import Tls
 from loligo_mds.core.codec import Sync
 from loligo_mds.core.requests import Request
 from loligo_mds.shell.volume_parts import open_objects
 from loligo_runtime.clock import SystemClock
 from loligo_runtime.heap import trim_heap
+from loligo_runtime.object_store import ObjectStore
 from loligo_runtime.object_url import RadosUrl, format_rados_url, parse_object_url
 from loligo_runtime.volume import Volume
 from loligo_wire.ids import ROOT_INO
@@ -40,7 +43,7 @@ TICK_S: Final = 0.5
 SETTLE_EVERY_S: Final = 5.0
 
 
-class RemoteMetadata:
+class RemoteMetadata(Metadata):
     """The metadata port of the data path and the file system, for a shard behind a connection.
 
     The root of a mount is inode 1 for the kernel; for the server it is the directory that was mounted.
@@ -48,17 +51,33 @@ class RemoteMetadata:
 
     def __init__(self, connection: Connection, root_ino: int) -> None:
         self.lock = connection.lock
-        self.sync = connection.sync
-        self._ask = connection.ask
+        self._connection = connection
         self._root_ino = root_ino
         if root_ino == ROOT_INO:
             self.ask = connection.ask  # type: ignore[method-assign]
+            self.ask_lazily = connection.ask_lazily  # type: ignore[method-assign]
 
     def ask(self, request: Request | Sync) -> Any:
+        return self._connection.ask(self._at_the_server(request))
+
+    def ask_lazily(self, request: Request) -> Any:
+        return self._connection.ask_lazily(self._at_the_server(request))
+
+    @property
+    def is_away(self) -> bool:
+        return self._connection.is_away
+
+    def hurry(self) -> None:
+        self._connection.hurry()
+
+    def sync(self) -> None:
+        self._connection.sync()
+
+    def _at_the_server(self, request: Any) -> Any:
         for name in ("ino", "parent", "new_parent"):
             if getattr(request, name, 0) == ROOT_INO:
                 setattr(request, name, self._root_ino)
-        return self._ask(request)
+        return request
 
 
 class RemoteVolume:
@@ -96,6 +115,11 @@ class RemoteVolume:
                 inline_limit_bytes=welcome.inline_limit_bytes,
             )
             self._objects = open_objects(self.volume)
+            try:
+                cache = _open_cache(self.volume, self._objects, options)
+            except BaseException:
+                self._objects.close()
+                raise
         except BaseException:
             self.connection.close()
             raise
@@ -108,10 +132,14 @@ class RemoteVolume:
             dirty_limit_bytes=DIRTY_LIMIT_BYTES,
             on_lost=on_lost,
             shared=True,
+            cache=cache,
         )
+        #: What is to be closed: the cache closes the store.
+        self._closes = cache or self._objects
         self.connection.holds = self.data.holds
         self.connection.on_recall = self.data.recalled
         self.connection.on_resume = self.data.resumed
+        self.connection.on_report = self.data.report
         self.connection.on_gone = lambda why: self.data.shut_out()
         self.data.on_shut_out = lambda: self.connection.give_up("the object store has shut this client out")
         recent = RecentAttributes(options.cache_s, welcome.root_ino)
@@ -172,13 +200,38 @@ class RemoteVolume:
         finally:
             self.data.stop()
             self.connection.close(goodbye=clean)
-            self._objects.close()
+            self._closes.close()
 
     def __enter__(self) -> "RemoteVolume":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _open_cache(volume: Volume, objects: ObjectStore, options: ServerOptions) -> CachedObjects | None:
+    """None if there is none. OptionError if one was asked for that cannot be."""
+    if not options.data_cache_bytes or not isinstance(parse_object_url(volume.data_url), RadosUrl):
+        return None
+    directory = options.data_cache_dir or default_cache_directory()
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        disk = os.statvfs(directory)
+        limit_bytes = min(options.data_cache_bytes, disk.f_bavail * disk.f_frsize // 4)
+        return CachedObjects(objects, directory, limit_bytes, volume.block_bytes)
+    except OSError as error:
+        text = f"there can be no cache in {directory} ({error.strerror}); give another data_cache_dir=, or data_cache=0"
+        if {"data_cache", "data_cache_dir"} & set(options.given):
+            raise OptionError(text) from None
+        log.warning("%s", text)
+        return None
+
+
+def default_cache_directory() -> str:
+    if os.geteuid() == 0:
+        return "/var/cache/loligo"
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(home, "loligo")
 
 
 def _data_url(told: str, options: ServerOptions) -> str:

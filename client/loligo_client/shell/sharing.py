@@ -16,6 +16,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from errno import EIO
 from typing import Any, Final
 
@@ -96,7 +97,7 @@ class Sharing:
         with self._lock:
             file = self._files.by_ino.get(ino)
             # If it was closed meanwhile, the Close says it: a Yielded behind it might be taken for that of the next open.
-            if file is not None and file.held and not file.recalled:
+            if file is not None and file.held and not file.recalled and not self._files.close_idle(ino):
                 file.recalled = True
                 file.users += 1
                 self._tasks.run(self._yield(file))
@@ -106,6 +107,9 @@ class Sharing:
         if turn is not None:
             yield turn
         yield self._recalls.submit(self._drain, file)
+        if file.telling_last is not None:
+            with suppress(OSError):  # told to who syncs or closes the file
+                yield file.telling_last
         file.quiet = True
         self._files.tell(Yielded(file.ino))
 
@@ -145,6 +149,15 @@ class Sharing:
         waiting = Waiting(lambda one: file.held_back.remove(one))
         file.held_back.append(waiting)
         yield waiting
+
+    def report(self, ino: int) -> None:
+        """Another client wants to know what the file is. Called without the lock."""
+        with self._lock:
+            file = self._files.by_ino.get(ino)
+            if file is None or not file.held:
+                self._files.has_no_news(ino)
+            elif not file.quiet:  # else the Yielded has said it
+                self._files.tell(self._files.news(file))
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

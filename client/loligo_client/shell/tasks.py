@@ -16,11 +16,12 @@ Rules
 """
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future
 from errno import EINTR
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from loligo_mds.core.requests import Request
 
@@ -29,19 +30,34 @@ T = TypeVar("T")
 Task: TypeAlias = Generator[Any, Any, T]
 
 
-class Metadata(Protocol):
-    """The metadata as its users see them."""
+class Metadata(ABC):
+    """The metadata as its users see them. Who has them at hand need not know what hurry is."""
 
     #: Guards all state of the data path and the file system; an RLock.
     lock: Any
 
+    @abstractmethod
     def ask(self, request: Request) -> Any:
         """The answer, or a Future of it; it never waits. A refusal is an OSError, raised at once or set on the future.
 
-        Requests asked one after the other under the lock are applied, and answered, in that order; only Open and Claim may
-        be late.
+        Requests asked one after the other under the lock are applied, and answered, in that order; only those may be late
+        that have to wait for other clients: Open, Claim, Lookup, GetAttributes.
         """
 
+    @property
+    def is_away(self) -> bool:
+        """Answers cannot come now: what was true for us may have ended."""
+        return False
+
+    def ask_lazily(self, request: Request) -> Any:
+        """As `ask`; but nobody waits for the answer now, so the request may wait for company, for some milliseconds."""
+        return self.ask(request)
+
+    def hurry(self) -> None:
+        """Somebody waits for what was asked lazily."""
+        return
+
+    @abstractmethod
     def sync(self) -> None:
         """Everything answered so far survives a power loss. Blocks; without the lock."""
 

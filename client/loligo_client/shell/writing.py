@@ -22,7 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from errno import EFBIG, EIO, ENOENT
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from loligo_client.core.write_buffer import Extent
 from loligo_client.shell.file_data import FileData, Waiter
@@ -64,6 +64,8 @@ class Writing:
         dirty_limit_bytes: int,
     ) -> None:
         self._ask = metadata.ask
+        self._ask_lazily = metadata.ask_lazily
+        self._hurry = metadata.hurry
         self._lock = metadata.lock
         self._tasks = tasks
         self._store = store
@@ -209,6 +211,7 @@ class Writing:
             return length
         waiting = Waiting(self._let_in)
         self._blocked.append((file, waiting, length))
+        self._hurry()
         return waiting
 
     def _let_in(self, waiting: Waiting) -> None:
@@ -235,8 +238,8 @@ class Writing:
             waiting.set_result(length)
 
     def reported(self, file: FileData) -> OSError:
-        error = OSError(file.error, "written bytes could not be stored")
-        file.error = 0
+        error = OSError(file.error or file.refused, "what was written or set could not be stored")
+        file.error = file.refused = 0
         return error
 
     # -- to the store -----------------------------------------------------------------------------------------------
@@ -288,7 +291,7 @@ class Writing:
             file.announced_end = (index + UNSETTLE_AHEAD_BLOCKS) * file.block_bytes if index else end
             failpoint("data.unsettle.before")
             try:
-                answer = self._ask(Unsettle(file.ino, file.announced_end))
+                answer = self._say(file, Unsettle(file.ino, file.announced_end))
             except OSError as error:
                 self._block_failed(file, index, error)
                 return
@@ -396,6 +399,9 @@ class Writing:
                     return
         self._go_on(file)
 
+    def _say(self, file: FileData, request: Unsettle | Publish) -> Any:
+        return self._ask(request) if file.waiters or self._blocked else self._ask_lazily(request)
+
     def _publish_inline(self, file: FileData) -> None:
         file.round_failed = False
         if file.changed:
@@ -408,7 +414,7 @@ class Writing:
         version = file.version
         failpoint("data.publish.before")
         try:
-            answer = self._ask(Publish(file.ino, size, file.mtime_ns, inline, file.sparse and inline is None))
+            answer = self._say(file, Publish(file.ino, size, file.mtime_ns, inline, file.sparse and inline is None))
         except OSError as error:
             self._failed(file, error)
             self._go_on(file)
@@ -435,7 +441,8 @@ class Writing:
         file.told = version
         file.stored_inline = inline
         file.stored_size = attributes.size
-        file.seen = attributes
+        if not file.telling:
+            file.seen = attributes
         if file.contended:
             file.size = max(file.size, attributes.size)
             self._files.forget_pages(file.ino)  # `seen` does not tell any more whether others wrote before us
@@ -528,6 +535,7 @@ class Writing:
         else:
             file.waiters.append(waiter)
             self.start_flush(file)
+            self._hurry()
         return waiter.done
 
     def drain(self, file: FileData) -> None:

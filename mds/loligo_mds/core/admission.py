@@ -197,6 +197,12 @@ def _publish(state: ShardState, request: requests.Publish) -> int:
     return _check_ino(state, request)
 
 
+def _reported(state: ShardState, request: requests.Reported) -> int:
+    if request.size is not None and not 0 <= request.size <= FILE_MAX_BYTES:
+        return EFBIG
+    return _check_ino(state, request)
+
+
 def _settle(state: ShardState, request: requests.Settle) -> int:
     inos = request.inos
     return 0 if len(inos) <= SETTLE_MAX and all(_is_ino(state, ino) for ino in inos) else EINVAL
@@ -229,6 +235,7 @@ _CHECKS: dict[type, _Check] = {
     requests.Claim: _check_ino,
     requests.Release: _check_ino,
     requests.Yielded: _check_ino,
+    requests.Reported: _reported,
     requests.ReadInline: _check_ino,
     requests.Unsettle: _unsettle,
     requests.Publish: _publish,
@@ -244,7 +251,7 @@ _OPENING = frozenset({requests.Open, requests.Create, requests.CreateUnnamed})
 # -- what lies below a root -----------------------------------------------------------------------------------------
 
 #: Their `ino` need not be looked at: they end something, or say nothing of the inode.
-_HARMLESS = frozenset({requests.Close, requests.Release, requests.Yielded, requests.GetUsage})
+_HARMLESS = frozenset({requests.Close, requests.Release, requests.Yielded, requests.Reported, requests.GetUsage})
 
 
 def _within(state: ShardState, limits: SessionLimits, request: Any) -> int:
@@ -252,7 +259,9 @@ def _within(state: ShardState, limits: SessionLimits, request: Any) -> int:
     if kind in _HARMLESS:
         return 0
     if kind is requests.Settle:
-        return 0 if all(_is_below(state, limits, ino) for ino in request.inos) else EACCES
+        # A file may have gone since, or have been moved away: the others are settled all the same.
+        request.inos = [ino for ino in request.inos if _is_below(state, limits, ino)]
+        return 0
     if kind is requests.Lookup and request.name == b".." and request.parent == limits.root_ino:
         return EACCES
     for name in ("ino", "parent", "new_parent"):

@@ -40,6 +40,14 @@ class Recall:
 
 
 @dataclass(slots=True)
+class Report:
+    """Tell the session, which owns the file, that another wants to know what it is: it answers `Reported`. See `core.news`."""
+
+    session: int
+    ino: int
+
+
+@dataclass(slots=True)
 class Resume:
     """Tell the session that it may use the file again, and what it is now. From now on the file is contended."""
 
@@ -68,4 +76,7 @@ class Repeat:
     event: Event
 
 
-Effect = AppendJournal | RemoveObjects | RepairObjects | Recall | Resume | Reply | Repeat
+Effect = AppendJournal | RemoveObjects | RepairObjects | Recall | Report | Resume | Reply | Repeat
+
+#: What a step may have to say to sessions.
+SAID = (Reply, Recall, Report, Resume)

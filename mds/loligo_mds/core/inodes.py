@@ -23,39 +23,47 @@ def get_attributes(state: ShardState, request: GetAttributes, now_ns: int) -> At
 
 
 def set_attributes(state: ShardState, request: SetAttributes, now_ns: int) -> Attributes:
-    changed = state.inode(request.ino).copy()
+    before = state.inode(request.ino)
     size = request.size
     if size is not None:
-        if changed.is_directory:
+        if before.is_directory:
             raise Refused(EISDIR)
-        if not changed.is_file or size < 0:
+        if not before.is_file or size < 0:
             raise Refused(EINVAL)
         if size > FILE_MAX_BYTES:
             raise Refused(EFBIG)
-        if changed.flags & FLAG_INLINE and size > INLINE_MAX_BYTES:
+        if before.flags & FLAG_INLINE and size > INLINE_MAX_BYTES:
             raise Refused(EINVAL)  # whoever asks moves the content into objects first
         file = state.files.get(request.ino)
         if file is not None:
             open_file.check_may_reshape(file, state.asking)
+    changed = with_changes(before, request, now_ns)
+    if request.mode is not None and changed.flags & FLAG_ACCESS_ACL:
+        xattrs.follow_chmod(state, changed)
+    if size is not None:
+        content.resize(state, changed, size)
+    state.put_inode(changed)
+    return changed
+
+
+def with_changes(before: Attributes, request: SetAttributes, now_ns: int) -> Attributes:
+    """What `request` makes of an inode, but for its size, and for an ACL that has to follow its mode."""
+    changed = before.copy()
     if request.mode is not None:
         changed.mode = S_IFMT(changed.mode) | request.mode & 0o7777
-        if changed.flags & FLAG_ACCESS_ACL:
-            xattrs.follow_chmod(state, changed)
     if request.uid is not None:
         changed.uid = request.uid
     if request.gid is not None:
         changed.gid = request.gid
     if request.drop_privileges:
         drop_privileges(changed)
-    if size is not None:
-        content.resize(state, changed, size)
-        changed.mtime_ns = now_ns
     if request.atime_ns is not None:
         changed.atime_ns = clamp_ns(request.atime_ns)
     if request.mtime_ns is not None:
         changed.mtime_ns = clamp_ns(request.mtime_ns)
+    elif request.size is not None:
+        changed.mtime_ns = now_ns
     changed.ctime_ns = now_ns
-    state.put_inode(changed)
     return changed
 
 

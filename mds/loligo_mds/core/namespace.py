@@ -26,7 +26,7 @@ from hashlib import blake2b
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
 from struct import Struct
 
-from loligo_mds.core import inodes
+from loligo_mds.core import inodes, open_file
 from loligo_mds.core.limits import (
     LINK_MAX,
     LISTING_PAGE_MAX,
@@ -109,7 +109,11 @@ def read_directory(state: ShardState, request: ReadDirectory, now_ns: int) -> li
         ino, kind = _ENTRY.unpack(value)
         page.append((key[16:], cookie, ino, kind << 12, None))
     if request.with_attributes:
-        return [(name, cookie, ino, kind, _inode_of(state, ino)) for name, cookie, ino, kind, _ in page]
+        held_back = open_file.is_held_back
+        return [
+            (name, cookie, ino, kind, None if held_back(state, ino) else _inode_of(state, ino))
+            for name, cookie, ino, kind, _ in page
+        ]
     return page
 
 

@@ -1,12 +1,20 @@
 """A file that is open: by whom, and what that means for what others may do with it. How it comes about: `core.opens`."""
 
 from errno import EINVAL
+from typing import Final
 
-from loligo_mds.core.requests import Claim, Open
+from loligo_mds.core.requests import Claim, GetAttributes, Lookup, Open
 from loligo_mds.core.state import Refused, ShardState
 
 #: The session that the shard's own process asks with, and the claimant of a file under repair.
 SHARD_SESSION = 0
+
+
+class Waits:
+    """Stands for the answer that a later step gives."""
+
+
+WAITS: Final = Waits()
 
 
 class Opener:
@@ -25,12 +33,16 @@ class Opener:
         self.quiet = False
 
 
+#: What may have to wait for other sessions.
+Waitable = Open | Claim | Lookup | GetAttributes
+
+
 class Waiting:
     """A request that has to wait for others."""
 
     __slots__ = ("id", "request", "session")
 
-    def __init__(self, session: int, id: int, request: Open | Claim) -> None:
+    def __init__(self, session: int, id: int, request: Waitable) -> None:
         self.session = session
         self.id = id
         self.request = request
@@ -39,10 +51,11 @@ class Waiting:
 class OpenFile:
     """`claimants` is one session at most, if clients tell the truth after a restart.
 
-    `repair`: the shard wants it for itself.
+    `repair`: the shard wants it for itself. `reporting`: its owner was sent a Report, for the questions in `round`, and has not
+    answered; `questions` came since. See `core.news`.
     """
 
-    __slots__ = ("claimants", "contended", "ino", "openers", "repair", "waiting")
+    __slots__ = ("claimants", "contended", "ino", "openers", "questions", "repair", "reporting", "round", "waiting")
 
     def __init__(self, ino: int) -> None:
         self.ino = ino
@@ -51,11 +64,31 @@ class OpenFile:
         self.claimants: tuple[int, ...] = ()
         self.repair = False
         self.waiting: tuple[Waiting, ...] = ()
+        self.reporting = False
+        self.round: list[Waiting] = []
+        self.questions: list[Waiting] = []
 
 
 def is_held(state: ShardState, ino: int) -> bool:
     """Whether the inode must outlive its last name."""
     return ino in state.files or ino < state.reclaim_below
+
+
+def owner_of(file: OpenFile) -> int | None:
+    """The session that alone has the file open, and writes: it may hold back what it does to the file (see `core.news`)."""
+    if file.contended or len(file.openers) != 1:
+        return None
+    ((session, opener),) = file.openers.items()
+    return session if opener.writes and not opener.quiet else None
+
+
+def is_held_back(state: ShardState, ino: int) -> bool:
+    """Whether another session than the asking one may know better what the file is."""
+    file = state.files.get(ino)
+    if file is None or state.asking == SHARD_SESSION:
+        return False
+    owner = owner_of(file)
+    return owner is not None and owner != state.asking
 
 
 def check_may_publish(file: OpenFile, session: int) -> None:

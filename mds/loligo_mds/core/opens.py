@@ -16,8 +16,8 @@ What a session must do for its part:
 
 - It answers a `Recall` of a file that it has open with one `Yielded`, and then no other until it has been told to resume,
   whatever Recalls come: the shard sends them again when a connection was lost.
-- It yields, releases and closes when what it asked before about the file's bytes has been answered, and does not close a
-  file while it waits for another Open of it.
+- It yields, releases and closes when what it asked before about the file's bytes, and what it has promised its callers
+  (`core.news`), has been answered, and does not close a file while it waits for another Open of it.
 - When it states its holds anew: they say all that it has said by Close, Release and Yielded, answered or not. It does not send
   those again: behind the holds they would close what was opened since, release another claim, yield what was resumed.
 
@@ -25,24 +25,16 @@ While sessions may still come back after a restart, nothing is granted that depe
 """
 
 from errno import EINVAL, EISDIR, ENOENT
-from typing import Any, Final
+from typing import Any
 
-from loligo_mds.core import inodes
+from loligo_mds.core import inodes, news
 from loligo_mds.core.effects import Recall, RepairObjects, Reply, Resume
 from loligo_mds.core.events import Hold
-from loligo_mds.core.open_file import SHARD_SESSION, Opener, OpenFile, Waiting
+from loligo_mds.core.open_file import SHARD_SESSION, WAITS, Opener, OpenFile, Waiting, Waits
 from loligo_mds.core.requests import Claim, Close, Open, Opened, Release, Yielded
 from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key
 from loligo_mds.core.tables import Table
-from loligo_wire.attributes import Attributes
-
-
-class _Waits:
-    """Stands for the answer that a later step gives."""
-
-
-WAITS: Final = _Waits()
-
+from loligo_wire.attributes import Attributes, clamp_ns
 
 # -- opening and closing --------------------------------------------------------------------------------------------
 
@@ -64,7 +56,7 @@ def hold(state: ShardState, session: int, ino: int, writes: bool) -> None:
     mine[ino] = file
 
 
-def open_file(state: ShardState, request: Open, now_ns: int) -> Opened | _Waits:
+def open_file(state: ShardState, request: Open, now_ns: int) -> Opened | Waits:
     ino, session = request.ino, state.asking
     attributes = state.inode(ino)
     if attributes.is_directory:
@@ -106,6 +98,7 @@ def let_go(state: ShardState, session: int, file: OpenFile, count: int) -> None:
         return
     del file.openers[session]
     del state.session_files[session][file.ino]
+    news.owner_changed(state, file)
     if file.claimants or file.waiting or file.repair or file.openers:
         file.claimants = tuple(other for other in file.claimants if other != session)
         advance(state, file)
@@ -114,8 +107,16 @@ def let_go(state: ShardState, session: int, file: OpenFile, count: int) -> None:
 
 
 def leave(state: ShardState, session: int, file: OpenFile) -> None:
-    """The session has ended with the file open: nobody knows how far it came with what it was writing."""
-    in_doubt = file.openers[session].writes and state.tables.get(Table.UNSETTLED, ino_key(file.ino)) is not None
+    """The session has ended with the file open: nobody knows how far it came with what it was writing.
+
+    So the file is not what it was, whatever others remember of it: ctime says so.
+    """
+    writes = file.openers[session].writes
+    in_doubt = writes and state.tables.get(Table.UNSETTLED, ino_key(file.ino)) is not None
+    if writes:
+        changed = _inode(state, file).copy()
+        changed.ctime_ns = clamp_ns(changed.ctime_ns + 1)
+        state.put_inode(changed)
     file.repair = file.repair or in_doubt or session in file.claimants
     let_go(state, session, file, file.openers[session].count)
 
@@ -139,7 +140,7 @@ def remove_orphan(state: ShardState, attributes: Attributes) -> None:
 # -- taking turns ---------------------------------------------------------------------------------------------------
 
 
-def claim(state: ShardState, request: Claim, now_ns: int) -> _Waits:
+def claim(state: ShardState, request: Claim, now_ns: int) -> Waits:
     file = state.files.get(request.ino)
     if file is None or state.asking not in file.openers:
         raise Refused(ENOENT)
@@ -165,6 +166,7 @@ def yielded(state: ShardState, request: Yielded, now_ns: int) -> None:
         return
     opener.asked = False
     opener.quiet = True
+    news.owner_changed(state, file)
     if state.asking in file.claimants:
         _resume_one(
             state, file, state.asking, opener
@@ -180,7 +182,7 @@ def repaired(state: ShardState, ino: int) -> None:
         advance(state, file)
 
 
-def _wait(state: ShardState, file: OpenFile, request: Open | Claim) -> _Waits:
+def _wait(state: ShardState, file: OpenFile, request: Open | Claim) -> Waits:
     file.waiting = (*file.waiting, Waiting(state.asking, state.asking_id, request))
     state.waited_for[file.ino] = file
     advance(state, file)
@@ -189,6 +191,7 @@ def _wait(state: ShardState, file: OpenFile, request: Open | Claim) -> _Waits:
 
 def stop_waiting(state: ShardState, session: int) -> None:
     """Nobody wants to hear the answers that the session waits for."""
+    news.stop_waiting(state, session)
     for file in list(state.waited_for.values()):
         left = tuple(waiting for waiting in file.waiting if waiting.session != session)
         if len(left) != len(file.waiting):
@@ -353,6 +356,12 @@ def restate(state: ShardState, session: int, said: Hold) -> None:
     if not known:
         _contend(state, file)
     advance(state, file)
+
+
+def ask_again(state: ShardState, session: int, file: OpenFile) -> None:
+    """The session has heard of a file only now: a Recall may have come too early for it."""
+    if file.openers[session].asked:
+        state.notices.append(Recall(session, file.ino))
 
 
 def _contend(state: ShardState, file: OpenFile) -> None:

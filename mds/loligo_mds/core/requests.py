@@ -125,7 +125,8 @@ class ReadLink:
 @dataclass(slots=True)
 class ReadDirectory:
     """-> a list of (name, cookie, ino, file type bits of mode, Attributes or None), in cookie order, behind
-    `after_cookie`; an empty list is the end. `with_attributes` fills in the last column.
+    `after_cookie`; an empty list is the end. `with_attributes` fills in the last column, but for files of which another
+    session may know better what they are.
     """
 
     ino: int
@@ -223,6 +224,17 @@ class Yielded:
 
 
 @dataclass(slots=True)
+class Reported:
+    """Answers a Report: whatever this session had promised its callers about the file was asked before this, but for what it
+    has written and not published: by that the file has this size (None: what the shard knows) and this mtime. -> None
+    """
+
+    ino: int
+    size: int | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(slots=True)
 class ReadInline:
     """-> bytes of a file whose content lives with its inode"""
 
@@ -305,6 +317,7 @@ Request = (
     | Claim
     | Release
     | Yielded
+    | Reported
     | ReadInline
     | Unsettle
     | Publish
@@ -343,4 +356,4 @@ IN_DIRECTORIES: dict[type, tuple[str, ...]] = {
 }
 RECLAIMING = frozenset({Unlink, RemoveDirectory, RemoveXattr, Close, Settle})
 #: What was said with these is part of what a session states when it comes back, so they are not sent again.
-STATED_BY_HOLDS = frozenset({Close, Release, Yielded})
+STATED_BY_HOLDS = frozenset({Close, Release, Yielded, Reported})

@@ -23,7 +23,7 @@ from itertools import islice
 from struct import Struct
 from typing import Any
 
-from loligo_mds.core import open_file, opens
+from loligo_mds.core import news, open_file, opens
 from loligo_mds.core.events import SessionRestated, Submitted
 from loligo_mds.core.limits import FORGOTTEN_REPLIES_MAX, STEP_WRITES_MAX, UNACKNOWLEDGED_REPLIES_MAX
 from loligo_mds.core.open_file import OpenFile
@@ -122,6 +122,7 @@ def restate(state: ShardState, event: SessionRestated) -> bool:
     for said in event.holds:
         unstated.pop(said.ino, None)
         opens.restate(state, session, said)
+        news.restated(state, session, said.ino)
     if not event.complete:
         return True
     _keep_promised(state, event, unstated)
@@ -232,8 +233,11 @@ def stored_answer(state: ShardState, session: int, sequence: int) -> tuple[int, 
 
 
 def keep_promise(state: ShardState, session: int, sequence: int) -> None:
-    """The request has come again: from now on the session knows what it has open by it."""
-    _take_promise(state, session, sequence)
+    """The request has come again: from now on the session knows what it has open by it, and can be asked about it."""
+    file = _take_promise(state, session, sequence)
+    if file is not None:
+        opens.ask_again(state, session, file)
+        news.restated(state, session, file.ino)
 
 
 def _take_promise(state: ShardState, session: int, sequence: int) -> OpenFile | None:

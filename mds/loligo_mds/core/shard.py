@@ -5,7 +5,7 @@ from errno import EINVAL, EIO
 from stat import S_IFDIR
 from typing import Any
 
-from loligo_mds.core import content, inodes, namespace, opens, requests, sessions, xattrs
+from loligo_mds.core import content, inodes, namespace, news, opens, requests, sessions, xattrs
 from loligo_mds.core.effects import AppendJournal, Effect, Repeat, Reply
 from loligo_mds.core.events import (
     Event,
@@ -16,6 +16,7 @@ from loligo_mds.core.events import (
     ShardRestarted,
     Submitted,
 )
+from loligo_mds.core.open_file import WAITS
 from loligo_mds.core.state import InvariantBroken, Refused, ShardState
 from loligo_mds.core.tables import Tables
 from loligo_wire.attributes import Attributes
@@ -24,8 +25,8 @@ from loligo_wire.ids import ROOT_INO
 _Handler = Callable[[ShardState, Any, int], Any]
 
 _HANDLERS: dict[type, _Handler] = {
-    requests.Lookup: namespace.lookup,
-    requests.GetAttributes: inodes.get_attributes,
+    requests.Lookup: news.lookup,
+    requests.GetAttributes: news.get_attributes,
     requests.SetAttributes: inodes.set_attributes,
     requests.RecordAccess: inodes.record_access,
     requests.Create: namespace.create,
@@ -50,6 +51,7 @@ _HANDLERS: dict[type, _Handler] = {
     requests.Claim: opens.claim,
     requests.Release: opens.release,
     requests.Yielded: opens.yielded,
+    requests.Reported: news.reported,
     requests.GetUsage: inodes.get_usage,
 }
 
@@ -99,7 +101,7 @@ class Shard:
         kind = type(request)
         once = event.sequence and kind in requests.CHANGING
         if once and event.sequence <= sessions.last_applied(state, event.session):
-            return [self._repeated(event)]
+            return self._effects(self._repeated(event))
         state.asking = event.session
         state.asking_id = event.id
         errno = 0
@@ -120,7 +122,7 @@ class Shard:
                 opens.hold(state, event.session, value.ino, writes=True)
         if once:
             sessions.store_answer(state, event, errno, value, holds)
-        return self._effects(None if value is opens.WAITS else Reply(event.session, event.id, value, errno))
+        return self._effects(None if value is WAITS else Reply(event.session, event.id, value, errno))
 
     def _repeated(self, event: Submitted) -> Reply:
         answer = sessions.stored_answer(self.state, event.session, event.sequence)

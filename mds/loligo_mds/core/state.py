@@ -46,6 +46,7 @@ class ShardState:
         "_cache",
         "_counters_changed",
         "applied",
+        "asked_about",
         "asking",
         "asking_id",
         "block_bytes",
@@ -86,6 +87,8 @@ class ShardState:
         self.session_files: dict[int, dict[int, OpenFile]] = {}
         #: Those of `files` with requests that wait.
         self.waited_for: dict[int, OpenFile] = {}
+        #: Those of `files` with questions that wait for their owner. See `core.news`.
+        self.asked_about: dict[int, OpenFile] = {}
 
         # See `core.sessions`.
         #: session -> last sequence applied, as far as it was asked for.

@@ -26,7 +26,7 @@ import grpc.aio
 
 from loligo_mds.core.admission import note_answer
 from loligo_mds.core.codec import Sync, decode_hold, decode_request, parse_client_frame
-from loligo_mds.core.effects import Effect, Recall, Reply, Resume
+from loligo_mds.core.effects import Effect, Recall, Reply, Report, Resume
 from loligo_mds.core.events import SessionRestated, Submitted
 from loligo_mds.core.requests import CHANGING, IN_DIRECTORIES, Opened
 from loligo_mds.shell.handshake import WINDOW, Refused, shake_hands
@@ -313,7 +313,7 @@ class Connection:
 
     # -- from elsewhere -------------------------------------------------------------------------------------------------
 
-    def tell(self, effect: Reply | Recall | Resume) -> None:
+    def tell(self, effect: Reply | Recall | Report | Resume) -> None:
         """An answer that had to wait, or a notice."""
         if self._closed:
             return
@@ -323,6 +323,8 @@ class Connection:
             asked = self._waiting.pop(effect.id, None)
             if asked is None:
                 return  # on an older stream
+            if self._session is not None and self._session.limits.root_ino != ROOT_INO:
+                note_answer(self._session.limits, effect.value)
             self._outbox.add_answer(asked.id, effect)
             self._metrics.requests[asked.kind].add(perf_counter_ns() - asked.began_ns, effect.errno)
         else:

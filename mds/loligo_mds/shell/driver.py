@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable
 from errno import EIO, ENOSPC
 from typing import Any
 
-from loligo_mds.core import content, sessions
+from loligo_mds.core import content, news, sessions
 from loligo_mds.core.admission import SessionLimits, admit, admit_holds
-from loligo_mds.core.effects import AppendJournal, Effect, Recall, RemoveObjects, RepairObjects, Repeat, Reply, Resume
+from loligo_mds.core.effects import SAID, AppendJournal, Effect, RemoveObjects, RepairObjects, Repeat, Reply
 from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
 from loligo_mds.core.open_file import SHARD_SESSION
 from loligo_mds.core.requests import CHANGING, RECLAIMING, GetAttributes, Opened, Request
@@ -107,6 +107,10 @@ class ShardDriver:
     def open_files(self, session: int) -> int:
         with self.lock:
             return sessions.open_files(self._shard.state, session)
+
+    def owes_report(self, session: int, ino: int) -> bool:
+        with self.lock:
+            return news.owes_report(self._shard.state, session, ino)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -205,7 +209,7 @@ class ShardDriver:
     def _run(self, effects: list[Effect], said: list[Effect]) -> None:
         for effect in effects:
             kind = type(effect)
-            if kind is Reply or kind is Recall or kind is Resume:
+            if kind in SAID:
                 said.append(effect)
             elif kind is AppendJournal:
                 self._store.append(effect.writes)  # type: ignore[union-attr]

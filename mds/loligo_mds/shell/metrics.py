@@ -78,6 +78,7 @@ class Metrics:
         self.frames_bad = 0
         self.handshakes: dict[str, int] = {"welcome": 0, "resumed": 0}
         self.recalls = 0
+        self.reports = 0
         self.expired = 0
         self.evicted = 0
         self.fence_failures = 0
@@ -133,6 +134,7 @@ class Metrics:
         for name, text, value in (
             ("bad_frames", "Frames that made no sense, and ended their connection.", self.frames_bad),
             ("recalls", "Files that a client was told to leave alone for a while.", self.recalls),
+            ("reports", "Files that others asked about while a client was writing them.", self.reports),
             ("sessions_expired", "Sessions that ended because their client was silent.", self.expired),
             ("sessions_evicted", "Sessions that the operator ended.", self.evicted),
             ("fence_failures", "Attempts to shut a client out of the object store that failed.", self.fence_failures),

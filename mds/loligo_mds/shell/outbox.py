@@ -15,7 +15,7 @@ from typing import Any, Final
 import grpc.aio
 
 from loligo_mds.core.codec import encode_answer, encode_directories, encode_resume
-from loligo_mds.core.effects import Recall, Reply, Resume
+from loligo_mds.core.effects import Recall, Reply, Report, Resume
 from loligo_mds.core.requests import Opened
 from loligo_wire.attributes import Attributes
 from loligo_wire.v1 import loligo_pb2 as pb
@@ -79,10 +79,12 @@ class Outbox:
         if type(value) is list or type(value) is bytes or (type(value) is Opened and value.inline):
             self._bytes += answer.ByteSize()
 
-    def add_notice(self, notice: Recall | Resume) -> None:
+    def add_notice(self, notice: Recall | Report | Resume) -> None:
         message = self._frame.notices.add()
         if isinstance(notice, Recall):
             message.recall = notice.ino
+        elif isinstance(notice, Report):
+            message.report = notice.ino
         else:
             encode_resume(notice.attributes, message.resume)
 

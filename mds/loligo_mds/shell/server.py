@@ -195,7 +195,7 @@ class _Server:
             metrics.loop_lag_s.observe(late_s)
             if late_s > 1.0:
                 log.warning("the server was busy, or stopped, for %.1f s", late_s)
-                service.sessions.excuse(late_s)
+                service.excuse(late_s)
             service.look_at_clock(now_s)
             if watchdog_s is not None and now_s - alive_s >= watchdog_s / 2:
                 alive_s = now_s

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from errno import EIO
 from typing import TYPE_CHECKING, Any
 
-from loligo_mds.core.effects import Effect, Recall, Reply, Resume
+from loligo_mds.core.effects import SAID, Effect, Recall, Report
 from loligo_mds.core.events import Repaired, SessionEnded, SessionOpened
 from loligo_mds.core.requests import GetAttributes, Lookup
 from loligo_mds.shell.driver import ShardDriver
@@ -65,6 +65,8 @@ class Service:
         self.fill_in = shard.fill_in
         self._shard = shard
         self._fencer = fencer
+        #: (session, inode) -> since when it owes a report about it.
+        self._reports: dict[tuple[int, int], float] = {}
         #: Set while requests may be handled; a checkpoint clears it, so that the loop does not wait for the shard's lock.
         self.may_step = asyncio.Event()
         self.may_step.set()
@@ -77,9 +79,12 @@ class Service:
     def tell(self, effects: Iterable[Effect]) -> None:
         """Pass on what a step has to say to anybody."""
         for effect in effects:
-            if isinstance(effect, Reply | Recall | Resume):
+            if isinstance(effect, SAID):
                 if isinstance(effect, Recall):
                     self.metrics.recalls += 1
+                elif isinstance(effect, Report):
+                    self.metrics.reports += 1
+                    self._reports[effect.session, effect.ino] = self.now_s()
                 session = self.sessions.get(effect.session)
                 if session is not None and session.connection is not None:
                     session.connection.tell(effect)
@@ -187,12 +192,26 @@ class Service:
         """Of the clock of `Session.heard_s`."""
         return asyncio.get_running_loop().time()
 
+    def excuse(self, late_s: float) -> None:
+        """Nobody could be heard for so long."""
+        self.sessions.excuse(late_s)
+        for owed in self._reports:
+            self._reports[owed] += late_s
+
     def look_at_clock(self, now_s: float) -> None:
         """End what has been silent for too long, and streams whose clients do not read."""
         for connection in list(self.connections):
             if connection.writing_since_s and now_s - connection.writing_since_s > READS_WITHIN_S:
                 log.warning("%s does not read what it is told, its connection ends", connection.peer)
                 connection.cut()
+        for (id, ino), since_s in list(self._reports.items()):
+            owing = self.sessions.get(id)
+            if owing is None or not self._shard.owes_report(id, ino):
+                del self._reports[id, ino]
+            elif now_s - since_s > self.sessions.expiry_s:
+                self.shut_out(
+                    owing, f"for {now_s - since_s:.1f} s it has not said what became of a file that others ask about"
+                )
         for session in self.sessions.expired(now_s):
             self.metrics.expired += 1
             self.shut_out(session, f"silent for {now_s - session.heard_s:.1f} s")
