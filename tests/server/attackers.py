@@ -105,7 +105,7 @@ class Stream:
                 self.enemy.learn(answer.inode.ino)
 
     async def close(self) -> None:
-        self.call.cancel()
+        drop(self.call)
         self._listening.cancel()
         await asyncio.wait([self._listening])
         if not self._listening.cancelled():
@@ -173,7 +173,7 @@ class Attacker:
         except _ENDED:
             pass
         finally:
-            call.cancel()
+            drop(call)
 
     def _hello(self, role: Role) -> pb.Hello:
         return pb.Hello(
@@ -193,10 +193,11 @@ class Attacker:
                 await call.write(pb.ClientFrame(hello=hello).SerializeToString())
                 said = pb.ServerFrame.FromString(await call.read())
             except _ENDED:
-                call.cancel()
+                drop(call)
                 continue
             if said.HasField("refusal"):  # it has expired, perhaps
                 self._count.refusals[said.refusal.reason] += 1
+                drop(call)
                 return
             self._count.streams += 1
             stream = Stream(call, role, enemy, self._count)
@@ -270,6 +271,16 @@ class Attacker:
                 break
         await stream.write(enemy.frame().SerializeToString())
         await stream.heartbeat()  # it may have survived after all
+
+
+def drop(call: Any) -> None:
+    """End a call for good.
+
+    One whose write has failed counts as ended for grpc.aio, so that `cancel` does nothing; but its stream is there until all
+    that the server said has been read, and a connection bears only so many streams.
+    """
+    call.cancel()
+    call._cython_call.cancel("dropped")
 
 
 async def attack(address: str, roles: list[Role], seed: int, frames: int) -> Count:

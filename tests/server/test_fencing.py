@@ -184,6 +184,9 @@ def test_a_client_that_the_cluster_shuts_out_gives_up_at_once(
         system.write(root, file.ino, handle, 0, memoryview(bytes(10_000)), False, 0)
         system._data.fsync(system._handle(handle).file).result(10)
         witness.shut_out(client._objects.addresses())
+        assert (
+            witness.size(file.ino, 0).result() == 10_000
+        )  # an OSD need not know of it before it has heard from whoever did it
         system.write(root, file.ino, handle, 0, memoryview(bytes(10_000)), False, 0)
         with pytest.raises(OSError) as failure:
             system._data.fsync(system._handle(handle).file).result(10)

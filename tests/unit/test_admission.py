@@ -8,7 +8,7 @@ import pytest
 
 from loligo_mds.core import limits, requests
 from loligo_mds.core.admission import SessionLimits, admit, admit_holds, note_answer
-from loligo_mds.core.events import Hold, SessionOpened
+from loligo_mds.core.events import Hold, SessionOpened, ShardRestarted
 from loligo_mds.core.requests import (
     Claim,
     Close,
@@ -307,12 +307,17 @@ def test_a_file_that_is_open_stays_within_reach() -> None:
     assert jail.admitted(Publish(jail.inside, 5, 1)) == 0
 
 
-def test_holds_are_within_reach_or_have_no_name() -> None:
+@pytest.mark.parametrize("restart", [False, True])
+def test_holds_are_within_reach_or_after_a_restart_without_a_name(restart: bool) -> None:
     jail = Jail()
-    unnamed = jail.ask(CreateUnnamed(jail.out, FILE, 0, 0)).ino
-    inos = [jail.inside, jail.outside, unnamed, 999, 0, OTHER_SHARD, jail.both]
+    unnamed, own = (jail.ask(CreateUnnamed(jail.out, FILE, 0, 0), session).ino for session in (1, 2))
+    if restart:
+        jail.restarted()
+        jail.event(ShardRestarted((1, 2)))
+    newer = jail.ask(CreateUnnamed(jail.out, FILE, 0, 0)).ino
+    inos = [jail.inside, jail.outside, unnamed, own, newer, 999, 0, OTHER_SHARD, jail.both]
     kept = admit_holds(jail.shard.state, jail.limits, [Hold(ino, 1) for ino in inos] + [Hold(jail.inside, 0)])
-    assert [hold.ino for hold in kept] == [jail.inside, unnamed, jail.both]
+    assert [hold.ino for hold in kept] == [jail.inside, *([unnamed, own] if restart else [own]), jail.both]
 
 
 def test_the_way_to_the_root_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,14 +72,18 @@ def admit(state: ShardState, limits: SessionLimits, request: Any) -> int:
 
 
 def admit_holds(state: ShardState, limits: SessionLimits, holds: list[Hold]) -> list[Hold]:
-    """Those of them that the session may have open: whoever has a file open may use it wherever it lies."""
+    """Those of them that the session may have open: whoever has a file open may use it wherever it lies.
+
+    Only after a restart it is believed about a file without a name: where that was, nobody can tell.
+    """
+    told_below = state.reclaim_below if limits.session in state.reclaiming else 0
     kept = []
     for hold in holds[:OPEN_FILES_MAX]:
         if not _is_ino(state, hold.ino) or hold.count < 1:
             continue
         if limits.root_ino != ROOT_INO and not _is_below(state, limits, hold.ino):
             found = state.find_inode(hold.ino)
-            if found is None or found.nlink:  # where a file without a name was, nobody can tell
+            if found is None or found.nlink or hold.ino >= told_below:
                 continue
         if limits.read_only:
             hold.writes = hold.claimed = False
