@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from loligo.failures import CommandError
 from loligo_client.shell import mount_state
-from loligo_client.shell.mount_options import MountOptions, OptionError, ServerOptions
+from loligo_client.shell.mount_options import MountOptions, OptionError, ServerOptions, check_files
 from loligo_client.shell.server_source import ServerSource, parse_source
 from loligo_runtime import volume as volumes
 from loligo_runtime.volume import Volume
@@ -64,6 +64,7 @@ def resolve(source: str, options: MountOptions) -> Volume | ServerSource:
             )
         return volumes.resolve(source)
     _check_network(of_server, options.server)
+    check_files(options.server)
     return of_server
 
 
@@ -74,10 +75,6 @@ def _check_network(source: ServerSource, options: ServerOptions) -> None:
             f"{','.join(source.addresses)} is on another machine, and without TLS everybody on the way can read and change"
             " everything: give ca= (and cert=, key=), or say insecure_network if that network is to be trusted"
         )
-    for path in (options.ca, options.cert, options.key, options.ceph_conf):
-        if path:
-            with open(path, "rb"):  # OSError now is better than a riddle of TLS later
-                pass
 
 
 def _check_unmounted(volume: Volume) -> None:

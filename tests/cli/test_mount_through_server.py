@@ -259,6 +259,9 @@ def test_a_session_that_was_evicted_is_over(cli: CommandLine, server: LabServer,
                 call()
             assert failure.value.errno == errno.EIO
     assert "unmount, and mount again" in log.read_text()
+    wait_until(lambda: cli.mounted()["state"] == "ended", "the note to tell so")
+    assert "evicted by the operator" in str(cli.mounted()["ended"])
+    assert "unmount, and mount again" in cli.run("status").stdout
     assert "written bytes are lost" in cli.run("umount", str(cli.directory), code=1).stderr
     mount(server)
     (cli.directory / "file").write_text("as ever")
@@ -364,5 +367,7 @@ def test_wrong_calls(cli: CommandLine) -> None:
     directory = str(cli.directory)
     assert "names no volume" in cli.refusal("mount", "127.0.0.1:9440", directory)
     assert "insecure_network" in cli.refusal("mount", "192.0.2.1:9440/work", directory)
-    assert "No such file" in cli.refusal("mount", "192.0.2.1:9440/work", directory, "-o", "ca=/nowhere/ca.pem")
+    for option in ("ca=/nowhere/ca.pem", "ceph_conf=/nowhere/ceph.conf", "data_cache_dir=/nowhere/cache"):
+        said = cli.refusal("mount", "127.0.0.1:1/work", directory, "-o", option)
+        assert said.startswith(f"{option}: No such file or directory; ")
     assert "timeout is for mounts through" in cli.refusal("mount", "work", directory, "-o", "timeout=5")

@@ -143,7 +143,9 @@ def test_the_volume_is_served(cli: CommandLine, server: LabServer, volume: Volum
 
 
 def test_a_served_volume_cannot_be_mounted_directly(cli: CommandLine, server: LabServer, volume: Volume) -> None:
-    assert f"in use by process {server.pid}" in cli.refusal("mount", volume.meta_url, str(cli.directory))
+    said = cli.refusal("mount", volume.meta_url, str(cli.directory))
+    assert f"in use by process {server.pid}" in said
+    assert f"mount the volume through it, as {server.address}/{volume.name}" in said
 
 
 def test_the_data_is_another_volume_s(cli: CommandLine, volume: Volume, tmp_path: Path) -> None:
@@ -164,6 +166,10 @@ def test_the_port_is_taken(cli: CommandLine, volume: Volume, what: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert address in refusal(cli, volume, what, address)
+        if what == "--listen":
+            assert "another process has that port" in cli.refusal(
+                "serve", volume.meta_url, what, address, "--metrics", ""
+            )
     assert_sound(volume)  # and it is free
 
 
@@ -180,8 +186,10 @@ def test_bad_tls_files(cli: CommandLine, volume: Volume, tmp_path: Path) -> None
     def told(cert: Path, key: Path, ca: Path = authority.cert) -> str:
         return refusal(cli, volume, "--tls-cert", str(cert), "--tls-key", str(key), "--tls-ca", str(ca))
 
-    assert "No such file" in told(tmp_path / "missing.pem", one.key)
-    assert "missing.pem" in told(one.cert, one.key, tmp_path / "missing.pem")
+    missing = tmp_path / "missing.pem"
+    assert told(missing, one.key) == f"tls-cert {missing}: No such file or directory"
+    assert told(one.cert, one.key, missing) == f"tls-ca {missing}: No such file or directory"
+    assert refusal(cli, volume, "--config", str(missing)) == f"config {missing}: No such file or directory"
     assert f"{two.key} is not the key of {one.cert}" in told(one.cert, two.key)
     assert "no certificate and key in PEM form" in told(nonsense, one.key)
     assert f"{nonsense} is no certificate" in told(one.cert, one.key, nonsense)

@@ -31,7 +31,8 @@ def list_(as_json: bool) -> None:
         click.echo("there are no sessions", err=True)
     for row in rows:
         click.echo(
-            f"{row['session']}  {row['volume']}{row['root'] if row['root'] != '/' else ''} on {row['host'] or '?'}:"
+            f"{row['session']}  {row['server']}/{row['volume']}{row['root'] if row['root'] != '/' else ''} on"
+            f" {row['host'] or '?'}:"
             f"{row['mounted_on'] or '?'}, {row['state']}, {'read-only' if row['read_only'] else 'read-write'},"
             f" {row['open_files']} open files, {row['requests']} requests"
             + (f", certificate {row['identity']}" if row["identity"] else "")
@@ -41,6 +42,7 @@ def list_(as_json: bool) -> None:
 def _describe(status: Any, session: Any) -> dict[str, Any]:
     return {
         "session": f"{session.session:016x}",
+        "server": status.listen,
         "volume": status.volume,
         "root": "/" + session.root_path.decode(errors="replace").strip("/"),
         "host": session.host,

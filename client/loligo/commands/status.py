@@ -14,8 +14,9 @@ from loligo_runtime.sizes import format_size
 def command(as_json: bool) -> None:
     """What is mounted and served on this machine, by which process, and how it is.
 
-    State is "up"; "dead": the process is gone, 'loligo umount DIR' clears it away; or "unknown": the mount is not yours
-    to look at. A mount is up also while its metadata server is away; 'server' tells that.
+    State is "up"; "dead": the process is gone, 'loligo umount DIR' clears it away; "ended": the server has shut this mount
+    out, and it answers with errors until it is unmounted and mounted again; or "unknown": the mount is not yours to look at.
+    A mount is up also while its metadata server is away; 'server' tells that.
     """
     from loligo_client.shell import mount_state
 
@@ -46,7 +47,8 @@ def _describe(note: Any, mount: Any) -> dict[str, Any]:
     memory = mount_state.process_memory_bytes(note.pid) if note.is_alive else None
     return {
         **shown,
-        "state": "up" if note.is_alive else "dead",
+        "state": "dead" if not note.is_alive else "ended" if note.ended else "up",
+        "ended": note.ended or None,
         "volume": note.volume,
         "meta": note.meta_url,
         "data": note.data_url,
@@ -114,10 +116,10 @@ def _print(mount: dict[str, Any]) -> None:
         return
     memory = mount["memory_bytes"]
     anonymous = mount["memory_anonymous_bytes"]
-    away_since = mount["server_away_since"]
     rows = {
         "metadata": mount["meta"],
-        "server": mount["server"] and f"{mount['server']}, {f'away since {away_since}' if away_since else 'connected'}",
+        "ended": mount["ended"],
+        "server": mount["server"] and f"{mount['server']}, {_contact(mount)}",
         "data": mount["data"],
         "transport": mount["transport"],
         "process": mount["pid"],
@@ -126,6 +128,13 @@ def _print(mount: dict[str, Any]) -> None:
         "log": mount["log"],
     }
     _print_rows(rows)
+
+
+def _contact(mount: dict[str, Any]) -> str:
+    if mount["ended"]:
+        return "which lets it in no more"
+    away_since = mount["server_away_since"]
+    return f"away since {away_since}" if away_since else "connected"
 
 
 def _print_rows(rows: dict[str, Any]) -> None:

@@ -227,6 +227,11 @@ class Connection:
                 self._fence = pb.Fence(addresses=addresses)
                 self._say(pb.ClientFrame(fence=self._fence))
 
+    @property
+    def gone(self) -> str:
+        """Why the session has ended, though nobody here wanted it to; empty while it has not."""
+        return self._gone
+
     def give_up(self, why: str) -> None:
         """As if the server had ended the session: from now on everything fails."""
         with self._state:

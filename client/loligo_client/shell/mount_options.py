@@ -177,6 +177,20 @@ def _check_server_options(server: ServerOptions) -> None:
         )
 
 
+def check_files(server: ServerOptions) -> None:
+    """OptionError if a file that was named cannot be read: later nobody would say which option that was."""
+    for name in _FILES.intersection(server.given):
+        path = getattr(server, _OF_SERVER[name])
+        try:
+            if name == "data_cache_dir":
+                os.listdir(path)
+            else:
+                with open(path, "rb"):
+                    pass
+        except OSError as error:
+            raise OptionError(f"{name}={path}: {error.strerror}; correct the path, or make what it names") from None
+
+
 def _minor(value: str) -> int:
     matched = _PROTOCOL.fullmatch(value)
     if matched is None or int(matched[1]) < 31:

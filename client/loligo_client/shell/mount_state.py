@@ -54,9 +54,10 @@ class Note:
     log: str
     #: Why not everything could be stored, once that is known.
     failure: str = ""
-    #: "host:port" of the metadata server, if there is one, and since when it is away.
+    #: "host:port" of the metadata server, if there is one, since when it is away, and why it has ended the mount's session.
     server: str = ""
     server_away_since_s: float | None = None
+    ended: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -168,8 +169,8 @@ def note_failure(note: Note, failure: str) -> None:
     _store_note(replace(note, failure=failure))
 
 
-def note_server(note: Note, server: str, away_since_s: float | None) -> None:
-    _store_note(replace(note, server=server, server_away_since_s=away_since_s))
+def note_server(note: Note, server: str, away_since_s: float | None, ended: str) -> None:
+    _store_note(replace(note, server=server, server_away_since_s=away_since_s, ended=ended))
 
 
 def remove_note(note: Note) -> None:

@@ -149,8 +149,9 @@ class RemoteVolume:
             metadata, self.data, SystemClock(), update_atime=update_atime, cache_s=options.cache_s, recent=recent
         )
         self.file_system.let_go = self._let_go
-        #: Called with (address, since when it is away or None), on the housekeeper's thread, when that has changed.
-        self.on_server: Callable[[str, float | None], None] = lambda address, away_since_s: None
+        #: Called with (address, since when it is away or None, why the session has ended or ""), on the housekeeper's thread,
+        #: when that has changed.
+        self.on_server: Callable[[str, float | None, str], None] = lambda address, away_since_s, gone: None
         self._ending = threading.Event()
         self._housekeeper = threading.Thread(target=self._keep, name="housekeeper")
         self._housekeeper.start()
@@ -167,10 +168,10 @@ class RemoteVolume:
         """Time passes: flush what has waited, settle what is stored. The server sees to its own journal."""
         settled_at = time.monotonic()
         said = ""
-        told: tuple[str, float | None] | None = None
+        told: tuple[str, float | None, str] | None = None
         while not self._ending.wait(TICK_S):
             try:
-                server = self.connection.address, self.connection.away_since_s
+                server = self.connection.address, self.connection.away_since_s, self.connection.gone
                 if server != told:
                     self.on_server(*server)
                     told = server
@@ -215,7 +216,8 @@ def _open_cache(volume: Volume, objects: ObjectStore, options: ServerOptions) ->
         return None
     directory = options.data_cache_dir or default_cache_directory()
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        if not options.data_cache_dir:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
         disk = os.statvfs(directory)
         limit_bytes = min(options.data_cache_bytes, disk.f_bavail * disk.f_frsize // 4)
         return CachedObjects(objects, directory, limit_bytes, volume.block_bytes)

@@ -57,11 +57,13 @@ _KEYS = {field.name.replace("_", "-"): field for field in fields(ServerConfig)}
 
 def read_config(path: str) -> dict[str, Any]:
     """What the file says, by field. ConfigError; OSError if it cannot be read."""
-    with open(path, "rb") as file:
-        try:
+    try:
+        with open(path, "rb") as file:
             said = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is no TOML file: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML file: {error}") from None
     found = {}
     for key, value in said.items():
         field = _KEYS.get(key)

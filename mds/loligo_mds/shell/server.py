@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -149,7 +150,8 @@ class _Server:
     def _bind(self, server: grpc.aio.Server) -> str:
         """Take the port; nobody is answered before `start`."""
         listen = self._config.listen
-        host, _ = split_address(listen, "listen")
+        host, port = split_address(listen, "listen")
+        _check_free(listen, host, port)
         server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(
@@ -162,13 +164,8 @@ class _Server:
                 port = server.add_insecure_port(listen)
             else:
                 port = server.add_secure_port(listen, self._credentials)
-        except RuntimeError:
-            port = 0
-        if not port:
-            raise ServeError(
-                f"{listen} cannot be listened on: another process has that port, or this machine has no such address;"
-                " give another --listen HOST:PORT"
-            )
+        except RuntimeError as error:
+            raise ServeError(f"{listen} cannot be listened on: {error}") from None
         return f"{f'[{host}]' if ':' in host else host}:{port}"
 
     async def _converse(self, requests: Any, context: Any) -> None:
@@ -234,6 +231,20 @@ class _Server:
                 "up_seconds": ("Since the start of this server.", False, lambda: time.monotonic() - began_s),
             }
         )
+
+
+def _check_free(listen: str, host: str, port: int) -> None:
+    """ServeError if nobody can listen there: gRPC would say so in words of its own, into the log."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise ServeError(
+                f"{listen} cannot be listened on ({error.strerror}): another process has that port, or this machine has no"
+                " such address; give another --listen HOST:PORT"
+            ) from None
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -9,9 +9,9 @@ from loligo_mds.shell.config import ConfigError, ServerConfig
 
 
 def server_credentials(config: ServerConfig) -> Any:
-    """For grpc, which says nothing useful about bad files: everything is checked before. ConfigError, OSError."""
-    certificate = _read(config.tls_cert)
-    key = _read(config.tls_key)
+    """For grpc, which says nothing useful about bad files: everything is checked before. ConfigError."""
+    certificate = _read("tls-cert", config.tls_cert)
+    key = _read("tls-key", config.tls_key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(config.tls_cert, config.tls_key, password=_no_password)
@@ -25,7 +25,7 @@ def server_credentials(config: ServerConfig) -> Any:
         ) from None
     if not config.tls_ca:
         return grpc.ssl_server_credentials([(key, certificate)])
-    authority = _read(config.tls_ca)
+    authority = _read("tls-ca", config.tls_ca)
     try:
         context.load_verify_locations(config.tls_ca)
     except ssl.SSLError as error:
@@ -43,6 +43,9 @@ def _no_password() -> str:
     raise ConfigError("the TLS key has a password: a server has nobody to ask for it; give a key without")
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+def _read(option: str, path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: {error.strerror}") from None
