@@ -95,6 +95,18 @@ def test_flush_tells_of_an_error(lab: DataLab) -> None:
     assert stored(lab, file) == BLOCK * 2
 
 
+def test_who_waits_for_what_is_left_of_a_round_hears_why_it_failed_though_others_were_told(lab: DataLab) -> None:
+    file = lab.create(b"f")
+    lab.write(file, 0, BLOCK * 2)
+    lab.store.run(0, ENOSPC)  # the other block is still in flight
+    for told in (lambda: lab.data.flush(file), lambda: lab.fsync(file)):
+        with pytest.raises(OSError) as failure:
+            told()
+        assert failure.value.errno == ENOSPC
+    lab.fsync(file)
+    assert stored(lab, file) == BLOCK * 2
+
+
 def test_what_is_stored_after_all_is_no_error(lab: DataLab) -> None:
     file = lab.create(b"f")
     lab.store.fault = fails("write", ENOSPC)

@@ -260,6 +260,7 @@ class FailingRun(Run):
             try:
                 return work()
             except OSError as told:
+                assert told.errno, "an error without a reason"
                 error = told
                 self.told += 1
         raise AssertionError("it never works") from error

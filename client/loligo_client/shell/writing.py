@@ -238,7 +238,8 @@ class Writing:
             waiting.set_result(length)
 
     def reported(self, file: FileData) -> OSError:
-        error = OSError(file.error or file.refused, "what was written or set could not be stored")
+        # Who waits for the end of a round that others have been told of hears why it failed, too.
+        error = OSError(file.error or file.refused or file.failing, "what was written or set could not be stored")
         file.error = file.refused = 0
         return error
 
