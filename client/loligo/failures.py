@@ -16,7 +16,7 @@ def explain(error: BaseException) -> str | None:
     from loligo_client.shell.server_source import ServerError, SourceError
     from loligo_fuse import MountError, UnsupportedKernelError
     from loligo_mds.shell.config import ServeError
-    from loligo_mds.store.errors import StoreError, VolumeBusy
+    from loligo_mds.store.errors import StoreError
     from loligo_runtime.object_store import ObjectStoreError
     from loligo_runtime.volume import VolumeError
 
@@ -32,20 +32,9 @@ def explain(error: BaseException) -> str | None:
         UnsupportedKernelError,
         VolumeError,
     )
-    if isinstance(error, VolumeBusy):
-        return f"{error}{_who_serves(error.pid)}"
     if isinstance(error, expected):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
         return f"{where}{error.strerror}"
     return None
-
-
-def _who_serves(pid: int | None) -> str:
-    from loligo import servers
-
-    for _, status in servers.running_servers():
-        if status.pid == pid:
-            return f"; it is a server: mount the volume through it, as {status.listen}/{status.volume}"
-    return ""

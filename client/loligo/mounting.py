@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 
 from loligo.failures import CommandError
+from loligo.servers import server_of
 from loligo_client.shell import mount_state
 from loligo_client.shell.mount_options import MountOptions, OptionError, ServerOptions, check_files
 from loligo_client.shell.server_source import ServerSource, parse_source
@@ -85,6 +86,12 @@ def _check_unmounted(volume: Volume) -> None:
         raise CommandError(
             f"{volume.name} is mounted on {mount.directory} already (process {note.pid}):"
             f" use it there, or unmount it first with 'loligo umount {mount.directory}'"
+        )
+    served = server_of(volume.meta_url)
+    if served is not None:
+        raise CommandError(
+            f"{volume.name} is in use by process {served.pid}, a server: mount it through that, as"
+            f" {served.listen}/{volume.name}"
         )
 
 

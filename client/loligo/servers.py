@@ -33,6 +33,11 @@ def running_servers() -> list[tuple[Path, Any]]:
     return found
 
 
+def server_of(meta_url: str) -> Any:
+    """The ServerStatus of the one that has this volume; None if none here has it."""
+    return next((status for _, status in running_servers() if status.meta_url == meta_url), None)
+
+
 def evict(socket: Path, session: int) -> str:
     """What stood in the way; empty: it is done. CommandError if the server does not answer."""
     reply = _ask(socket, "Evict", "EvictRequest", "EvictReply", {"session": session}, EVICT_WITHIN_S)

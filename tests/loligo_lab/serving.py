@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loligo.ceph_users import ADMIN, Administration, users_of
+from loligo.servers import evict, running_servers
 from loligo_lab.ceph import LoopbackCeph, free_port
 from loligo_lab.mounts import LabMount
 from loligo_lab.processes import LabProcess, ProcessFailed, end_with_parent
@@ -62,6 +63,13 @@ class LabServer(LabProcess):
         """-9, and take away the socket that it leaves behind."""
         self.slay()
         Path(socket_path(self.volume.uuid)).unlink(missing_ok=True)
+
+    def evict_all(self) -> None:
+        """End every session, as an operator can."""
+        socket = Path(socket_path(self.volume.uuid))
+        (status,) = (status for found, status in running_servers() if found == socket)
+        for session in status.sessions:
+            assert evict(socket, session.session) == ""
 
     def stop(self) -> None:
         """As systemd does it; fails if it ended badly or logged an unexpected error."""
@@ -118,10 +126,14 @@ class ServedMount(RemoteMount):
     ) -> None:
         server = LabServer(volume, path.parent, options=server_options, environment=environment)
         super().__init__(server, path, options=options, environment=environment)
+        self._was_killed = False
 
     def start(self) -> None:
         if not self.server.is_running:
             self.server.start()
+        if self._was_killed:
+            self.server.evict_all()  # else its files stay closed to others until the session has expired
+            self._was_killed = False
         super().start()
 
     def wait(self) -> None:
@@ -131,6 +143,7 @@ class ServedMount(RemoteMount):
     def kill(self) -> None:
         super().kill()
         self.server.kill()
+        self._was_killed = True
 
     def expect_error(self, pattern: str) -> None:
         super().expect_error(pattern)

@@ -145,7 +145,7 @@ def test_the_volume_is_served(cli: CommandLine, server: LabServer, volume: Volum
 def test_a_served_volume_cannot_be_mounted_directly(cli: CommandLine, server: LabServer, volume: Volume) -> None:
     said = cli.refusal("mount", volume.meta_url, str(cli.directory))
     assert f"in use by process {server.pid}" in said
-    assert f"mount the volume through it, as {server.address}/{volume.name}" in said
+    assert f"mount it through that, as {server.address}/{volume.name}" in said
 
 
 def test_the_data_is_another_volume_s(cli: CommandLine, volume: Volume, tmp_path: Path) -> None:

@@ -99,10 +99,11 @@ def test_who_waits_for_what_is_left_of_a_round_hears_why_it_failed_though_others
     file = lab.create(b"f")
     lab.write(file, 0, BLOCK * 2)
     lab.store.run(0, ENOSPC)  # the other block is still in flight
-    for told in (lambda: lab.data.flush(file), lambda: lab.fsync(file)):
-        with pytest.raises(OSError) as failure:
-            told()
-        assert failure.value.errno == ENOSPC
+    with pytest.raises(OSError) as first:
+        lab.data.flush(file)
+    with pytest.raises(OSError) as second:
+        lab.fsync(file)
+    assert first.value.errno == second.value.errno == ENOSPC
     lab.fsync(file)
     assert stored(lab, file) == BLOCK * 2
 
