@@ -17,7 +17,7 @@ import pytest
 from cli.command_line import CommandLine, has_ended, wait_until
 from cli.test_mount_helper import in_namespace
 from loligo_lab.certificates import Authority
-from loligo_lab.serving import LabServer
+from loligo_lab.serving import LabServer, ending_servers
 from loligo_runtime import volume as volumes
 
 
@@ -34,21 +34,15 @@ def logs_are_removed(cli: CommandLine) -> Iterator[None]:
 
 @pytest.fixture
 def make_server(cli: CommandLine) -> Iterator[Callable[..., LabServer]]:
-    servers: list[LabServer] = []
+    with ending_servers() as servers:
 
-    def make(*options: str) -> LabServer:
-        cli.create()
-        servers.append(LabServer(volumes.load(cli.meta().as_uri()), cli.root, options=options))
-        servers[0].start()
-        return servers[0]
+        def make(*options: str) -> LabServer:
+            cli.create()
+            servers.append(LabServer(volumes.load(cli.meta().as_uri()), cli.root, options=options))
+            servers[-1].start()
+            return servers[-1]
 
-    try:
         yield make
-        for server in servers:
-            server.stop()
-    finally:
-        for server in servers:
-            server.kill()
 
 
 @pytest.fixture

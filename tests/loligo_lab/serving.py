@@ -19,7 +19,7 @@ Rules
 import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +89,19 @@ class LabServer(LabProcess):
         with contextlib.suppress(ProcessFailed, AssertionError):
             self.stop()
         self.kill()
+
+
+@contextlib.contextmanager
+def ending_servers() -> Iterator[list[LabServer]]:
+    """Those in the list are stopped at the end, which fails if one did not end well, and killed in any case."""
+    servers: list[LabServer] = []
+    try:
+        yield servers
+        for server in servers:
+            server.stop()
+    finally:
+        for server in servers:
+            server.kill()
 
 
 class RemoteMount(LabMount):

@@ -5,7 +5,7 @@ import pytest
 
 from loligo_lab.mounts import make_lab_volume
 from loligo_lab.raw_client import RawClient
-from loligo_lab.serving import LabServer
+from loligo_lab.serving import LabServer, ending_servers
 from loligo_runtime.volume import Volume
 
 
@@ -17,21 +17,14 @@ def volume(tmp_path: Path) -> Volume:
 @pytest.fixture
 def make_server(volume: Volume, tmp_path: Path) -> Iterator[Callable[..., LabServer]]:
     """A server with these options, started; stopped at the end of the test, which fails if it did not end well."""
-    servers: list[LabServer] = []
+    with ending_servers() as servers:
 
-    def make(*options: str, environment: dict[str, str] | None = None) -> LabServer:
-        server = LabServer(volume, tmp_path, options=options, environment=environment)
-        servers.append(server)
-        server.start()
-        return server
+        def make(*options: str, environment: dict[str, str] | None = None) -> LabServer:
+            servers.append(LabServer(volume, tmp_path, options=options, environment=environment))
+            servers[-1].start()
+            return servers[-1]
 
-    try:
         yield make
-        for server in servers:
-            server.stop()
-    finally:
-        for server in servers:
-            server.kill()
 
 
 @pytest.fixture
