@@ -29,6 +29,7 @@ _MOUNT_FLAGS: Final = {
     "acl": 1 << 16,
 }
 _NO_FLAG: Final = frozenset({"rw", "suid", "dev", "exec", "async"})
+_MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 
@@ -69,13 +70,18 @@ def mount(
     return fd
 
 
-def unmount(mountpoint: str | os.PathLike[str], lazy: bool = False) -> None:
-    """`lazy`: take the mount out of the tree now, even while files on it are open."""
+def unmount(mountpoint: str | os.PathLike[str], lazy: bool = False, force: bool = False) -> None:
+    """`lazy`: take the mount out of the tree now, even while files on it are open.
+
+    `force`: whoever waits for a reply gets an error. For mounts whose process is dead: it may be that it cannot end, because
+    one of its threads was telling the kernel to drop a page, and the kernel waits for that page's reader, who waits for the
+    process. Only root can do that; for others it changes nothing.
+    """
     # No realpath of the last component: it would ask a file system that may be dead.
     given = os.path.abspath(mountpoint)
     path = os.path.join(os.path.realpath(os.path.dirname(given)), os.path.basename(given))
     if os.geteuid() == 0:
-        flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
+        flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0) | (_MNT_FORCE if force else 0)
         if _libc.umount2(os.fsencode(path), flags) != 0:
             number = ctypes.get_errno()
             hint = "; close what is open on it, or unmount lazily" if number == errno.EBUSY else ""

@@ -4,8 +4,6 @@ This is the side that has the server and the mounts; `chaos.crowd_workers` works
 """
 
 import multiprocessing
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -68,7 +66,7 @@ class Crowd:
     def kill(self, number: int) -> None:
         """-9 for a mount; returns when its worker has noticed."""
         mount = self._mounts[number]
-        os.kill(mount.pid, signal.SIGKILL)
+        mount.die()
         self._wait_for("dead", number)
         mount.kill()
 

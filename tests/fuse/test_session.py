@@ -676,7 +676,7 @@ def python(*arguments: str, prefix: Sequence[str] = ()) -> Iterator[Any]:
                 child.kill()
     finally:
         for path in filter(is_mounted, arguments):
-            unmount(path, lazy=True)
+            unmount(path, lazy=True, force=True)
 
 
 def test_a_killed_server_leaves_no_hang(tmp_path: Path) -> None:
@@ -693,6 +693,51 @@ def test_a_killed_server_leaves_no_hang(tmp_path: Path) -> None:
         assert errno_of(os.listdir, path) == errno.ENOTCONN
         unmount(path, lazy=True)
         assert not is_mounted(path)
+
+
+SERVE_AND_NOTIFY = """
+import sys, threading
+from concurrent.futures import Future
+from loligo_fuse import Session, mount
+from loligo_fuse.examples.hello import FILE_INO, Hello
+
+class Silent(Hello):
+    def read(self, ctx, ino, handle, offset, size):
+        threading.Thread(target=session.notify_inval_inode, args=(ino, 0, 0), daemon=True).start()
+        print("read waits", flush=True)
+        return Future()
+
+fd = mount(sys.argv[1], fsname="test", subtype="test", options=["ro", "default_permissions"])
+session = Session(fd, Silent())
+print("mounted", flush=True)
+session.run()
+"""
+
+
+def test_a_server_that_was_killed_while_it_told_the_kernel_something_can_be_cleared_away(tmp_path: Path) -> None:
+    path = str(tmp_path)
+    with python("-c", SERVE_AND_NOTIFY, path) as server:
+        assert server.stdout.readline() == "mounted\n", server.stderr.read()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(Path(path, "hello.txt").read_bytes)
+            assert server.stdout.readline() == "read waits\n"
+            wait_until(lambda: waits_in_the_kernel(server.pid), "its thread waits for the page that is being read")
+            server.kill()
+            # Its end needs the page, the page its reader, and the reader the server.
+            wait_until(lambda: state_of(f"/proc/{server.pid}/status") == "Z", "it is dead")
+            assert not waiting.done() and server.poll() is None
+            unmount(path, lazy=True, force=True)
+            server.wait(DEADLINE_S)
+            assert isinstance(waiting.exception(DEADLINE_S), OSError)
+        assert not is_mounted(path)
+
+
+def waits_in_the_kernel(pid: int) -> bool:
+    return any(state_of(str(task / "status")) == "D" for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def state_of(status: str) -> str:
+    return next(line.split()[1] for line in Path(status).read_text().splitlines() if line.startswith("State:"))
 
 
 # A mount namespace of its own, with a /dev/fuse that everybody may open (as udev makes it; containers and

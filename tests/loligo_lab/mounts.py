@@ -30,6 +30,8 @@ from loligo_runtime.object_url import open_object_store
 from loligo_runtime.volume import Volume
 
 _ALL_FLAGS = (1 << 64) - 1
+#: A dead process that is still there then cannot end by itself.
+STUCK_S = 5.0
 
 
 def make_lab_volume(
@@ -98,8 +100,21 @@ class LabMount(LabProcess):
             self.kill()
             raise
 
+    def die(self) -> None:
+        """-9; the dead mount stays in the tree, and who waits for a reply gets an error."""
+        if self._process is None:
+            return
+        self.tell(signal.SIGKILL)
+        try:
+            self._process.wait(STUCK_S)
+        except subprocess.TimeoutExpired:
+            # See `loligo_fuse.unmount`. Somebody waits inside, so it stays.
+            subprocess.run(["umount", "-f", str(self.path)], check=False, capture_output=True)
+            self._process.wait(STUCK_S)
+
     def kill(self) -> None:
         """-9, and take the dead mount out of the tree."""
+        self.die()
         self.slay()
         while (dead := mount_state.find_mount(str(self.path))) is not None:
             note = mount_state.read_note(dead)

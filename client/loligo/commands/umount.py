@@ -29,7 +29,7 @@ def command(directory: str) -> None:
         raise CommandError(f"no Loligo volume is mounted on {directory}: 'loligo status' lists what is")
     note = mount_state.read_note(mount)
     if note is not None and not note.is_alive:
-        unmount(mount.directory, lazy=True)
+        unmount(mount.directory, lazy=True, force=True)
         raise CommandError(
             f"{mount.directory} is unmounted, but its process ({note.pid}) had died: what was not synced in its last"
             " second may be lost; the next mount recovers all else"
