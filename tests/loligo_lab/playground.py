@@ -159,7 +159,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("action", choices=["up", "down", "ceph", "ceph-down", "bench", "throughput", "upcall"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("peers", nargs="*", metavar="LABEL=DIR")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # options may stand between the command and its peers
     try:
         match options.action:
             case "up":
