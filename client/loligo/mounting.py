@@ -28,7 +28,7 @@ def mount_volume(
     check_directory(directory)
     directory = os.path.realpath(directory)
     if isinstance(volume, Volume):
-        _check_unmounted(volume)
+        _check_unused(volume)
         name = volume.name
         log_path = os.path.join(volume.meta_folder, LOG_NAME)
     else:
@@ -78,7 +78,7 @@ def _check_network(source: ServerSource, options: ServerOptions) -> None:
         )
 
 
-def _check_unmounted(volume: Volume) -> None:
+def _check_unused(volume: Volume) -> None:
     """One process at a time has an embedded volume. CommandError."""
     mounted = mount_state.mount_of_volume(volume.meta_url)
     if mounted is not None:

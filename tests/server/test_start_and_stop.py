@@ -174,7 +174,8 @@ def test_the_port_is_taken(cli: CommandLine, volume: Volume, what: str) -> None:
 
 
 def test_an_address_that_is_not_ours(cli: CommandLine, volume: Volume) -> None:
-    assert "no such address" in refusal(cli, volume, "--listen", "192.0.2.1:9440", "--insecure-network")
+    for host in ("192.0.2.1", "nowhere.invalid"):
+        assert "no such address" in refusal(cli, volume, "--listen", f"{host}:9440", "--insecure-network")
 
 
 def test_bad_tls_files(cli: CommandLine, volume: Volume, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ _KEYS = {field.name.replace("_", "-"): field for field in fields(ServerConfig)}
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """What the file says, by field. ConfigError; OSError if it cannot be read."""
+    """What the file says, by field. ConfigError, also if it cannot be read."""
     try:
         with open(path, "rb") as file:
             said = tomllib.load(file)

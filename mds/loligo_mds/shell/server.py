@@ -234,17 +234,27 @@ class _Server:
 
 
 def _check_free(listen: str, host: str, port: int) -> None:
-    """ServeError if nobody can listen there: gRPC would say so in words of its own, into the log."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise ServeError(
-                f"{listen} cannot be listened on ({error.strerror}): another process has that port, or this machine has no"
-                " such address; give another --listen HOST:PORT"
-            ) from None
+    """ServeError if nobody can listen there: gRPC would say so in words of its own, into the log.
+
+    As for gRPC, one of the addresses of a name is enough.
+    """
+    reason: str | None = None
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            try:
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(address)
+            except OSError as error:
+                reason = error.strerror
+            else:
+                return
+    except socket.gaierror as error:
+        reason = error.strerror
+    raise ServeError(
+        f"{listen} cannot be listened on ({reason}): another process has that port, or this machine has no such address;"
+        " give another --listen HOST:PORT"
+    )
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
