@@ -137,8 +137,6 @@ class World:
         self.repairs: list[int] = []
         self.promises: dict[int, Promise] = {}
         self.last_uid = 1000
-        #: What was promised before a shard that has restarted knew who may promise.
-        self.excused_uid = 0
         self.clients: list[Client] = []
         self.inos = [self.lab.make(b"f%d" % number) for number in range(FILES)]
         for _ in range(3):
@@ -167,7 +165,6 @@ class World:
             self.disconnect(client)
         self.repairs.clear()
         self.lab.restarted()
-        self.excused_uid = self.last_uid
         self.event(ShardRestarted(tuple(client.session for client in self.clients)))
         if not self.clients:  # as whoever starts does
             self.lab.ask(Settle([row[0] for row in self.lab.ask(ListUnsettled(0, 1000))]), 0)
@@ -184,11 +181,17 @@ class World:
             if isinstance(event, SessionRestated):
                 assert client.stated is not None
                 client.stated |= {said.ino for said in event.holds}
-                if self.lab.shard.state.reclaiming:
-                    self.excused_uid = self.last_uid
+            elif isinstance(event, Submitted):
+                self._excuse(client, event)
             self.event(event)
             if isinstance(event, SessionRestated) and event.complete:
                 client.stated = None
+
+    def _excuse(self, client: Client, event: Submitted) -> None:
+        """After a restart the shard does not know who may have promised something before he has said what he has open."""
+        asked = client.unanswered.get(event.id)
+        if asked is not None and asked.expects is not None and asked.expects.session in self.lab.shard.state.reclaiming:
+            asked.expects = None
 
     # -- the client's side ---------------------------------------------------------------------------------------------
 
@@ -315,7 +318,7 @@ class World:
         elif kind is GetAttributes:
             assert errno in (0, ENOENT)
             expects = asked.expects
-            if errno == 0 and expects is not None and expects.uid > self.excused_uid:
+            if errno == 0 and expects is not None:
                 lives = any(other.session == expects.session for other in self.clients)
                 assert not lives or reply.value.uid >= expects.uid, "a promise was not kept"
         else:
