@@ -271,6 +271,17 @@ def test_two_mounts_of_one_volume(cli: CommandLine, server: LabServer, mount: Ca
     assert len(sessions(cli)) == 2
 
 
+def test_a_directory_is_its_makers_until_another_mount_works_there(
+    cli: CommandLine, server: LabServer, mount: Callable[..., Path]
+) -> None:
+    one = mount(server, "-o", "cache=60")
+    other = mount(server, "-o", "cache=60", directory=cli.root / "other")
+    (one / "made").mkdir()
+    assert not (one / "made" / "file").exists()
+    (other / "made" / "file").write_text("from the other")
+    wait_until(lambda: (one / "made" / "file").exists(), "the maker to hear that it is not alone")
+
+
 def test_a_directory_of_the_volume_as_root(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
     whole = mount(server, "-o", "cache=0")
     (whole / "a" / "b c").mkdir(parents=True)

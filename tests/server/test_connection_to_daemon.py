@@ -1,5 +1,6 @@
 """The client's connection and the real server: nothing is lost or done twice while the server is killed and comes back."""
 
+import queue
 import random
 import threading
 import time
@@ -92,6 +93,23 @@ def test_changes_survive_a_server_that_is_killed_again_and_again(daemon: LabServ
     assert not failures
     assert names(connection) == sorted(set().union(*made))
     connection.close()
+
+
+def test_who_made_a_directory_is_told_for_how_long_it_is_alone_there(daemon: LabServer) -> None:
+    connection = connect(daemon)
+    told: list[list[int]] = []
+    connection.on_answer = lambda request, answer, directories, alone: told.append(sorted(alone))
+    joined: queue.Queue[int] = queue.Queue()
+    connection.on_joined = joined.put
+    made = connection.ask(Create(ROOT_INO, b"d", 0o40755, 0, 0)).result(PATIENCE_S)
+    connection.ask(Create(made.ino, b"f", 0o100644, 0, 0)).result(PATIENCE_S)
+    other = connect(daemon)
+    other.ask(Create(made.ino, b"g", 0o100644, 0, 0)).result(PATIENCE_S)
+    assert joined.get(timeout=PATIENCE_S) == made.ino
+    connection.ask(Unlink(made.ino, b"f")).result(PATIENCE_S)
+    assert told == [[made.ino], [made.ino], []]
+    for one in (connection, other):
+        one.close()
 
 
 def test_a_file_without_a_name_stays_open_over_a_restart_and_goes_with_its_last_close(daemon: LabServer) -> None:

@@ -64,7 +64,8 @@ def test_changes_of_names_tell_what_became_of_the_directories(server: LabServer,
         return {found.ino: (found.size, found.nlink) for found in decode_directories(frame.answers[0])}
 
     file = client.ask(Create(a.ino, b"f", S_IFREG | 0o644, 0, 0))
-    assert told(Create(a.ino, b"d", S_IFDIR | 0o755, 0, 0)) == {a.ino: (2, 3)}
+    d = file.ino + 1
+    assert told(Create(a.ino, b"d", S_IFDIR | 0o755, 0, 0)) == {a.ino: (2, 3), d: (0, 2)}
     assert told(Link(file.ino, b.ino, b"g")) == {b.ino: (1, 2)}
     assert told(Rename(a.ino, b"d", b.ino, b"d")) == {a.ino: (1, 2), b.ino: (2, 3)}
     assert told(Rename(b.ino, b"d", b.ino, b"e")) == {b.ino: (2, 3)}

@@ -8,6 +8,7 @@ import pytest
 from loligo_mds.core.effects import (
     AppendJournal,
     Effect,
+    Joined,
     Recall,
     RemoveObjects,
     RepairObjects,
@@ -106,6 +107,7 @@ class ShardLab:
             Recall: 2,
             Report: 2,
             Resume: 2,
+            Joined: 2,
             Repeat: 3,
         }
         ranks = [rank[type(effect)] for effect in effects]

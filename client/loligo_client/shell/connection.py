@@ -109,9 +109,13 @@ class Connection:
         self.on_recall: Callable[[int], None] = lambda ino: None
         self.on_resume: Callable[[Attributes], None] = lambda attributes: None
         self.on_report: Callable[[int], None] = lambda ino: None
+        self.on_joined: Callable[[int], None] = lambda ino: None
         self.on_gone: Callable[[str], None] = lambda text: None
-        #: Hears (request, answer, the directories that it changed) before whoever asked.
-        self.on_answer: Callable[[Any, Any, list[Attributes]], None] = lambda request, answer, directories: None
+        #: Hears (request, answer, the directories that it changed, those of them in which this session is alone) before
+        #: whoever asked.
+        self.on_answer: Callable[[Any, Any, list[Attributes], Sequence[int]], None] = lambda *answer: None
+        #: The server is away, and what is asked may be given up without anybody knowing whether it was done.
+        self.on_away: Callable[[], None] = lambda: None
         #: Where the session is, or was last.
         self.address = addresses[0]
         #: When the server went away, as time.time() counts; None while it is there.
@@ -325,6 +329,8 @@ class Connection:
         with self._state:
             if not self._link.is_connected:
                 return False
+        self.on_away()  # before anything can be given up
+        with self._state:
             self._link.lost()
             self.away_since_s = time.time()
         log.warning("the metadata server is away (%s); calls wait up to %g s for it", problem, self._timeout_s)
@@ -561,7 +567,9 @@ class Connection:
             return
         try:
             value = decode_answer(type(asked.request), message)
-            self.on_answer(asked.request, value, decode_directories(message) if message.directories else [])
+            self.on_answer(
+                asked.request, value, decode_directories(message) if message.directories else [], message.alone
+            )
         except ValueError as error:
             log.error("an answer makes no sense: %s", error)
             answer.set_exception(OSError(EIO, "the metadata server talks nonsense"))
@@ -576,6 +584,8 @@ class Connection:
             self.on_resume(decode_resume(notice.resume))
         elif kind == "report":
             self.on_report(notice.report)
+        elif kind == "joined":
+            self.on_joined(notice.joined)
 
     # -- time and the end -----------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
+from loligo_client.shell.own_directories import OwnDirectories
 from loligo_client.shell.recent_attributes import RecentAttributes
 from loligo_client.shell.tasks import Metadata, Task, awaited
 from loligo_fuse import (
@@ -106,10 +107,11 @@ class FileSystem(Operations):
         update_atime: bool,
         cache_s: float | None = None,
         recent: RecentAttributes | None = None,
+        own: OwnDirectories | None = None,
     ) -> None:
         """`cache_s`: how long the kernel may believe what it was told; None: for ever, nobody else has the volume.
 
-        `recent`: directories that need not be asked for.
+        `recent`: directories that need not be asked for; `own`: directories in which some names need not be.
         """
         self._ask = metadata.ask
         self._lock = metadata.lock
@@ -118,6 +120,7 @@ class FileSystem(Operations):
         self._now_ns = clock.time_ns
         self._update_atime = update_atime
         self._recent = recent
+        self._own = own
         self._is_shared = cache_s is not None
         self.entry_timeout_s = self.attribute_timeout_s = _FOR_EVER_S if cache_s is None else cache_s
         self.negative_timeout_s = self.entry_timeout_s
@@ -136,6 +139,8 @@ class FileSystem(Operations):
     # -- names ----------------------------------------------------------------------------------------------------
 
     def lookup(self, ctx: Context, parent: int, name: bytes) -> Answer[Any]:
+        if self._own is not None and self._own.lack(parent, name):
+            raise OSError(ENOENT, "no such name")  # which the kernel does not keep, as it does an answer of None
         return self._run(self._lookup(parent, name))
 
     def _lookup(self, parent: int, name: bytes) -> Task[Attributes | None]:

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from loligo_client.shell.connection import Connection
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.mount_options import OptionError, ServerOptions
+from loligo_client.shell.own_directories import OwnDirectories
 from loligo_client.shell.recent_attributes import RecentAttributes
 from loligo_client.shell.server_source import ServerSource
 from loligo_client.shell.tasks import Metadata, Waiting
@@ -32,6 +33,7 @@ from loligo_runtime.heap import trim_heap
 from loligo_runtime.object_store import ObjectStore
 from loligo_runtime.object_url import RadosUrl, format_rados_url, parse_object_url
 from loligo_runtime.volume import Volume
+from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
 
@@ -143,10 +145,24 @@ class RemoteVolume:
         self.connection.on_gone = lambda why: self.data.shut_out()
         self.data.on_shut_out = lambda: self.connection.give_up("the object store has shut this client out")
         recent = RecentAttributes(options.cache_s, welcome.root_ino)
+        own = OwnDirectories(options.cache_s)
         if options.cache_s:
-            self.connection.on_answer = recent.heard
+
+            def heard(request: Any, answer: Any, directories: list[Attributes], alone: Sequence[int]) -> None:
+                recent.heard(request, answer, directories)
+                own.heard(request, answer, alone)
+
+            self.connection.on_answer = heard
+            self.connection.on_joined = own.forget
+            self.connection.on_away = own.forget_all
         self.file_system = FileSystem(
-            metadata, self.data, SystemClock(), update_atime=update_atime, cache_s=options.cache_s, recent=recent
+            metadata,
+            self.data,
+            SystemClock(),
+            update_atime=update_atime,
+            cache_s=options.cache_s,
+            recent=recent,
+            own=own,
         )
         self.file_system.let_go = self._let_go
         #: Called with (address, since when it is away or None, why the session has ended or ""), on the housekeeper's thread,

@@ -144,14 +144,16 @@ class Fence(_message.Message):
     def __init__(self, addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Notice(_message.Message):
-    __slots__ = ("recall", "resume", "report")
+    __slots__ = ("recall", "resume", "report", "joined")
     RECALL_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
+    JOINED_FIELD_NUMBER: _ClassVar[int]
     recall: int
     resume: Resume
     report: int
-    def __init__(self, recall: _Optional[int] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., report: _Optional[int] = ...) -> None: ...
+    joined: int
+    def __init__(self, recall: _Optional[int] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., report: _Optional[int] = ..., joined: _Optional[int] = ...) -> None: ...
 
 class Resume(_message.Message):
     __slots__ = ("ino", "record")
@@ -484,7 +486,7 @@ class Sync(_message.Message):
     def __init__(self) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "errno", "inode", "data", "names", "listing", "opened", "usage", "directories")
+    __slots__ = ("id", "errno", "inode", "data", "names", "listing", "opened", "usage", "directories", "alone")
     ID_FIELD_NUMBER: _ClassVar[int]
     ERRNO_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
@@ -494,6 +496,7 @@ class Answer(_message.Message):
     OPENED_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    ALONE_FIELD_NUMBER: _ClassVar[int]
     id: int
     errno: int
     inode: Inode
@@ -503,7 +506,8 @@ class Answer(_message.Message):
     opened: Opened
     usage: Usage
     directories: _containers.RepeatedCompositeFieldContainer[Inode]
-    def __init__(self, id: _Optional[int] = ..., errno: _Optional[int] = ..., inode: _Optional[_Union[Inode, _Mapping]] = ..., data: _Optional[bytes] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., listing: _Optional[_Union[Listing, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., directories: _Optional[_Iterable[_Union[Inode, _Mapping]]] = ...) -> None: ...
+    alone: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, id: _Optional[int] = ..., errno: _Optional[int] = ..., inode: _Optional[_Union[Inode, _Mapping]] = ..., data: _Optional[bytes] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., listing: _Optional[_Union[Listing, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., directories: _Optional[_Iterable[_Union[Inode, _Mapping]]] = ..., alone: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Inode(_message.Message):
     __slots__ = ("ino", "record")

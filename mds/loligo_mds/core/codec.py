@@ -248,10 +248,11 @@ def _encode_attributes(value: Attributes, message: pb.Answer) -> None:
     _encode_inode(value, message.inode)
 
 
-def encode_directories(directories: Iterable[Attributes], message: pb.Answer) -> None:
-    """What the request has made of the directories that it changed."""
+def encode_directories(directories: Iterable[Attributes], alone: Iterable[int], message: pb.Answer) -> None:
+    """What the request has made of the directories that it changed, and in which of them the session is alone."""
     for directory in directories:
         _encode_inode(directory, message.directories.add())
+    message.alone.extend(alone)
 
 
 def _encode_data(value: bytes, message: pb.Answer) -> None:

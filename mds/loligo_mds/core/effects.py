@@ -57,6 +57,14 @@ class Resume:
 
 
 @dataclass(slots=True)
+class Joined:
+    """Tell the session that it is not alone any more in a directory that it made. See `core.alone`."""
+
+    session: int
+    ino: int
+
+
+@dataclass(slots=True)
 class Reply:
     """`errno` 0 means that `value` is the answer; otherwise the request is refused and changed nothing.
 
@@ -76,7 +84,7 @@ class Repeat:
     event: Event
 
 
-Effect = AppendJournal | RemoveObjects | RepairObjects | Recall | Report | Resume | Reply | Repeat
+Effect = AppendJournal | RemoveObjects | RepairObjects | Recall | Report | Resume | Joined | Reply | Repeat
 
 #: What a step may have to say to sessions.
-SAID = (Reply, Recall, Report, Resume)
+SAID = (Reply, Recall, Report, Resume, Joined)

@@ -45,6 +45,7 @@ class ShardState:
     __slots__ = (
         "_cache",
         "_counters_changed",
+        "alone",
         "applied",
         "asked_about",
         "asking",
@@ -89,6 +90,9 @@ class ShardState:
         self.waited_for: dict[int, OpenFile] = {}
         #: Those of `files` with questions that wait for their owner. See `core.news`.
         self.asked_about: dict[int, OpenFile] = {}
+
+        #: Directories -> who made them, and has been alone in them since. See `core.alone`.
+        self.alone: dict[int, int] = {}
 
         # See `core.sessions`.
         #: session -> last sequence applied, as far as it was asked for.

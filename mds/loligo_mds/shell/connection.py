@@ -26,9 +26,9 @@ import grpc.aio
 
 from loligo_mds.core.admission import note_answer
 from loligo_mds.core.codec import Sync, decode_hold, decode_request, parse_client_frame
-from loligo_mds.core.effects import Effect, Recall, Reply, Report, Resume
+from loligo_mds.core.effects import Effect, Joined, Recall, Reply, Report, Resume
 from loligo_mds.core.events import SessionRestated, Submitted
-from loligo_mds.core.requests import CHANGING, IN_DIRECTORIES, Opened
+from loligo_mds.core.requests import CHANGING, IN_DIRECTORIES, Create, Opened
 from loligo_mds.shell.handshake import WINDOW, Refused, shake_hands
 from loligo_mds.shell.limited_log import LimitedLog
 from loligo_mds.shell.outbox import GONE, Outbox
@@ -36,6 +36,7 @@ from loligo_mds.shell.service import Service, refusal
 from loligo_mds.shell.session_table import Session
 from loligo_mds.shell.tls import peer_identity
 from loligo_mds.store.errors import StoreError
+from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
 
@@ -296,7 +297,11 @@ class Connection:
                 if fields is None or reply.errno:
                     outbox.add_answer(id, reply)
                 else:
-                    outbox.add_answer(id, reply, service.find({getattr(request, field) for field in fields}, limits))
+                    inos = {getattr(request, field) for field in fields}
+                    made = reply.value  # whatever the request that this one repeats has made
+                    if kind is Create and type(made) is Attributes and made.is_directory:
+                        inos.add(made.ino)
+                    outbox.add_answer(id, reply, *service.find_directories(inos, limits))
                 counted[kind].add(now_ns - began_ns, reply.errno)
             if others:
                 service.tell(others)
@@ -313,7 +318,7 @@ class Connection:
 
     # -- from elsewhere -------------------------------------------------------------------------------------------------
 
-    def tell(self, effect: Reply | Recall | Report | Resume) -> None:
+    def tell(self, effect: Reply | Recall | Report | Resume | Joined) -> None:
         """An answer that had to wait, or a notice."""
         if self._closed:
             return

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from errno import EIO, ENOSPC
 from typing import Any
 
-from loligo_mds.core import content, news, sessions
+from loligo_mds.core import alone, content, news, sessions
 from loligo_mds.core.admission import SessionLimits, admit, admit_holds
 from loligo_mds.core.effects import SAID, AppendJournal, Effect, RemoveObjects, RepairObjects, Repeat, Reply
 from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
@@ -86,16 +86,17 @@ class ShardDriver:
                     self.stop(error, event)
                     raise
 
-    def find(self, inos: Iterable[int], limits: SessionLimits) -> list[Attributes]:
-        """Those of the inodes that there are and that the session may see, as they are now."""
+    def find_directories(self, inos: Iterable[int], limits: SessionLimits) -> tuple[list[Attributes], list[int]]:
+        """Those of them that there are and that the session may see, as they are now, and in which it is alone."""
         with self.lock:
             if self._broken is not None:
-                return []
+                return [], []
             state = self._shard.state
             if limits.root_ino != ROOT_INO:
                 # A request that repeats another is answered as that one was, whatever inodes it names.
                 inos = [ino for ino in inos if not admit(state, limits, GetAttributes(ino))]
-            return [found for ino in inos if (found := state.find_inode(ino)) is not None]
+            found = [directory for ino in inos if (directory := state.find_inode(ino)) is not None]
+            return found, [one.ino for one in found if alone.is_alone(state, limits.session, one.ino)]
 
     def fill_in(self, opened: Opened) -> None:
         """See `content.fill_in`."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 import grpc.aio
 
 from loligo_mds.core.codec import encode_answer, encode_directories, encode_resume
-from loligo_mds.core.effects import Recall, Reply, Report, Resume
+from loligo_mds.core.effects import Joined, Recall, Reply, Report, Resume
 from loligo_mds.core.requests import Opened
 from loligo_wire.attributes import Attributes
 from loligo_wire.v1 import loligo_pb2 as pb
@@ -60,7 +60,10 @@ class Outbox:
         self._seal()
         self._out.append(frame)
 
-    def add_answer(self, id: int, reply: Reply, directories: Sequence[Attributes] = ()) -> None:
+    def add_answer(
+        self, id: int, reply: Reply, directories: Sequence[Attributes] = (), alone: Sequence[int] = ()
+    ) -> None:
+        """`directories`: those that the request was about, as they are now; `alone`: see `core.alone`."""
         frame = self._frame
         if frame.notices:
             self._seal()
@@ -74,17 +77,19 @@ class Outbox:
         value = reply.value
         encode_answer(value, answer)
         if directories:
-            encode_directories(directories, answer)
+            encode_directories(directories, alone, answer)
         self._bytes += _ANSWER_BYTES * (1 + len(directories))
         if type(value) is list or type(value) is bytes or (type(value) is Opened and value.inline):
             self._bytes += answer.ByteSize()
 
-    def add_notice(self, notice: Recall | Report | Resume) -> None:
+    def add_notice(self, notice: Recall | Report | Resume | Joined) -> None:
         message = self._frame.notices.add()
         if isinstance(notice, Recall):
             message.recall = notice.ino
         elif isinstance(notice, Report):
             message.report = notice.ino
+        elif isinstance(notice, Joined):
+            message.joined = notice.ino
         else:
             encode_resume(notice.attributes, message.resume)
 

@@ -61,7 +61,7 @@ class Service:
         self.sync = sync
         self.metrics = metrics
         self.step = shard.step
-        self.find = shard.find
+        self.find_directories = shard.find_directories
         self.fill_in = shard.fill_in
         self._shard = shard
         self._fencer = fencer
