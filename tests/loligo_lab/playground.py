@@ -66,13 +66,17 @@ def _ceph_place() -> "CephPlace":
 
 
 def bench(rounds: int, peers: list[str]) -> int:
-    """Fresh volumes, embedded and behind a daemon; ceph-fuse on the same cluster; ext4; and whatever other peers there are."""
+    """Fresh volumes, embedded and behind a daemon; ceph-fuse on the same cluster; ext4; and whatever other peers there are.
+
+    What is local, the embedded volume's folders and the folder on ext4, stands on an ext4 made for it.
+    """
     from loligo_bench.compare import main as compare
     from loligo_lab.ceph_place import CephPlace
 
     arguments = ["--rounds", str(rounds), "--out", RESULTS]
     with _temporary() as home, contextlib.ExitStack() as stack:
-        embedded = stack.enter_context(_temporary_mount(home, "native"))
+        disk = _disk(home, stack)
+        embedded = stack.enter_context(_temporary_mount(disk, "native"))
         arguments += ["--ours", f"loligo={embedded.mount_point}", "--pid", f"loligo={embedded.mount_pid}"]
         served = CephPlace(
             home / "served",
@@ -88,11 +92,11 @@ def bench(rounds: int, peers: list[str]) -> int:
         served.up()
         arguments += ["--ours", f"loligo-ceph={served.mount_point}", "--pid", f"loligo-ceph={served.mount_pid}"]
         arguments += ["--pid", f"loligo-ceph/server={served.daemon.pid}"]
-        (home / "ext4").mkdir()
+        (disk / "ext4").mkdir()
         served.cluster.mount_ceph_fuse(home / "ceph-fuse")
         theirs = served.cluster.processes()
         arguments += ["--pid", f"ceph-fuse={theirs['fuse.0']}", "--pid", f"ceph-fuse/server={theirs['mds.a']}"]
-        for peer in (f"ext4={home}/ext4", f"ceph-fuse={home}/ceph-fuse", *peers):
+        for peer in (f"ext4={disk}/ext4", f"ceph-fuse={home}/ceph-fuse", *peers):
             arguments += ["--peer", peer]
         return compare(arguments)
 
@@ -123,6 +127,18 @@ def throughput() -> int:
         stack.callback(daemon.stop)
         daemon.start(place.meta_url)
         return measure(["--server", daemon.address, "--volume", "bench", "--pid", str(daemon.pid), "--out", RESULTS])
+
+
+def _disk(home: Path, stack: contextlib.ExitStack) -> Path:
+    """A folder for what is to be local, until the stack ends."""
+    from loligo_bench.local_disk import NoDisk, local_disk
+
+    try:
+        stack.enter_context(local_disk(home / "disk.img", home / "disk"))
+    except NoDisk as problem:
+        print(f"no ext4 can be made for what is local ({problem}): it is in {home} itself", file=sys.stderr)
+        return home
+    return home / "disk"
 
 
 @contextlib.contextmanager
