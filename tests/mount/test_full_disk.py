@@ -13,7 +13,7 @@ import pytest
 
 from loligo_lab.errnos import refused
 from loligo_lab.mounts import assert_sound, make_lab_volume
-from loligo_lab.processes import ProcessFailed
+from loligo_lab.processes import ProcessFailed, wait_until
 from loligo_lab.serving import lab_mount
 from loligo_lab.system_calls import fallocate
 
@@ -24,8 +24,14 @@ LOST = "written bytes are lost"
 @pytest.fixture
 def small_disk(scratch: Path) -> Iterator[Path]:
     """24 MiB."""
+    with disk(scratch, 24) as path:
+        yield path
+
+
+@contextlib.contextmanager
+def disk(scratch: Path, size_mib: int) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(dir=scratch))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "loligo-test", path], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "loligo-test", path], check=True)
     try:
         yield path
     finally:
@@ -94,6 +100,24 @@ def test_no_space_tells_who_closes(scratch: Path, small_disk: Path, transport: s
         with pytest.raises(ProcessFailed, match=LOST):
             mount.unmount()
     assert_sound(volume)
+
+
+def test_no_space_tells_who_opened_when_there_was_plenty(scratch: Path, transport: str) -> None:
+    """The write does so if the close will not."""
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    with disk(scratch, 200) as path:
+        volume = make_lab_volume(folder, data_url=f"file://{path}/data")
+        with lab_mount(transport, volume, folder / "mnt") as mount:
+            mount.expect_error(LOST)
+            wait_until(lambda: os.statvfs(mount.path).f_bavail > 0, "the mount to know what there is")
+            file = (mount.path / "file").open("xb", buffering=0)
+            subprocess.run(["fallocate", "-l", str(os.statvfs(path).f_bavail * 4096), path / "ballast"], check=True)
+            wait_until(lambda: os.statvfs(mount.path).f_bavail == 0, "the mount to see that nothing is left")
+            with refused(errno.ENOSPC), file:
+                file.write(bytes(MIB))
+            (path / "ballast").unlink()
+            mount.unmount()
+        assert_sound(volume)
 
 
 def test_what_did_not_fit_is_stored_once_there_is_room(scratch: Path, small_disk: Path, transport: str) -> None:

@@ -90,6 +90,8 @@ class DataPath:
         self._asked_about: set[int] = set()
         #: (total, free) bytes of the store, as of the last tick; (0, 0) if it did not say.
         self.space = (0, 0)
+        #: So little is free that what is written may well be refused.
+        self.space_is_low = False
         self._looking = False
         self._look_at_space()
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="data")
@@ -196,7 +198,7 @@ class DataPath:
                 self._writing.start_flush(file)
             if file.error or file.refused:
                 raise self._writing.reported(file)
-            if file.clean or not (self._space_is_low or file.contended):
+            if file.clean or not (self.space_is_low or file.contended):
                 return None
             return self._writing.when_stored(file)
 
@@ -339,7 +341,7 @@ class DataPath:
             log.info("free space is not known: %s", error)
             self.space = (0, 0)
         total, free = self.space
-        self._space_is_low = free < max(4 * self._dirty_limit_bytes, total >> 7)
+        self.space_is_low = free < max(4 * self._dirty_limit_bytes, total >> 7)
         self._looking = False
 
     def drain(self) -> None:

@@ -87,14 +87,15 @@ declare("rename.stored", "rename.after")
 
 
 class Handle:
-    """An open file."""
+    """An open file. `flushes`: who closes it waits for what `flush` has to say."""
 
-    __slots__ = ("file", "no_atime", "writes")
+    __slots__ = ("file", "flushes", "no_atime", "writes")
 
-    def __init__(self, file: FileData, no_atime: bool, writes: bool) -> None:
+    def __init__(self, file: FileData, no_atime: bool, writes: bool, flushes: bool) -> None:
         self.file = file
         self.no_atime = no_atime
         self.writes = writes
+        self.flushes = flushes
 
 
 class FileSystem(Operations):
@@ -386,9 +387,11 @@ class FileSystem(Operations):
         handle = self._next_handle
         self._next_handle = handle + 1
         writes = flags & os.O_ACCMODE != os.O_RDONLY
-        self._handles[handle] = Handle(file, not self._update_atime or bool(flags & os.O_NOATIME), writes)
+        # A local file system with room to spare has nothing to say at a close, either; `release` stores what is left.
+        flushes = writes and (self._is_shared or self._data.space_is_low)
+        self._handles[handle] = Handle(file, not self._update_atime or bool(flags & os.O_NOATIME), writes, flushes)
         keep = FOPEN_KEEP_CACHE if keeps_pages else 0
-        return Opened(handle, keep if writes else keep | FOPEN_NOFLUSH)
+        return Opened(handle, keep if flushes else keep | FOPEN_NOFLUSH)
 
     def _handle(self, handle: int) -> Handle:
         found = self._handles.get(handle)
@@ -412,14 +415,17 @@ class FileSystem(Operations):
     def write(
         self, ctx: Context, ino: int, handle: int, offset: int, data: memoryview, kill_suidgid: bool, flags: int
     ) -> Answer[int]:
-        file = self._handle(handle).file
+        found = self._handle(handle)
+        file = found.file
+        # Space has become low since the file was opened, and its close will not tell what came of that.
+        through = self._data.space_is_low and not found.flushes
         if kill_suidgid and file.privileged:
-            return self._run(self._write_as_nobody(file, offset, bytes(data)))
-        return self._data.write(file, offset, data, self._now_ns())
+            return self._run(self._write_as_nobody(file, offset, bytes(data), through))
+        return self._data.write(file, offset, data, self._now_ns(), through=through)
 
-    def _write_as_nobody(self, file: FileData, offset: int, data: bytes) -> Task[int]:
+    def _write_as_nobody(self, file: FileData, offset: int, data: bytes, through: bool) -> Task[int]:
         yield from self._drop_privileges(file)
-        taken = self._data.write(file, offset, data, self._now_ns())
+        taken = self._data.write(file, offset, data, self._now_ns(), through=through)
         return (yield taken) if isinstance(taken, Future) else taken
 
     def _drop_privileges(self, file: FileData) -> Task[None]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
+from loligo_mds.core.limits import NAME_MAX_BYTES
 from loligo_mds.core.requests import IN_DIRECTORIES, Create, Link, Rename
 from loligo_wire.attributes import Attributes
 
@@ -89,8 +90,8 @@ class OwnDirectories:
             self._count = 0
 
     def lack(self, directory: int, name: bytes) -> bool:
-        """Whether it is known that there is no such name."""
+        """Whether it is known that there is no such name, though there could be."""
         own = self._own.get(directory)
-        if own is None or name in own.names or name in (b".", b".."):
+        if own is None or name in own.names or name in (b".", b"..") or len(name) > NAME_MAX_BYTES:
             return False
         return self._now_ns() - own.told_ns < self._keep_ns

@@ -85,8 +85,10 @@ class Writing:
 
     # -- taking bytes in --------------------------------------------------------------------------------------------
 
-    def write(self, file: FileData, offset: int, data: memoryview | bytes, now_ns: int) -> int | Future[int]:
-        """Take `data` in; a future if that has to wait."""
+    def write(
+        self, file: FileData, offset: int, data: memoryview | bytes, now_ns: int, *, through: bool = False
+    ) -> int | Future[int]:
+        """Take `data` in; a future if that has to wait. `through`: until it is stored, or could not be."""
         length = len(data)
         if offset + length > FILE_MAX_BYTES:
             raise OSError(EFBIG, "a file can have 16 TiB")
@@ -100,7 +102,7 @@ class Writing:
             if file.failing and self.dirty_bytes > self.dirty_limit_bytes:
                 raise OSError(file.failing, "bytes written before could not be stored yet")
             if not file.takes_bytes:
-                return self._tasks.run(self._write_when_ready(file, offset, bytes(data), now_ns))
+                return self._tasks.run(self._write_when_ready(file, offset, bytes(data), now_ns, through))
             untrimmed = self._settling.untrimmed
             if untrimmed and offset + length > file.size and file.ino in untrimmed:
                 raise OSError(EIO, "what was cut off this file before is not gone yet")
@@ -120,14 +122,14 @@ class Writing:
                 first = offset // file.block_bytes
                 if (offset + length) % file.block_bytes == 0 or first != last:
                     self._send_complete(file, first, last)
-            if file.contended:
+            if file.contended or through:
                 return self._write_through(file, length)
             if self.dirty_bytes <= self.dirty_limit_bytes:
                 return length
             return self._wait_for_room(file, length)
 
     def _write_through(self, file: FileData, length: int) -> Future[int]:
-        """Others look for it in the store. An error is told, but the bytes are tried again like any others."""
+        """Others look for it in the store, or the writer has to hear of errors. The bytes are tried again like any others."""
         taken = Result()
         taken.waits_for = self.when_stored(file)
 
@@ -141,12 +143,12 @@ class Writing:
         taken.waits_for.add_done_callback(tell)
         return taken
 
-    def _write_when_ready(self, file: FileData, offset: int, data: bytes, now_ns: int) -> Task[int]:
+    def _write_when_ready(self, file: FileData, offset: int, data: bytes, now_ns: int, through: bool) -> Task[int]:
         file.users += 1
         try:
             while not file.takes_bytes:
                 yield from self.made_ready(file)
-            taken = self.write(file, offset, data, now_ns)
+            taken = self.write(file, offset, data, now_ns, through=through)
             return (yield taken) if isinstance(taken, Future) else taken
         finally:
             file.users -= 1
