@@ -30,7 +30,7 @@ ceph-down: install-missing ## unmount ./mnt-ceph, stop server and cluster; their
 	@$(PLAYGROUND) ceph-down
 
 test: install-all ## all tests, those on a real Ceph included; TESTS="tests/store -k journal" for some
-	@.venv/bin/pytest $(TESTS)
+	@.venv/bin/pytest $(or $(TESTS),-n 2 --dist loadfile)
 
 stress: install-all ## 8 clients on Ceph while server, connections, clients, an OSD are killed; DURATION=300 seconds, SEED=
 	@LOLIGO_STRESS_S=$(DURATION) LOLIGO_STRESS_SEED=$(SEED) .venv/bin/pytest -s tests/chaos/test_server_stress.py

@@ -130,7 +130,7 @@ class Enemy:
         """One more, of any kind, with an id and a sequence as they should be."""
         random = self._random
         kind = kind or random.choice(KINDS)
-        self.id += 1
+        self.id = min(self.id, (1 << 64) - 2) + 1
         message = frame.requests.add(id=self.id)
         body = getattr(message, kind)
         body.SetInParent()
@@ -159,7 +159,7 @@ class Enemy:
             self.sequence += random.choice((10, 1 << 20, 1 << 40))
             frame.requests[-1].sequence = self.sequence
         elif draw < 0.08:
-            frame.requests[-1].id = self.id = self.id + (1 << random.randrange(40))
+            frame.requests[-1].id = self.id = min(self.id + (1 << random.randrange(40)), (1 << 64) - 1)
         elif draw < 0.3:
             frame.acknowledged = self.sequence - 1
         return frame
