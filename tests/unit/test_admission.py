@@ -10,11 +10,13 @@ from loligo_mds.core import limits, requests
 from loligo_mds.core.admission import SessionLimits, admit, admit_holds, note_answer
 from loligo_mds.core.events import Hold, SessionOpened, ShardRestarted
 from loligo_mds.core.requests import (
+    CancelLock,
     Claim,
     Close,
     Create,
     CreateUnnamed,
     GetAttributes,
+    GetLock,
     GetUsage,
     GetXattr,
     Link,
@@ -34,6 +36,7 @@ from loligo_mds.core.requests import (
     Reported,
     Request,
     SetAttributes,
+    SetLock,
     Settle,
     SetXattr,
     Unlink,
@@ -41,6 +44,7 @@ from loligo_mds.core.requests import (
     Yielded,
 )
 from loligo_wire.ids import ROOT_INO
+from loligo_wire.locks import END
 from unit.shard_lab import DIRECTORY, FILE, SYMLINK, ShardLab
 
 R = int(ROOT_INO)
@@ -71,6 +75,9 @@ SENSIBLE: list[Request] = [
     Release(2),
     Yielded(2),
     Reported(2),
+    SetLock(2, 1, 0, END, exclusive=True, waits=True),
+    GetLock(2, 1, 5, 5),
+    CancelLock(2, 1, 0, END),
     ReadInline(2),
     Unsettle(2, 9000),
     Publish(2, 3, None, b"abc"),
@@ -104,6 +111,10 @@ def test_every_kind_is_known() -> None:
         (GetAttributes(OTHER_SHARD), errno.EINVAL),
         (GetAttributes((1 << 64) - 1), errno.EINVAL),
         (Open(0), errno.EINVAL),
+        (SetLock(0, 1, 0, 0), errno.EINVAL),
+        (SetLock(2, 1, 5, 4), errno.EINVAL),
+        (GetLock(2, 1, 0, END + 1), errno.EINVAL),
+        (CancelLock(2, 1, 1 << 63, END), errno.EINVAL),
         (Lookup(0, b"f"), errno.EINVAL),
         (Lookup(R, b""), errno.EINVAL),
         (Lookup(R, b"a/b"), errno.EINVAL),
@@ -160,6 +171,9 @@ def test_read_only(lab: ShardLab) -> None:
         Release,
         Yielded,
         Reported,
+        SetLock,
+        GetLock,
+        CancelLock,
         ReadInline,
         GetUsage,
     }
@@ -338,8 +352,19 @@ NUMBERS = [0, 1, 2, 3, 4, 255, 4096, 0o100644, 0o040755, (1 << 31) - 1, 1 << 31,
 LARGE = [*NUMBERS, 1 << 44, (1 << 44) + 1, 1 << 48, OTHER_SHARD, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
 SIGNED = [0, 1, -1, (1 << 63) - 1, -(1 << 63)]
 BYTES = [b"", b".", b"..", b"f", b"d", b"new", b"a/b", b"\0", LONG, b"user.a", b"x" * 5000, b"system.posix_acl_access"]
-U32 = {"mode", "uid", "gid", "umask", "rdev", "flags", "count"}
-TRUTHS = {"hold", "writes", "sparse", "with_attributes", "drop_privileges", "kill_sgid"}
+U32 = {"mode", "uid", "gid", "umask", "rdev", "flags", "count", "pid"}
+TRUTHS = {
+    "hold",
+    "writes",
+    "sparse",
+    "with_attributes",
+    "drop_privileges",
+    "kill_sgid",
+    "exclusive",
+    "unlock",
+    "whole",
+    "waits",
+}
 
 
 def some_value(random: Random, name: str, old: Any) -> Any:

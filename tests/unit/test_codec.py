@@ -14,17 +14,20 @@ from loligo_mds.core.codec import (
     Sync,
     decode_answer,
     decode_hold,
+    decode_lock,
     decode_request,
     decode_resume,
     encode_answer,
     encode_hold,
+    encode_lock,
     encode_request,
     encode_resume,
     parse_client_frame,
     parse_server_frame,
 )
-from loligo_mds.core.events import Hold
+from loligo_mds.core.events import HeldLock, Hold
 from loligo_wire.attributes import NS_MAX, NS_MIN, Attributes
+from loligo_wire.locks import Lock
 from loligo_wire.v1 import loligo_pb2 as pb
 
 COMMON = Path(__file__).parents[2] / "common"
@@ -33,7 +36,7 @@ u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
 times = st.integers(NS_MIN, NS_MAX)
 names = st.binary(max_size=255)
-_NUMBERS = {"mode": u32, "uid": u32, "gid": u32, "umask": u32, "rdev": u32, "flags": u32, "count": u32}
+_NUMBERS = {"mode": u32, "uid": u32, "gid": u32, "umask": u32, "rdev": u32, "flags": u32, "count": u32, "pid": u32}
 _BYTES = {"name", "new_name", "target", "value", "inline"}
 _OPTIONAL = {(requests.SetAttributes, name) for name in ("mode", "uid", "gid", "size", "atime_ns", "mtime_ns")} | {
     (requests.Publish, "mtime_ns"),
@@ -115,6 +118,9 @@ ANSWERS: dict[type, st.SearchStrategy[Any]] = {
     requests.Release: nothing,
     requests.Yielded: nothing,
     requests.Reported: nothing,
+    requests.SetLock: nothing,
+    requests.GetLock: nothing | st.builds(Lock, st.just(0), u64, u64, u64, st.booleans(), u32),
+    requests.CancelLock: nothing,
     requests.ReadInline: names,
     requests.Unsettle: nothing,
     requests.Publish: attributes,
@@ -144,6 +150,13 @@ def test_an_answer_arrives_as_it_was_given(kind: type, data: st.DataObject) -> N
     encode_answer(value, frame.answers.add(id=1))
     arrived = parse_server_frame(frame.SerializeToString())
     assert decode_answer(kind, arrived.answers[0]) == value
+
+
+@given(st.builds(HeldLock, u64, u64, u64, u64, st.booleans(), st.booleans(), u32))
+def test_a_lock_arrives_as_it_was_stated(lock: HeldLock) -> None:
+    frame = pb.ClientFrame()
+    encode_lock(lock, frame.locks.add())
+    assert decode_lock(parse_client_frame(frame.SerializeToString()).locks[0]) == lock
 
 
 @given(st.builds(Hold, u64, u32, st.booleans(), st.booleans(), st.booleans(), st.booleans()))

@@ -31,16 +31,25 @@ from loligo_mds.core.requests import (
     Claim,
     Close,
     GetAttributes,
+    GetLock,
     Lookup,
     Open,
     RecordAccess,
     Request,
     SetAttributes,
+    SetLock,
     Settle,
 )
 
 #: Requests whose answers may have to wait for other clients.
-_WAITING = frozenset({Open, Claim, Lookup, GetAttributes})
+_WAITING = frozenset({Open, Claim, Lookup, GetAttributes, SetLock, GetLock})
+
+
+def _may_wait(request: Any) -> bool:
+    kind = type(request)
+    return kind in _WAITING and not (kind is SetLock and request.unlock)
+
+
 #: Nobody ever waits for them.
 UNHURRIED: Final = frozenset({Close, RecordAccess, Settle})
 #: Who does one thing after the other is back much sooner; others may wait for what is closed here.
@@ -114,7 +123,7 @@ class SessionLink:
             asked.sequence = self._sequences
             self._unsettled[asked.sequence] = None
         self._hurried += asked.counts
-        (self._patient if kind in _WAITING else self._waiting).append(asked)
+        (self._patient if _may_wait(request) else self._waiting).append(asked)
         return asked
 
     def hurry(self) -> None:
@@ -190,7 +199,7 @@ class SessionLink:
         if asked is not None:
             self.was_answered = True
             self._unsettled.pop(asked.sequence, None)
-            if type(asked.request) in _WAITING:
+            if _may_wait(asked.request):
                 self._patient_sent -= 1
         return asked
 

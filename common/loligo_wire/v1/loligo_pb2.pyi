@@ -90,7 +90,7 @@ class Refusal(_message.Message):
     def __init__(self, reason: _Optional[_Union[Refusal.Reason, str]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ClientFrame(_message.Message):
-    __slots__ = ("hello", "holds", "holds_first", "holds_complete", "requests", "acknowledged", "fence", "goodbye")
+    __slots__ = ("hello", "holds", "holds_first", "holds_complete", "requests", "acknowledged", "fence", "goodbye", "locks")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HOLDS_FIELD_NUMBER: _ClassVar[int]
     HOLDS_FIRST_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +99,7 @@ class ClientFrame(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     FENCE_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    LOCKS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     holds: _containers.RepeatedCompositeFieldContainer[Hold]
     holds_first: bool
@@ -107,7 +108,8 @@ class ClientFrame(_message.Message):
     acknowledged: int
     fence: Fence
     goodbye: bool
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., holds: _Optional[_Iterable[_Union[Hold, _Mapping]]] = ..., holds_first: _Optional[bool] = ..., holds_complete: _Optional[bool] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., fence: _Optional[_Union[Fence, _Mapping]] = ..., goodbye: _Optional[bool] = ...) -> None: ...
+    locks: _containers.RepeatedCompositeFieldContainer[HeldLock]
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., holds: _Optional[_Iterable[_Union[Hold, _Mapping]]] = ..., holds_first: _Optional[bool] = ..., holds_complete: _Optional[bool] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., fence: _Optional[_Union[Fence, _Mapping]] = ..., goodbye: _Optional[bool] = ..., locks: _Optional[_Iterable[_Union[HeldLock, _Mapping]]] = ...) -> None: ...
 
 class ServerFrame(_message.Message):
     __slots__ = ("welcome", "refusal", "answers", "notices")
@@ -137,6 +139,24 @@ class Hold(_message.Message):
     quiet: bool
     def __init__(self, ino: _Optional[int] = ..., count: _Optional[int] = ..., writes: _Optional[bool] = ..., contended: _Optional[bool] = ..., claimed: _Optional[bool] = ..., quiet: _Optional[bool] = ...) -> None: ...
 
+class HeldLock(_message.Message):
+    __slots__ = ("ino", "owner", "start", "end", "exclusive", "whole", "pid")
+    INO_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    ino: int
+    owner: int
+    start: int
+    end: int
+    exclusive: bool
+    whole: bool
+    pid: int
+    def __init__(self, ino: _Optional[int] = ..., owner: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., exclusive: _Optional[bool] = ..., whole: _Optional[bool] = ..., pid: _Optional[int] = ...) -> None: ...
+
 class Fence(_message.Message):
     __slots__ = ("addresses",)
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
@@ -164,7 +184,7 @@ class Resume(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., record: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "sequence", "lookup", "get_attributes", "set_attributes", "record_access", "create", "create_unnamed", "unlink", "remove_directory", "rename", "link", "read_link", "read_directory", "get_xattr", "list_xattrs", "set_xattr", "remove_xattr", "open", "close", "claim", "release", "yielded", "read_inline", "unsettle", "publish", "settle", "get_usage", "sync", "reported")
+    __slots__ = ("id", "sequence", "lookup", "get_attributes", "set_attributes", "record_access", "create", "create_unnamed", "unlink", "remove_directory", "rename", "link", "read_link", "read_directory", "get_xattr", "list_xattrs", "set_xattr", "remove_xattr", "open", "close", "claim", "release", "yielded", "read_inline", "unsettle", "publish", "settle", "get_usage", "sync", "reported", "set_lock", "get_lock", "cancel_lock")
     ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LOOKUP_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +215,9 @@ class Request(_message.Message):
     GET_USAGE_FIELD_NUMBER: _ClassVar[int]
     SYNC_FIELD_NUMBER: _ClassVar[int]
     REPORTED_FIELD_NUMBER: _ClassVar[int]
+    SET_LOCK_FIELD_NUMBER: _ClassVar[int]
+    GET_LOCK_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_LOCK_FIELD_NUMBER: _ClassVar[int]
     id: int
     sequence: int
     lookup: Lookup
@@ -225,7 +248,10 @@ class Request(_message.Message):
     get_usage: GetUsage
     sync: Sync
     reported: Reported
-    def __init__(self, id: _Optional[int] = ..., sequence: _Optional[int] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., get_attributes: _Optional[_Union[GetAttributes, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributes, _Mapping]] = ..., record_access: _Optional[_Union[RecordAccess, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., create_unnamed: _Optional[_Union[CreateUnnamed, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., remove_directory: _Optional[_Union[RemoveDirectory, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., read_link: _Optional[_Union[ReadLink, _Mapping]] = ..., read_directory: _Optional[_Union[ReadDirectory, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattrs: _Optional[_Union[ListXattrs, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., yielded: _Optional[_Union[Yielded, _Mapping]] = ..., read_inline: _Optional[_Union[ReadInline, _Mapping]] = ..., unsettle: _Optional[_Union[Unsettle, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., get_usage: _Optional[_Union[GetUsage, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., reported: _Optional[_Union[Reported, _Mapping]] = ...) -> None: ...
+    set_lock: SetLock
+    get_lock: GetLock
+    cancel_lock: CancelLock
+    def __init__(self, id: _Optional[int] = ..., sequence: _Optional[int] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., get_attributes: _Optional[_Union[GetAttributes, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributes, _Mapping]] = ..., record_access: _Optional[_Union[RecordAccess, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., create_unnamed: _Optional[_Union[CreateUnnamed, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., remove_directory: _Optional[_Union[RemoveDirectory, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., read_link: _Optional[_Union[ReadLink, _Mapping]] = ..., read_directory: _Optional[_Union[ReadDirectory, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattrs: _Optional[_Union[ListXattrs, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., yielded: _Optional[_Union[Yielded, _Mapping]] = ..., read_inline: _Optional[_Union[ReadInline, _Mapping]] = ..., unsettle: _Optional[_Union[Unsettle, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., get_usage: _Optional[_Union[GetUsage, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., reported: _Optional[_Union[Reported, _Mapping]] = ..., set_lock: _Optional[_Union[SetLock, _Mapping]] = ..., get_lock: _Optional[_Union[GetLock, _Mapping]] = ..., cancel_lock: _Optional[_Union[CancelLock, _Mapping]] = ...) -> None: ...
 
 class Lookup(_message.Message):
     __slots__ = ("parent", "name")
@@ -443,6 +469,60 @@ class Reported(_message.Message):
     mtime_ns: int
     def __init__(self, ino: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ...) -> None: ...
 
+class SetLock(_message.Message):
+    __slots__ = ("ino", "owner", "start", "end", "exclusive", "unlock", "whole", "waits", "pid")
+    INO_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
+    UNLOCK_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    ino: int
+    owner: int
+    start: int
+    end: int
+    exclusive: bool
+    unlock: bool
+    whole: bool
+    waits: bool
+    pid: int
+    def __init__(self, ino: _Optional[int] = ..., owner: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., exclusive: _Optional[bool] = ..., unlock: _Optional[bool] = ..., whole: _Optional[bool] = ..., waits: _Optional[bool] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class GetLock(_message.Message):
+    __slots__ = ("ino", "owner", "start", "end", "exclusive", "pid")
+    INO_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    ino: int
+    owner: int
+    start: int
+    end: int
+    exclusive: bool
+    pid: int
+    def __init__(self, ino: _Optional[int] = ..., owner: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., exclusive: _Optional[bool] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class CancelLock(_message.Message):
+    __slots__ = ("ino", "owner", "start", "end", "exclusive", "whole")
+    INO_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    ino: int
+    owner: int
+    start: int
+    end: int
+    exclusive: bool
+    whole: bool
+    def __init__(self, ino: _Optional[int] = ..., owner: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., exclusive: _Optional[bool] = ..., whole: _Optional[bool] = ...) -> None: ...
+
 class ReadInline(_message.Message):
     __slots__ = ("ino",)
     INO_FIELD_NUMBER: _ClassVar[int]
@@ -486,7 +566,7 @@ class Sync(_message.Message):
     def __init__(self) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "errno", "inode", "data", "names", "listing", "opened", "usage", "directories", "alone")
+    __slots__ = ("id", "errno", "inode", "data", "names", "listing", "opened", "usage", "lock", "directories", "alone")
     ID_FIELD_NUMBER: _ClassVar[int]
     ERRNO_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
@@ -495,6 +575,7 @@ class Answer(_message.Message):
     LISTING_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
+    LOCK_FIELD_NUMBER: _ClassVar[int]
     DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
     ALONE_FIELD_NUMBER: _ClassVar[int]
     id: int
@@ -505,9 +586,10 @@ class Answer(_message.Message):
     listing: Listing
     opened: Opened
     usage: Usage
+    lock: Lock
     directories: _containers.RepeatedCompositeFieldContainer[Inode]
     alone: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, id: _Optional[int] = ..., errno: _Optional[int] = ..., inode: _Optional[_Union[Inode, _Mapping]] = ..., data: _Optional[bytes] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., listing: _Optional[_Union[Listing, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., directories: _Optional[_Iterable[_Union[Inode, _Mapping]]] = ..., alone: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., errno: _Optional[int] = ..., inode: _Optional[_Union[Inode, _Mapping]] = ..., data: _Optional[bytes] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., listing: _Optional[_Union[Listing, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ..., directories: _Optional[_Iterable[_Union[Inode, _Mapping]]] = ..., alone: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Inode(_message.Message):
     __slots__ = ("ino", "record")
@@ -526,6 +608,20 @@ class Opened(_message.Message):
     contended: bool
     inline: bytes
     def __init__(self, inode: _Optional[_Union[Inode, _Mapping]] = ..., contended: _Optional[bool] = ..., inline: _Optional[bytes] = ...) -> None: ...
+
+class Lock(_message.Message):
+    __slots__ = ("owner", "start", "end", "exclusive", "pid")
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    owner: int
+    start: int
+    end: int
+    exclusive: bool
+    pid: int
+    def __init__(self, owner: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., exclusive: _Optional[bool] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class Names(_message.Message):
     __slots__ = ("names",)

@@ -20,7 +20,7 @@ from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK
 from typing import Any
 
 from loligo_mds.core import requests
-from loligo_mds.core.events import Hold
+from loligo_mds.core.events import HeldLock, Hold
 from loligo_mds.core.limits import (
     FILE_MAX_BYTES,
     GRANTED_MAX,
@@ -36,6 +36,7 @@ from loligo_mds.core.limits import (
 from loligo_mds.core.state import ShardState
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import COUNTER_BITS, COUNTER_MAX, ROOT_INO
+from loligo_wire.locks import END
 
 _KINDS = frozenset({S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK})
 _PERMISSIONS = 0o7777
@@ -89,6 +90,11 @@ def admit_holds(state: ShardState, limits: SessionLimits, holds: list[Hold]) -> 
             hold.writes = hold.claimed = False
         kept.append(hold)
     return kept
+
+
+def admit_locks(held: list[HeldLock]) -> list[HeldLock]:
+    """Those of them that there can be; whether the session has the file open the shard knows."""
+    return [lock for lock in held if 0 <= lock.start <= lock.end <= END]
 
 
 def note_answer(limits: SessionLimits, answer: Any) -> None:
@@ -207,6 +213,10 @@ def _reported(state: ShardState, request: requests.Reported) -> int:
     return _check_ino(state, request)
 
 
+def _lock(state: ShardState, request: Any) -> int:
+    return _check_ino(state, request) if 0 <= request.start <= request.end <= END else EINVAL
+
+
 def _settle(state: ShardState, request: requests.Settle) -> int:
     inos = request.inos
     return 0 if len(inos) <= SETTLE_MAX and all(_is_ino(state, ino) for ino in inos) else EINVAL
@@ -240,6 +250,9 @@ _CHECKS: dict[type, _Check] = {
     requests.Release: _check_ino,
     requests.Yielded: _check_ino,
     requests.Reported: _reported,
+    requests.SetLock: _lock,
+    requests.GetLock: _lock,
+    requests.CancelLock: _lock,
     requests.ReadInline: _check_ino,
     requests.Unsettle: _unsettle,
     requests.Publish: _publish,

@@ -20,9 +20,10 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from loligo_mds.core import requests
-from loligo_mds.core.events import Hold
+from loligo_mds.core.events import HeldLock, Hold
 from loligo_mds.core.requests import Opened, Request, Usage
 from loligo_wire.attributes import Attributes, decode_attributes
+from loligo_wire.locks import Lock
 from loligo_wire.v1 import loligo_pb2 as pb
 
 
@@ -114,6 +115,9 @@ _REQUESTS: dict[str, type] = {
     "release": requests.Release,
     "yielded": requests.Yielded,
     "reported": requests.Reported,
+    "set_lock": requests.SetLock,
+    "get_lock": requests.GetLock,
+    "cancel_lock": requests.CancelLock,
     "read_inline": requests.ReadInline,
     "unsettle": requests.Unsettle,
     "publish": requests.Publish,
@@ -275,6 +279,18 @@ def _encode_usage(value: Usage, message: pb.Answer) -> None:
     usage.size_bytes = value.size_bytes
 
 
+def _encode_lock(value: Lock, message: pb.Answer) -> None:
+    message.lock.SetInParent()
+    lock = message.lock
+    lock.owner, lock.start, lock.end, lock.exclusive, lock.pid = (
+        value.owner,
+        value.start,
+        value.end,
+        value.exclusive,
+        value.pid,
+    )
+
+
 def _encode_list(value: list[Any], message: pb.Answer) -> None:
     if not value:
         return
@@ -294,6 +310,7 @@ _ANSWER_ENCODERS: dict[type, Callable[[Any, pb.Answer], None]] = {
     bytes: _encode_data,
     Opened: _encode_opened,
     Usage: _encode_usage,
+    Lock: _encode_lock,
     list: _encode_list,
 }
 
@@ -348,6 +365,12 @@ def _decode_usage(message: pb.Answer) -> Usage:
     return Usage(message.usage.inodes, message.usage.size_bytes)
 
 
+def _decode_lock(message: pb.Answer) -> Lock:
+    """Whose it is only the server knows."""
+    lock = message.lock
+    return Lock(0, lock.owner, lock.start, lock.end, lock.exclusive, lock.pid)
+
+
 def _decode_nothing(message: pb.Answer) -> None:
     return None
 
@@ -384,6 +407,10 @@ _ANSWER_DECODERS: dict[tuple[type, str | None], Callable[[pb.Answer], Any]] = {
     (requests.Release, None): _decode_nothing,
     (requests.Yielded, None): _decode_nothing,
     (requests.Reported, None): _decode_nothing,
+    (requests.SetLock, None): _decode_nothing,
+    (requests.GetLock, "lock"): _decode_lock,
+    (requests.GetLock, None): _decode_nothing,
+    (requests.CancelLock, None): _decode_nothing,
     (requests.ReadInline, "data"): _decode_data,
     (requests.Unsettle, None): _decode_nothing,
     (requests.Publish, "inode"): _decode_inode,
@@ -407,6 +434,22 @@ def encode_hold(hold: Hold, message: pb.Hold) -> None:
     message.contended = hold.contended
     message.claimed = hold.claimed
     message.quiet = hold.quiet
+
+
+def decode_lock(message: pb.HeldLock) -> HeldLock:
+    return HeldLock(
+        message.ino, message.owner, message.start, message.end, message.exclusive, message.whole, message.pid
+    )
+
+
+def encode_lock(lock: HeldLock, message: pb.HeldLock) -> None:
+    message.ino = lock.ino
+    message.owner = lock.owner
+    message.start = lock.start
+    message.end = lock.end
+    message.exclusive = lock.exclusive
+    message.whole = lock.whole
+    message.pid = lock.pid
 
 
 def decode_resume(message: pb.Resume) -> Attributes:

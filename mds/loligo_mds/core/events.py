@@ -1,6 +1,6 @@
 """Everything that can happen to a shard."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loligo_mds.core.requests import Request
 
@@ -34,7 +34,7 @@ class SessionRestated:
     """A session has a new connection: `holds` are what it has open now, instead of all that was known of it.
 
     `complete` False: more holds follow, to be added. With the last of them a restarted shard knows all of this session.
-    `acknowledged`: it has all answers up to this sequence, as in `Submitted`.
+    `acknowledged`: it has all answers up to this sequence, as in `Submitted`. `locks` of files that it has said that it holds.
     """
 
     session: int
@@ -42,6 +42,7 @@ class SessionRestated:
     first: bool = True
     complete: bool = True
     acknowledged: int = 0
+    locks: list["HeldLock"] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -54,6 +55,19 @@ class Hold:
     contended: bool = False
     claimed: bool = False
     quiet: bool = False
+
+
+@dataclass(slots=True)
+class HeldLock:
+    """A lock that a session has. See `core.locks`."""
+
+    ino: int
+    owner: int
+    start: int
+    end: int
+    exclusive: bool = False
+    whole: bool = False
+    pid: int = 0
 
 
 @dataclass(slots=True)

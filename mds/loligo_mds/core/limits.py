@@ -28,6 +28,8 @@ SETTLE_MAX = 4096
 STEP_WRITES_MAX = 2000
 #: Files that a client may have open: each costs some 600 bytes.
 OPEN_FILES_MAX = 1 << 17
+#: Locks that a client may have: each costs some 200 bytes.
+LOCKS_MAX = 1 << 16
 #: Directories of which it is remembered who made them, see `core.alone`: about 150 bytes each.
 ALONE_MAX = 1 << 17
 #: Inodes that are remembered as given to a session whose root is below the volume's.

@@ -235,6 +235,48 @@ class Reported:
 
 
 @dataclass(slots=True)
+class SetLock:
+    """`owner` takes or gives up (`unlock`) a lock on the bytes `start` to `end`, the last included. See `core.locks`. -> None
+
+    `whole`: flock's. `waits`: until it can be had; else EAGAIN. `pid`: for who asks who has it.
+    """
+
+    ino: int
+    owner: int
+    start: int
+    end: int
+    exclusive: bool = False
+    unlock: bool = False
+    whole: bool = False
+    waits: bool = False
+    pid: int = 0
+
+
+@dataclass(slots=True)
+class GetLock:
+    """-> a record lock that is in the way of this one, or None"""
+
+    ino: int
+    owner: int
+    start: int
+    end: int
+    exclusive: bool = False
+    pid: int = 0
+
+
+@dataclass(slots=True)
+class CancelLock:
+    """The session does not wait any longer for what it asked for with a SetLock that says the same. -> None, always"""
+
+    ino: int
+    owner: int
+    start: int
+    end: int
+    exclusive: bool = False
+    whole: bool = False
+
+
+@dataclass(slots=True)
 class ReadInline:
     """-> bytes of a file whose content lives with its inode"""
 
@@ -318,6 +360,9 @@ Request = (
     | Release
     | Yielded
     | Reported
+    | SetLock
+    | GetLock
+    | CancelLock
     | ReadInline
     | Unsettle
     | Publish

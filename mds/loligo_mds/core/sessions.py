@@ -23,7 +23,7 @@ from itertools import islice
 from struct import Struct
 from typing import Any
 
-from loligo_mds.core import news, open_file, opens
+from loligo_mds.core import locks, news, open_file, opens
 from loligo_mds.core.events import SessionRestated, Submitted
 from loligo_mds.core.limits import FORGOTTEN_REPLIES_MAX, STEP_WRITES_MAX, UNACKNOWLEDGED_REPLIES_MAX
 from loligo_mds.core.open_file import OpenFile
@@ -31,6 +31,7 @@ from loligo_mds.core.state import InvariantBroken, ShardState, ino_key, ino_of_k
 from loligo_mds.core.tables import Table
 from loligo_wire.attributes import Attributes, decode_attributes
 from loligo_wire.ids import ShardId, make_ino
+from loligo_wire.locks import Lock
 
 _SESSION = Struct(">Q")
 _REPLY_KEY = Struct(">QQ")
@@ -90,7 +91,7 @@ def end_session(state: ShardState, session: int) -> bool:
     for table in (Table.SESSION, Table.CLIENT):
         if state.tables.get(table, prefix) is not None:
             state.delete(table, prefix)
-    for known in (state.session_files, state.applied, state.unstated, state.promised):
+    for known in (state.session_files, state.applied, state.unstated, state.promised, state.unstated_locks):
         known.pop(session, None)
     return _has_spoken(state, session)
 
@@ -119,10 +120,14 @@ def restate(state: ShardState, event: SessionRestated) -> bool:
         opens.stop_waiting(state, session)
         state.promised.pop(session, None)
         unstated = state.unstated[session] = dict.fromkeys(mine)
+        locks.begin_restating(state, session)
     for said in event.holds:
         unstated.pop(said.ino, None)
         opens.restate(state, session, said)
         news.restated(state, session, said.ino)
+    for lock in event.locks:
+        held = Lock(session, lock.owner, lock.start, lock.end, lock.exclusive, lock.pid)
+        locks.restate(state, lock.ino, lock.whole, held)
     if not event.complete:
         return True
     _keep_promised(state, event, unstated)
@@ -132,6 +137,7 @@ def restate(state: ShardState, event: SessionRestated) -> bool:
         file = mine.get(unstated.popitem()[0])
         if file is not None:
             opens.let_go(state, session, file, file.openers[session].count)
+    locks.end_restating(state, session)
     if not _has_spoken(state, session):
         return False
     del state.unstated[session]
@@ -173,6 +179,7 @@ def _has_spoken(state: ShardState, session: int) -> bool:
         return False
     del state.reclaiming[session]
     state.swept = (0, 0)
+    locks.after_reclaim(state)
     return True
 
 

@@ -5,7 +5,7 @@ from errno import EINVAL, EIO
 from stat import S_IFDIR
 from typing import Any
 
-from loligo_mds.core import content, inodes, namespace, news, opens, requests, sessions, xattrs
+from loligo_mds.core import content, inodes, locks, namespace, news, opens, requests, sessions, xattrs
 from loligo_mds.core.effects import AppendJournal, Effect, Repeat, Reply
 from loligo_mds.core.events import (
     Event,
@@ -52,6 +52,9 @@ _HANDLERS: dict[type, _Handler] = {
     requests.Release: opens.release,
     requests.Yielded: opens.yielded,
     requests.Reported: news.reported,
+    requests.SetLock: locks.set_lock,
+    requests.GetLock: locks.get_lock,
+    requests.CancelLock: locks.cancel_lock,
     requests.GetUsage: inodes.get_usage,
 }
 

@@ -17,6 +17,7 @@ from loligo_wire.attributes import Attributes, decode_attributes
 from loligo_wire.ids import FIRST_FREE_COUNTER, ShardId, make_ino
 
 if TYPE_CHECKING:
+    from loligo_mds.core.locks import FileLocks, SessionLocks
     from loligo_mds.core.open_file import OpenFile
 
 COUNTERS_KEY = b"counters"
@@ -54,18 +55,22 @@ class ShardState:
         "effects",
         "files",
         "inode_count",
+        "locks",
         "next_counter",
         "notices",
         "promised",
         "reclaim_below",
         "reclaiming",
         "session_files",
+        "session_locks",
         "shard",
         "size_bytes",
         "swept",
         "tables",
         "unstated",
+        "unstated_locks",
         "waited_for",
+        "waited_for_locks",
         "writes",
     )
 
@@ -90,6 +95,13 @@ class ShardState:
         self.waited_for: dict[int, OpenFile] = {}
         #: Those of `files` with questions that wait for their owner. See `core.news`.
         self.asked_about: dict[int, OpenFile] = {}
+
+        # See `core.locks`: what is locked, by inode and by session, and waited for; and, of sessions that are stating anew what
+        # they have, the inodes of which they have said nothing so far.
+        self.locks: dict[int, FileLocks] = {}
+        self.session_locks: dict[int, SessionLocks] = {}
+        self.waited_for_locks: dict[int, FileLocks] = {}
+        self.unstated_locks: dict[int, dict[int, None]] = {}
 
         #: Directories -> who made them, and has been alone in them since. See `core.alone`.
         self.alone: dict[int, int] = {}

@@ -25,7 +25,7 @@ from typing import Any, Final
 import grpc.aio
 
 from loligo_mds.core.admission import note_answer
-from loligo_mds.core.codec import Sync, decode_hold, decode_request, parse_client_frame
+from loligo_mds.core.codec import Sync, decode_hold, decode_lock, decode_request, parse_client_frame
 from loligo_mds.core.effects import Effect, Joined, Recall, Reply, Report, Resume
 from loligo_mds.core.events import SessionRestated, Submitted
 from loligo_mds.core.requests import CHANGING, IN_DIRECTORIES, Create, Opened
@@ -202,7 +202,7 @@ class Connection:
                 self._outbox.will_flush = False
         if self._closed:
             return
-        if frame.holds_first or frame.holds_complete or frame.holds:
+        if frame.holds_first or frame.holds_complete or frame.holds or frame.locks:
             self._restate(session, frame)
         if frame.HasField("fence"):
             await self._learn_fence(session, frame.fence)
@@ -222,11 +222,12 @@ class Connection:
     def _restate(self, session: Session, frame: pb.ClientFrame) -> None:
         if not self._must_restate or frame.requests:
             raise _Nonsense("it states what is open at the wrong time")
-        if len(frame.holds) > HOLDS_IN_FRAME:
-            raise _Nonsense(f"more than {HOLDS_IN_FRAME} holds in a frame")
+        if len(frame.holds) + len(frame.locks) > HOLDS_IN_FRAME:
+            raise _Nonsense(f"more than {HOLDS_IN_FRAME} holds and locks in a frame")
+        locks = [decode_lock(lock) for lock in frame.locks]
         holds = [decode_hold(hold) for hold in frame.holds]
         self._stated.update(hold.ino for hold in holds)
-        event = SessionRestated(session.id, holds, frame.holds_first, frame.holds_complete, frame.acknowledged)
+        event = SessionRestated(session.id, holds, frame.holds_first, frame.holds_complete, frame.acknowledged, locks)
         self._service.tell(self._service.step(event, session.limits))
         self._must_restate = not frame.holds_complete
         if frame.holds_complete:

@@ -19,7 +19,7 @@ from errno import EIO, ENOSPC
 from typing import Any
 
 from loligo_mds.core import alone, content, news, sessions
-from loligo_mds.core.admission import SessionLimits, admit, admit_holds
+from loligo_mds.core.admission import SessionLimits, admit, admit_holds, admit_locks
 from loligo_mds.core.effects import SAID, AppendJournal, Effect, RemoveObjects, RepairObjects, Repeat, Reply
 from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
 from loligo_mds.core.open_file import SHARD_SESSION
@@ -149,6 +149,7 @@ class ShardDriver:
             self._check_running()
             if type(event) is SessionRestated and limits is not None:
                 event.holds = admit_holds(self._shard.state, limits, event.holds)
+                event.locks = admit_locks(event.locks)
             try:
                 self._carry_out(event, said)
             except StoreFull as error:
