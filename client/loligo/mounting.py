@@ -87,7 +87,7 @@ def _check_unused(volume: Volume) -> None:
             f"{volume.name} is mounted on {mount.directory} already (process {note.pid}):"
             f" use it there, or unmount it first with 'loligo umount {mount.directory}'"
         )
-    served = server_of(volume.meta_url)
+    served = server_of(volume)
     if served is not None:
         raise CommandError(
             f"{volume.name} is in use by process {served.pid}, a server: mount it through that, as"

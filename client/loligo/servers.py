@@ -4,13 +4,15 @@ Only who runs a server, and root, may ask it.
 """
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from loligo.failures import CommandError
-from loligo_runtime.state_folder import state_folder
+from loligo_runtime.state_folder import socket_name, state_folder
+from loligo_runtime.volume import Volume
 
 ANSWER_WITHIN_S = 3.0
 #: An eviction may have to wait for the object store.
@@ -26,33 +28,45 @@ def sockets() -> list[Path]:
 def running_servers() -> list[tuple[Path, Any]]:
     """(socket, its ServerStatus) of each that answers."""
     found = []
-    for socket in sockets():
-        status = _ask(socket, "Status", "StatusRequest", "ServerStatus", {}, ANSWER_WITHIN_S)
+    for path in sockets():
+        status = _ask(path, "Status", "StatusRequest", "ServerStatus", {}, ANSWER_WITHIN_S)
         if status is not None:
-            found.append((socket, status))
+            found.append((path, status))
     return found
 
 
-def server_of(meta_url: str) -> Any:
-    """The ServerStatus of the one that has this volume; None if none here has it."""
-    return next((status for _, status in running_servers() if status.meta_url == meta_url), None)
+def server_of(volume: Volume) -> Any:
+    """The ServerStatus of the one that has this volume; None if none here has it. CommandError if it does not answer.
+
+    gRPC, with its threads, comes into this process only if there is one: who goes on without must be able to fork.
+    """
+    path = state_folder(os.geteuid()) / socket_name(volume.uuid)
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:  # there is none, or it was left behind
+            return None
+    status = _ask(path, "Status", "StatusRequest", "ServerStatus", {}, ANSWER_WITHIN_S)
+    if status is None:
+        raise CommandError(f"the server of {volume.name}, behind {path}, does not answer: see its log")
+    return status
 
 
-def evict(socket: Path, session: int) -> str:
+def evict(path: Path, session: int) -> str:
     """What stood in the way; empty: it is done. CommandError if the server does not answer."""
-    reply = _ask(socket, "Evict", "EvictRequest", "EvictReply", {"session": session}, EVICT_WITHIN_S)
+    reply = _ask(path, "Evict", "EvictRequest", "EvictReply", {"session": session}, EVICT_WITHIN_S)
     if reply is None:
-        raise CommandError(f"the server behind {socket} does not answer: see its log")
+        raise CommandError(f"the server behind {path} does not answer: see its log")
     return str(reply.problem)
 
 
-def _ask(socket: Path, method: str, request: str, reply: str, values: dict[str, Any], within_s: float) -> Any:
+def _ask(path: Path, method: str, request: str, reply: str, values: dict[str, Any], within_s: float) -> Any:
     """None if nobody answers."""
     import grpc
 
     from loligo_wire.v1 import loligo_pb2 as pb
 
-    with _channel(socket) as channel:
+    with _channel(path) as channel:
         call = channel.unary_unary(
             f"{_ADMIN}/{method}",
             request_serializer=lambda message: message.SerializeToString(),
@@ -65,8 +79,8 @@ def _ask(socket: Path, method: str, request: str, reply: str, values: dict[str, 
 
 
 @contextmanager
-def _channel(socket: Path) -> Iterator[Any]:
+def _channel(path: Path) -> Iterator[Any]:
     import grpc
 
-    with grpc.insecure_channel(f"unix:{socket}", options=(("grpc.enable_http_proxy", 0),)) as channel:
+    with grpc.insecure_channel(f"unix:{path}", options=(("grpc.enable_http_proxy", 0),)) as channel:
         yield channel

@@ -18,6 +18,11 @@ def state_folder(uid: int) -> Path:
     return of_user / "loligo" if of_user.is_dir() else Path(f"/tmp/loligo-{uid}")
 
 
+def socket_name(volume_uuid: str) -> str:
+    """Of the metadata server of this volume."""
+    return f"serve-{volume_uuid[:8]}.sock"
+
+
 def make_state_folder() -> Path:
     """Ours, made if need be. PermissionError if somebody else was there first."""
     uid = os.geteuid()

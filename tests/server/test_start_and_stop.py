@@ -142,6 +142,24 @@ def test_the_volume_is_served(cli: CommandLine, server: LabServer, volume: Volum
     assert f"in use by process {server.pid}: stop it first" in refusal(cli, volume)
 
 
+def test_a_server_does_not_come_between_another_volume_and_its_signals(
+    cli: CommandLine, server: LabServer, volume: Volume
+) -> None:
+    """Had the mount process asked by gRPC whose the server is, its threads would take SIGTERM, and die of it."""
+    cli.create()
+    cli.mount()
+    pid = cli.mounted()["pid"]
+    assert "cygrpc" not in Path(f"/proc/{pid}/maps").read_text()
+    (cli.directory / "file").write_text("text")
+    cli.run("umount", str(cli.directory))
+
+
+def test_a_server_that_was_killed_does_not_keep_its_volume(cli: CommandLine, server: LabServer, volume: Volume) -> None:
+    server.kill()
+    cli.run("mount", volume.meta_url, str(cli.directory))
+    cli.run("umount", str(cli.directory))
+
+
 def test_a_served_volume_cannot_be_mounted_directly(cli: CommandLine, server: LabServer, volume: Volume) -> None:
     said = cli.refusal("mount", volume.meta_url, str(cli.directory))
     assert f"in use by process {server.pid}" in said

@@ -166,30 +166,42 @@ def write_note(
 
 
 def note_failure(note: Note, failure: str) -> None:
-    _store_note(replace(note, failure=failure))
+    if _is_there(note):
+        _store_note(replace(note, failure=failure))
 
 
 def note_server(note: Note, server: str, away_since_s: float | None, ended: str) -> None:
-    _store_note(replace(note, server=server, server_away_since_s=away_since_s, ended=ended))
+    if _is_there(note):
+        _store_note(replace(note, server=server, server_away_since_s=away_since_s, ended=ended))
 
 
 def remove_note(note: Note) -> None:
-    _path(os.geteuid(), note.device).unlink(missing_ok=True)
+    if _is_there(note):
+        _path(os.geteuid(), note.device).unlink(missing_ok=True)
+
+
+def _is_there(note: Note) -> bool:
+    """Once it is unmounted the number of a mount is given to the next, which may have left its own note since."""
+    found = _read(_path(os.geteuid(), note.device), os.geteuid())
+    return found is not None and (found.pid, found.process_start) == (note.pid, note.process_start)
 
 
 def read_note(mount: Mounted) -> Note | None:
     """What the process of `mount` said; None if it said nothing that can be believed."""
-    path = _path(mount.owner_uid, mount.device)
+    note = _read(_path(mount.owner_uid, mount.device), mount.owner_uid)
+    # A mount whose process was killed leaves its note, and its number may be given to another mount.
+    return note if note is not None and note.directory == mount.directory else None
+
+
+def _read(path: Path, owner_uid: int) -> Note | None:
     try:
         with open(path, encoding="utf-8") as file:
             status = os.fstat(file.fileno())
-            if status.st_uid != mount.owner_uid or not stat.S_ISREG(status.st_mode):
+            if status.st_uid != owner_uid or not stat.S_ISREG(status.st_mode):
                 return None
-            note = Note(**json.load(file))
+            return Note(**json.load(file))
     except (OSError, ValueError, TypeError):
         return None
-    # A mount whose process was killed leaves its note, and its number may be given to another mount.
-    return note if note.directory == mount.directory else None
 
 
 def _store_note(note: Note) -> None:

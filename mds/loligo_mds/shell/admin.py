@@ -17,7 +17,7 @@ from loligo_mds.core.requests import GetUsage, Usage
 from loligo_mds.shell.config import ServeError
 from loligo_mds.shell.driver import ShardDriver
 from loligo_mds.shell.service import Service
-from loligo_runtime.state_folder import make_state_folder
+from loligo_runtime.state_folder import make_state_folder, socket_name
 from loligo_wire.v1 import loligo_pb2 as pb
 
 SERVICE = "loligo.v1.Admin"
@@ -27,7 +27,7 @@ _PATH_MAX_BYTES = 107
 
 def socket_path(volume_uuid: str) -> str:
     """Its folder is made if need be. ServeError."""
-    path = str(make_state_folder() / f"serve-{volume_uuid[:8]}.sock")
+    path = str(make_state_folder() / socket_name(volume_uuid))
     if len(os.fsencode(path)) > _PATH_MAX_BYTES:
         raise ServeError(f"{path} is too long for a socket: this user's state folder must have a shorter path")
     return path
