@@ -145,6 +145,26 @@ def test_what_did_not_fit_is_stored_once_there_is_room(scratch: Path, small_disk
         assert (mount.path / "f").read_bytes() == content[:written]
 
 
+def test_what_was_removed_on_a_full_disk_gives_its_space_back(scratch: Path, small_disk: Path, transport: str) -> None:
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
+    with lab_mount(transport, volume, folder / "mnt") as mount:
+        for number in range(6):
+            path = mount.path / f"file{number}"
+            with contextlib.suppress(OSError), path.open("xb", buffering=0) as file:
+                for _ in range(40):
+                    file.write(bytes(MIB))
+            path.unlink()
+
+        def free() -> bool:
+            disk = os.statvfs(small_disk)
+            return disk.f_bavail * disk.f_frsize > 20 * MIB
+
+        wait_until(free, "the space of the removed files", 30)
+        mount.unmount()
+    assert_sound(volume)
+
+
 def test_no_space_for_metadata(scratch: Path, small_disk: Path, transport: str) -> None:
     folder = Path(tempfile.mkdtemp(dir=scratch))
     volume = make_lab_volume(small_disk, data_url=f"file://{folder}/data")

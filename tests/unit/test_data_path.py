@@ -532,6 +532,29 @@ def test_unlinked_while_open_with_bytes_in_flight(lab: DataLab) -> None:
     assert lab.store.objects == {}
 
 
+@pytest.mark.parametrize("failed", [0, 1], ids=["none has failed", "one has failed"])
+@pytest.mark.parametrize("waits", [False, True], ids=["nobody waits", "somebody waits"])
+def test_unlinked_with_bytes_in_flight_that_cannot_be_stored(lab: DataLab, waits: bool, failed: int) -> None:
+    """Nobody wants them any more, so nothing is wrong: the file goes, and with it what it takes up."""
+    file = lab.create(b"f")
+    lab.store.fault = fails("write", ENOSPC)
+    lab.write(file, 0, BLOCK * 3)
+    for _ in range(failed):
+        lab.store.run(0)
+    lab.data.close(file)
+    lab.unlink(b"f")
+    assert file.buffer.in_flight
+    stored = lab.data.when_stored(file) if waits else None
+    lab.quiet()
+    assert lab.data.find(file.ino) is None
+    if stored is not None:
+        lab.wait(stored)
+    lab.store.fault = works
+    lab.drain()
+    lab.check_at_rest()
+    assert lab.store.objects == {}
+
+
 def test_unlinked_while_a_closed_file_is_cut(lab: DataLab) -> None:
     file = lab.create(b"f")
     lab.write(file, 0, b"inline")

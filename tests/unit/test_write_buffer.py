@@ -34,6 +34,7 @@ class Buffer(RuleBasedStateMachine):
         self.in_flight: Layer = {}
         self.store: Layer = {}
         self.handed_out: dict[int, list[tuple[int, bytes]]] = {}
+        self.forgotten: set[int] = set()
 
     def block_of(self, layer: Layer, index: int) -> Layer:
         return {at: byte for at, byte in layer.items() if at // self.block_bytes == index}
@@ -70,11 +71,19 @@ class Buffer(RuleBasedStateMachine):
         for at in block:
             del self.in_flight[at]
         if fails:
-            self.buffer.failed(index)
-            self.dirty = block | self.dirty
+            assert self.buffer.failed(index) is (index not in self.forgotten)
+            if index not in self.forgotten:
+                self.dirty = block | self.dirty
         else:
             self.buffer.wrote(index)
             self.store |= block
+        self.forgotten.discard(index)
+
+    @rule()
+    def forget(self) -> None:
+        self.buffer.forget()
+        self.dirty = {}
+        self.forgotten |= self.handed_out.keys()
 
     @precondition(lambda self: not self.handed_out)
     @rule(size=st.integers(0, 80))
@@ -88,7 +97,8 @@ class Buffer(RuleBasedStateMachine):
         for low, data in self.buffer.read(offset, length):
             assert offset <= low and low + len(data) <= offset + length
             found.update((low + at, byte) for at, byte in enumerate(data))
-        expected = self.in_flight | self.dirty
+        wanted = {at: byte for at, byte in self.in_flight.items() if at // self.block_bytes not in self.forgotten}
+        expected = wanted | self.dirty
         assert found == {at: byte for at, byte in expected.items() if offset <= at < offset + length}
         content = self.buffer.content(offset, length)
         assert content == bytes(expected.get(at, 0) for at in range(offset, offset + length))

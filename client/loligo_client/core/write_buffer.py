@@ -92,13 +92,15 @@ class _Runs:
 
 
 class WriteBuffer:
-    __slots__ = ("_dirty", "_in_flight", "block_bytes", "cost_bytes")
+    __slots__ = ("_dirty", "_forgotten", "_in_flight", "block_bytes", "cost_bytes")
 
     def __init__(self, block_bytes: int) -> None:
         self.block_bytes = block_bytes
         self.cost_bytes = 0
         self._dirty: dict[int, _Runs] = {}
         self._in_flight: dict[int, _Runs] = {}
+        #: Blocks in flight that nobody wants any more.
+        self._forgotten: set[int] = set()
 
     def __bool__(self) -> bool:
         return bool(self._dirty or self._in_flight)
@@ -138,7 +140,7 @@ class WriteBuffer:
             if layer:
                 for index, start, piece in extents(offset, length, self.block_bytes):
                     runs = layer.get(index)
-                    if runs is not None:
+                    if runs is not None and not (layer is self._in_flight and index in self._forgotten):
                         base = index * self.block_bytes
                         found += [(base + low, data) for low, data in runs.pieces(start, start + piece)]
         return found
@@ -170,9 +172,16 @@ class WriteBuffer:
     def wrote(self, index: int) -> None:
         """The store has what was taken."""
         self.cost_bytes -= self._in_flight.pop(index).cost_bytes
+        self._forgotten.discard(index)
 
-    def failed(self, index: int) -> None:
-        """The store does not have it: what was taken is dirty again, below what was written since."""
+    def failed(self, index: int) -> bool:
+        """The store does not have it: what was taken is dirty again, below what was written since.
+
+        False: it was forgotten meanwhile, and is not.
+        """
+        if index in self._forgotten:
+            self.wrote(index)
+            return False
         taken = self._in_flight.pop(index)
         newer = self._dirty.get(index)
         if newer is not None:
@@ -181,6 +190,12 @@ class WriteBuffer:
                 taken.write(start, data)
             self.cost_bytes += taken.cost_bytes
         self._dirty[index] = taken
+        return True
+
+    def forget(self) -> None:
+        """All of it: what is in flight, too, need not arrive."""
+        self.truncate(0)
+        self._forgotten.update(self._in_flight)
 
     def truncate(self, size: int) -> None:
         """Forget dirty bytes from `size` on. Nothing may be in flight there."""

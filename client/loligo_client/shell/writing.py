@@ -366,12 +366,14 @@ class Writing:
         self.dirty_bytes += file.buffer.cost_bytes - before
 
     def _block_failed(self, file: FileData, index: int, error: BaseException) -> None:
-        """The bytes stay buffered, to be tried again."""
-        self._failed(file, error)
+        """The bytes stay buffered, to be tried again, unless nobody wants them any more: then all is well."""
         before = file.buffer.cost_bytes
-        file.buffer.failed(index)
-        if self.is_shut_out:
-            file.buffer.truncate(0)
+        if file.buffer.failed(index):
+            self._failed(file, error)
+            if self.is_shut_out:
+                file.buffer.truncate(0)
+        elif isinstance(error, ShutOutError):
+            self.on_shut_out()
         self.dirty_bytes += file.buffer.cost_bytes - before
 
     def _failed(self, file: FileData, error: BaseException) -> None:
@@ -523,7 +525,8 @@ class Writing:
 
     def finish(self, file: FileData) -> None:
         if file.clean:
-            file.error = file.failing = 0  # what could not be stored at first is there now
+            if not self.is_shut_out:
+                file.error = file.failing = 0  # what could not be stored at first is there now
             self._tell_waiters(file)
             self.admit_blocked()
             self._files.let_go(file)
@@ -559,8 +562,11 @@ class Writing:
     # -- giving up --------------------------------------------------------------------------------------------------
 
     def forget_bytes(self, file: FileData) -> None:
-        """What is buffered need not be stored: the file is again as the metadata has it."""
-        self.cut(file, 0)
+        """What is buffered, or on its way, need not be stored: the file is again as the metadata has it."""
+        before = file.buffer.cost_bytes
+        file.buffer.forget()
+        self.dirty_bytes += file.buffer.cost_bytes - before
+        file.round_failed = False  # of what was forgotten
         file.changed = False
         file.told = file.version
         file.size = file.stored_size
