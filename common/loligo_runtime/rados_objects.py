@@ -98,6 +98,8 @@ class RadosObjectStore:
             self._cluster.shutdown()
             raise StoreUnreachableError(f"pool {pool!r} cannot be opened: {error}") from None
         self._pool_name = pool
+        self._namespace = namespace
+        self._user = name
         self._pool.set_namespace(namespace)
         self._pool.set_osdmap_full_try()
         self._idle = threading.Condition()
@@ -184,6 +186,11 @@ class RadosObjectStore:
             raise self._unreachable(error) from None
 
     def _unreachable(self, error: rados.Error) -> StoreUnreachableError:
+        if isinstance(error, rados.PermissionError):
+            return StoreUnreachableError(
+                f"{self._user} may not use namespace {self._namespace!r} of pool {self._pool_name!r}: name a user who may (name="
+                " in the URL, ceph_name= of a mount); 'loligo volume users' makes some"
+            )
         return StoreUnreachableError(
             f"pool {self._pool_name!r} does not answer ({error}): see 'ceph health detail', and try again when its OSDs are up"
         )

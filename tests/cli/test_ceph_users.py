@@ -208,6 +208,12 @@ def test_a_volume_is_made_by_the_daemons_user_and_mounted_by_the_clients(made: M
     assert "client.loligo-work mon 'profile simple-rados-client'" in said
 
 
+def test_a_user_of_another_namespace_is_told_so(made: Made, cli: CommandLine) -> None:
+    url = f"rados://{POOLS[0]}/another?conf={made.conf}&name={made.client}"
+    said = cli.refusal("volume", "create", "another", "--meta", cli.meta("another").as_uri(), "--data", url)
+    assert f"{made.client} may not use namespace 'another' of pool '{POOLS[0]}'" in said
+
+
 def test_printed_commands_do_what_create_does(cli: CommandLine, cluster: LoopbackCeph, made: Made) -> None:
     url = f"rados://{POOLS[0]}/{made.name}?conf={made.conf}"
     said = cli.run("volume", "users", url).stdout

@@ -206,6 +206,24 @@ def test_a_truncation_that_fails_leaves_the_file_alone(lab: DataLab) -> None:
     assert lab.content(opened) == b"inline"
 
 
+@pytest.mark.parametrize("size", [0, BLOCK_BYTES, BLOCK_BYTES + 10])
+def test_a_full_disk_does_not_keep_a_file_from_being_cut(lab: DataLab, size: int) -> None:
+    """What cannot be stored, and is to go, is not in the way."""
+    file = lab.create(b"f")
+    lab.write(file, 0, BLOCK * 2)
+    lab.fsync(file)
+    lab.store.fault = fails("write", ENOSPC)
+    lab.write(file, 2 * BLOCK_BYTES, BLOCK * 3)
+    with pytest.raises(OSError):
+        lab.fsync(file)
+    assert lab.set_size(file.ino, size).size == size
+    assert lab.content(file) == (BLOCK * 2)[:size]
+    lab.fsync(file)
+    lab.data.close(file)
+    lab.drain()
+    lab.check_at_rest()
+
+
 def test_a_full_disk_bounds_what_is_buffered(lab: DataLab) -> None:
     file = lab.create(b"f")
     lab.store.fault = fails("write", ENOSPC)

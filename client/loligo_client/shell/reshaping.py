@@ -117,6 +117,14 @@ class Reshaping:
         """On the pool, alone with the file."""
         self.trim_again(file)
         self._leave_inode(file)
+        size = change.size
+        assert size is not None
+        with self._lock:
+            if file.failing and size < file.size:
+                # What cannot be stored, and is to be cut off, is not in the way: so space is made on a full disk.
+                self._writing.forget_from(file, size)
+                file.size = size
+                file.version += 1
         self._writing.drain(file)
         with self._lock:
             old_end = max(file.stored_size, file.unsettled_end)
@@ -124,8 +132,9 @@ class Reshaping:
         try:
             attributes: Attributes = self._tasks.wait(change)
         except OSError as error:
-            if error.errno in (EIO, EINTR):
-                with self._lock:
+            with self._lock:
+                file.size = max(file.size, file.stored_size)
+                if error.errno in (EIO, EINTR):
                     self._settling.untrimmed[file.ino] = old_end
             raise
         with self._lock:
