@@ -188,8 +188,8 @@ class RadosObjectStore:
     def _unreachable(self, error: rados.Error) -> StoreUnreachableError:
         if isinstance(error, rados.PermissionError):
             return StoreUnreachableError(
-                f"{self._user} may not use namespace {self._namespace!r} of pool {self._pool_name!r}: name a user who may (name="
-                " in the URL, ceph_name= of a mount); 'loligo volume users' makes some"
+                f"{self._user} may not use namespace {self._namespace!r} of pool {self._pool_name!r}: name a user who may"
+                " (name= in the URL, ceph_name= of a mount); 'loligo volume users' makes some"
             )
         return StoreUnreachableError(
             f"pool {self._pool_name!r} does not answer ({error}): see 'ceph health detail', and try again when its OSDs are up"

@@ -11,7 +11,11 @@ import click
 @click.option(
     "--config", "path", metavar="FILE", help="A TOML file with the same keys as these options, which win over it."
 )
-@click.option("--listen", metavar="HOST:PORT", help="Where clients connect; 0.0.0.0 and [::] are all addresses, IPv6 included.  [default: 127.0.0.1:9440]")
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Where clients connect; 0.0.0.0 and [::] are all addresses, IPv6 included.  [default: 127.0.0.1:9440]",
+)
 @click.option(
     "--metrics", metavar="HOST:PORT", help="Where Prometheus asks; '' for nowhere.  [default: 127.0.0.1:9441]"
 )
