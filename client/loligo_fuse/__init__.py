@@ -19,7 +19,7 @@ wait returns a future. A loop in Python answers in 20 to 30 µs, most of it the 
 processes; a binding on libfuse with an event loop needs two to five times that.
 
 It works with Linux 5.4 (protocol 7.31) and newer. Not used: splice, io_uring, the write-back cache (with it
-the kernel ignores sizes and times that change on another machine), locks (the kernel keeps them itself).
+the kernel ignores sizes and times that change on another machine).
 """
 
 from loligo_fuse.device import MountError, mount, set_read_ahead, unmount
@@ -40,7 +40,7 @@ from loligo_fuse.protocol.constants import (
 )
 from loligo_fuse.protocol.encode import Buffer, DirectoryEntry
 from loligo_fuse.protocol.negotiation import Negotiated, UnsupportedKernelError
-from loligo_fuse.protocol.values import Attributes, Context, Opened, SetAttributes, StatFs
+from loligo_fuse.protocol.values import Attributes, Context, FileLock, Opened, SetAttributes, StatFs
 from loligo_fuse.session import Config, Session
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "Config",
     "Context",
     "DirectoryEntry",
+    "FileLock",
     "InitFlag",
     "MountError",
     "Negotiated",

@@ -124,11 +124,28 @@ def _write(ops: Operations, ctx: Context, ino: int, body: memoryview) -> Any:
 
 
 def _flush(ops: Operations, ctx: Context, ino: int, body: memoryview) -> Any:
-    return ops.flush(ctx, ino, decode.decode_u64(body))
+    handle, ctx.lock_owner = decode.decode_flush(body)
+    return ops.flush(ctx, ino, handle)
 
 
 def _release(ops: Operations, ctx: Context, ino: int, body: memoryview) -> Any:
-    return ops.release(ctx, ino, decode.decode_u64(body))
+    handle, ctx.lock_owner = decode.decode_release(body)
+    return ops.release(ctx, ino, handle)
+
+
+def _getlk(ops: Operations, ctx: Context, ino: int, body: memoryview) -> Any:
+    handle, owner, lock, _ = decode.decode_lock(body)
+    return ops.getlk(ctx, ino, handle, owner, lock)
+
+
+def _setlk(ops: Operations, ctx: Context, ino: int, body: memoryview) -> Any:
+    handle, owner, lock, flock = decode.decode_lock(body)
+    return ops.setlk(ctx, ino, handle, owner, lock, flock, False)
+
+
+def _setlkw(ops: Operations, ctx: Context, ino: int, body: memoryview) -> Any:
+    handle, owner, lock, flock = decode.decode_lock(body)
+    return ops.setlk(ctx, ino, handle, owner, lock, flock, True)
 
 
 def _fsync(ops: Operations, ctx: Context, ino: int, body: memoryview) -> Any:
@@ -260,6 +277,9 @@ def build_rows(operations: Operations, negotiated: Negotiated) -> list[Row | Non
         Opcode.WRITE: Row(_write, encode.encode_written, None),
         Opcode.FLUSH: Row(_flush, nothing, None, killable=True),
         Opcode.RELEASE: Row(_release, nothing, None),
+        Opcode.GETLK: Row(_getlk, encode.encode_lock, None, killable=True),
+        Opcode.SETLK: Row(_setlk, nothing, None),
+        Opcode.SETLKW: Row(_setlkw, nothing, None),
         Opcode.FSYNC: Row(_fsync, nothing, None, killable=True),
         Opcode.OPENDIR: Row(_opendir, encode.encode_opened, _undo_opendir, killable=True),
         Opcode.READDIR: Row(_readdir, encode.encode_directory, None, killable=True),

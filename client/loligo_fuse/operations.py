@@ -21,7 +21,8 @@ Rules:
   undone: it calls ``forget`` for an inode number and ``releasedir`` for a handle, on the thread that completed
   the future. Likewise, with ``release``, if the kernel refuses a reply.
 
-What it does not do: permission checks (mount with ``default_permissions``) and locks (the kernel keeps them).
+What it does not do: permission checks (mount with ``default_permissions``) and, if `locks` is not set, locks: the kernel
+keeps them.
 """
 
 import errno
@@ -31,7 +32,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from loligo_fuse.protocol.encode import Buffer, DirectoryEntry
 from loligo_fuse.protocol.negotiation import Negotiated
-from loligo_fuse.protocol.values import Attributes, Context, Opened, SetAttributes, StatFs
+from loligo_fuse.protocol.values import Attributes, Context, FileLock, Opened, SetAttributes, StatFs
 
 _T = TypeVar("_T")
 
@@ -51,6 +52,8 @@ class Operations:
     entry_timeout_s: float = 1.0
     attribute_timeout_s: float = 1.0
     negative_timeout_s: float = 0.0
+    # Whether locks are to be asked for here, because others have the files, too. Read once, likewise.
+    locks: bool = False
 
     def init(self, negotiated: Negotiated) -> None:
         """Before the first request."""
@@ -151,11 +154,11 @@ class Operations:
         raise _not_implemented()
 
     def flush(self, ctx: Context, ino: int, handle: int) -> Answer[None]:
-        """At every close of a descriptor; its error is close's error."""
+        """At every close of a descriptor; its error is close's error. Record locks of `ctx.lock_owner` on the file end."""
         raise _not_implemented()
 
     def release(self, ctx: Context, ino: int, handle: int) -> Answer[None]:
-        """The last use of the handle. Nobody sees an error."""
+        """The last use of the handle. Nobody sees an error. If `ctx.lock_owner` is not None, its flock ends."""
         raise _not_implemented()
 
     def fsync(self, ctx: Context, ino: int, handle: int, datasync: bool) -> Answer[None]:
@@ -210,6 +213,19 @@ class Operations:
         raise _not_implemented()
 
     def removexattr(self, ctx: Context, ino: int, name: bytes) -> Answer[None]:
+        raise _not_implemented()
+
+    def getlk(self, ctx: Context, ino: int, handle: int, owner: int, lock: FileLock) -> Answer[FileLock | None]:
+        """A record lock of another owner that is in the way of this one; None: it can be had."""
+        raise _not_implemented()
+
+    def setlk(
+        self, ctx: Context, ino: int, handle: int, owner: int, lock: FileLock, flock: bool, waits: bool
+    ) -> Answer[None]:
+        """Take, or (F_UNLCK) give up. EAGAIN if it cannot be had, but if it `waits`; then EDEADLK if that would be for ever.
+
+        Who waits may be `interrupted`.
+        """
         raise _not_implemented()
 
     def fallocate(self, ctx: Context, ino: int, handle: int, offset: int, length: int, mode: int) -> Answer[None]:

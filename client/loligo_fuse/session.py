@@ -182,6 +182,7 @@ class Session:
                     decode_init(view[REQUEST_HEADER.size : length]),
                     max_write=config.max_write,
                     max_background=config.max_background,
+                    locks=self._operations.locks,
                     minor_max=config.minor_max,
                     flags_allowed=config.flags_allowed,
                 )

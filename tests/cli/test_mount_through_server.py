@@ -2,14 +2,17 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ import pytest
 from cli.command_line import CommandLine, has_ended, wait_until
 from cli.test_mount_helper import in_namespace
 from loligo_lab.certificates import Authority
+from loligo_lab.errnos import refused
 from loligo_lab.serving import LabServer, ending_servers
 from loligo_runtime import volume as volumes
 
@@ -280,6 +284,86 @@ def test_a_directory_is_its_makers_until_another_mount_works_there(
     assert not (one / "made" / "file").exists()
     (other / "made" / "file").write_text("from the other")
     wait_until(lambda: (one / "made" / "file").exists(), "the maker to hear that it is not alone")
+
+
+def test_locks_hold_across_mounts(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    one = mount(server, "-o", "cache=0")
+    other = mount(server, "-o", "cache=0", directory=cli.root / "other")
+    (one / "file").write_bytes(b"x" * 100)
+    with (one / "file").open("r+b") as mine, (other / "file").open("r+b") as theirs:
+        for lock in (fcntl.flock, fcntl.lockf):
+            lock(mine, fcntl.LOCK_EX)
+            with refused(errno.EAGAIN):
+                lock(theirs, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            lock(mine, fcntl.LOCK_UN)
+            lock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with refused(errno.EAGAIN):
+                lock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(theirs, fcntl.LOCK_UN)
+
+
+def test_locks_outlive_the_server(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    one = mount(server)
+    other = mount(server, directory=cli.root / "other")
+    (one / "file").write_bytes(b"x" * 100)
+    with (one / "file").open("r+b") as mine, (other / "file").open("r+b") as theirs:
+        fcntl.lockf(mine, fcntl.LOCK_EX, 10, 0)
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        server.kill()
+        server.start()
+        with refused(errno.EAGAIN):
+            fcntl.lockf(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 5)
+        fcntl.lockf(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 10)
+        with refused(errno.EAGAIN):
+            fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+COUNTING = """
+import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+for _ in range(int(sys.argv[2])):
+    fcntl.lockf(fd, fcntl.LOCK_EX)
+    number = int(os.pread(fd, 20, 0))
+    os.pwrite(fd, b"%020d" % (number + 1), 0)
+    fcntl.lockf(fd, fcntl.LOCK_UN)
+"""
+
+
+def test_what_was_written_under_a_lock_is_read_under_the_next(
+    cli: CommandLine, server: LabServer, mount: Callable[..., Path]
+) -> None:
+    """With names and attributes believed for long: locks have files read anew all the same."""
+    mounts = [mount(server, "-o", "cache=60"), mount(server, "-o", "cache=60", directory=cli.root / "other")]
+    (mounts[0] / "count").write_bytes(b"%020d" % 0)
+    command = [sys.executable, "-c", COUNTING]
+    workers = [subprocess.Popen([*command, where / "count", "100"]) for where in (*mounts, *mounts)]
+    assert [worker.wait(60) for worker in workers] == [0] * 4
+    assert int((mounts[0] / "count").read_bytes()) == 400
+
+
+def test_a_database_is_written_from_two_mounts(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
+    mounts = [mount(server, "-o", "cache=0"), mount(server, "-o", "cache=0", directory=cli.root / "other")]
+    with closing(sqlite3.connect(mounts[0] / "db")) as database:
+        database.execute("create table t (who integer, number integer)")
+    command = [sys.executable, "-c", INSERTING]
+    workers = [subprocess.Popen([*command, where / "db", str(who)]) for who, where in enumerate((*mounts, *mounts))]
+    assert [worker.wait(60) for worker in workers] == [0] * 4
+    for where in mounts:
+        with closing(sqlite3.connect(where / "db")) as database:
+            assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+            assert database.execute("select who, count(distinct number) from t group by who").fetchall() == [
+                (who, 25) for who in range(4)
+            ]
+
+
+INSERTING = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
+for number in range(25):
+    database.execute("begin immediate")
+    database.execute("insert into t values (?, ?)", (int(sys.argv[2]), number))
+    database.execute("commit")
+"""
 
 
 def test_a_directory_of_the_volume_as_root(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:

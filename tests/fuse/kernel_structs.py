@@ -16,16 +16,20 @@ _TYPES = {
 }
 
 
-def _struct(name: str, fields: str, **nested: type[ctypes.Structure]) -> type[ctypes.Structure]:
-    """`fields`: "u64 ino size, u32 mode, u32*6 spare". `nested` structs follow them."""
+def _struct(name: str, fields: str, behind: str = "", **nested: type[ctypes.Structure]) -> type[ctypes.Structure]:
+    """`fields`: "u64 ino size, u32 mode, u32*6 spare". `nested` structs follow them, and what is `behind`."""
+    members = [*_members(fields), *nested.items(), *_members(behind)]
+    return type(name, (ctypes.Structure,), {"_fields_": members})
+
+
+def _members(fields: str) -> list[tuple[str, Any]]:
     members: list[tuple[str, Any]] = []
-    for group in fields.split(","):
+    for group in filter(None, fields.split(",")):
         kind, *names = group.split()
         base, _, count = kind.partition("*")
         kind_type: Any = _TYPES[base] * int(count) if count else _TYPES[base]
         members += [(member, kind_type) for member in names]
-    members += nested.items()
-    return type(name, (ctypes.Structure,), {"_fields_": members})
+    return members
 
 
 in_header = _struct(
@@ -75,6 +79,9 @@ release_in = _struct("fuse_release_in", "u64 fh, u32 flags release_flags, u64 lo
 flush_in = _struct("fuse_flush_in", "u64 fh, u32 unused padding, u64 lock_owner")
 read_in = _struct("fuse_read_in", "u64 fh offset, u32 size read_flags, u64 lock_owner, u32 flags padding")
 write_in = _struct("fuse_write_in", "u64 fh offset, u32 size write_flags, u64 lock_owner, u32 flags padding")
+file_lock = _struct("fuse_file_lock", "u64 start end, u32 type pid")
+lk_in = _struct("fuse_lk_in", "u64 fh owner", "u32 lk_flags padding", lk=file_lock)
+lk_out = _struct("fuse_lk_out", "", lk=file_lock)
 fsync_in = _struct("fuse_fsync_in", "u64 fh, u32 fsync_flags padding")
 setxattr_in = _struct("fuse_setxattr_in", "u32 size flags setxattr_flags padding")
 getxattr_in = _struct("fuse_getxattr_in", "u32 size padding")

@@ -17,7 +17,7 @@ from fuse import kernel_structs as k
 from loligo_fuse.protocol import decode, encode
 from loligo_fuse.protocol import negotiation as n
 from loligo_fuse.protocol.constants import OPEN_KILL_SUIDGID, InitFlag
-from loligo_fuse.protocol.values import Context, Opened, StatFs
+from loligo_fuse.protocol.values import Context, FileLock, Opened, StatFs
 
 EVERYTHING = (1 << 64) - 1
 BEFORE_INIT_EXT = EVERYTHING & 0x3FFFFFFF
@@ -54,8 +54,8 @@ def offer(minor: int, flags: int, major: int = 7) -> n.InitOffer:
     return n.decode_init(memoryview(bytes(init)[:size]))
 
 
-def agree(minor: int, flags: int, **config: int) -> n.Negotiated:
-    settings = {"max_write": 1 << 20, "max_background": 64, **config}
+def agree(minor: int, flags: int, **config: Any) -> n.Negotiated:
+    settings: dict[str, Any] = {"max_write": 1 << 20, "max_background": 64, **config}
     agreed = n.negotiate(offer(minor, flags), **settings)
     assert agreed is not None
     return agreed
@@ -158,8 +158,15 @@ REQUESTS: list[tuple[Callable[..., Any], memoryview, Any]] = [
     (decode.decode_name, view(NAME), b"name"),
     (decode.decode_two_names, view(b"link\0target\0"), (b"link", b"target")),
     (decode.decode_u64, view(k.forget_in(nlookup=7)), 7),
-    (decode.decode_u64, view(k.release_in(fh=1 << 63, flags=1)), 1 << 63),
-    (decode.decode_u64, view(k.flush_in(fh=5)), 5),
+    (decode.decode_release, view(k.release_in(fh=1 << 63, flags=1, lock_owner=9)), (1 << 63, None)),
+    (decode.decode_release, view(k.release_in(fh=4, release_flags=3, lock_owner=9)), (4, 9)),
+    (decode.decode_flush, view(k.flush_in(fh=5, lock_owner=1 << 63)), (5, 1 << 63)),
+    (
+        decode.decode_lock,
+        view(k.lk_in(fh=5, owner=1 << 63, lk=k.file_lock(start=7, end=(1 << 63) - 1, type=1, pid=42))),
+        (5, 1 << 63, FileLock(7, (1 << 63) - 1, 1, 42), False),
+    ),
+    (decode.decode_lock, view(k.lk_in(fh=5, lk=k.file_lock(type=2), lk_flags=1)), (5, 0, FileLock(0, 0, 2, 0), True)),
     (decode.decode_u64, view(k.interrupt_in(unique=6)), 6),
     (decode.decode_u32, view(k.access_in(mask=4)), 4),
     (
@@ -374,6 +381,9 @@ def test_encode_small_replies() -> None:
     assert body_of(encode.encode_opened(CTX, Opened(7, 3)), k.open_out).fh == 7
     assert body_of(encode.encode_written(CTX, 4096), k.write_out).size == 4096
     assert body_of(encode.encode_position(CTX, 1 << 40), k.lseek_out).offset == 1 << 40
+    lock = body_of(encode.encode_lock(CTX, FileLock(5, 9, 1, 77)), k.lk_out).lk
+    assert (lock.start, lock.end, lock.type, lock.pid) == (5, 9, 1, 77)
+    assert body_of(encode.encode_lock(CTX, None), k.lk_out).lk.type == 2
 
 
 def test_encode_statfs() -> None:

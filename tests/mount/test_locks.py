@@ -1,8 +1,9 @@
-"""Locks between the processes that use a mount: the kernel keeps them."""
+"""Locks between the processes that use a mount: the kernel keeps them, or the server that others lock at, too."""
 
 import errno
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -91,8 +92,9 @@ def test_whoever_waits_gets_the_lock(here: Path, fd: int, lock: Lock) -> None:
 
 
 def _is_waiting(pid: int) -> bool:
-    rows = [row.split() for row in Path("/proc/locks").read_text().splitlines()]
-    return any("->" in row and str(pid) in row for row in rows)
+    """In fcntl or flock."""
+    number = Path(f"/proc/{pid}/syscall").read_text().split()[0]
+    return number in {"x86_64": ("72", "73"), "aarch64": ("25", "32")}[os.uname().machine]
 
 
 @pytest.mark.parametrize("lock", [whole_file, record])
@@ -102,6 +104,75 @@ def test_a_killed_process_holds_nothing(here: Path, fd: int, lock: Lock) -> None
     holder.process.kill()
     holder.process.communicate()
     lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("lock", [whole_file, record])
+def test_a_close_ends_it(here: Path, fd: int, lock: Lock) -> None:
+    with (here / "file").open("r+b") as file:
+        lock(file.fileno(), fcntl.LOCK_EX)
+    with Holder(here / "file", lock, fcntl.LOCK_EX):
+        pass
+
+
+def test_a_close_by_who_only_reads_ends_it(here: Path, fd: int) -> None:
+    with (here / "file").open("rb") as file:
+        record(file.fileno(), fcntl.LOCK_SH)
+    with Holder(here / "file", record, fcntl.LOCK_EX):
+        pass
+
+
+class _Alarm(Exception):
+    pass
+
+
+@pytest.mark.parametrize("lock", [whole_file, record])
+def test_who_waits_can_be_interrupted(here: Path, fd: int, lock: Lock) -> None:
+    def ring(number: int, frame: object) -> None:
+        raise _Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with Holder(here / "file", lock, fcntl.LOCK_EX):
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(_Alarm):
+                lock(fd, fcntl.LOCK_EX)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    with Holder(here / "file", lock, fcntl.LOCK_EX):  # and has not got it later
+        pass
+
+
+def test_two_who_wait_for_each_other(here: Path, fd: int) -> None:
+    """One of them is told."""
+    other = subprocess.Popen(
+        [sys.executable, "-c", CROSSED, here / "file"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        fcntl.lockf(fd, fcntl.LOCK_EX, 1, 0)
+        assert other.stdin is not None
+        other.stdin.write(b"\n")
+        other.stdin.flush()
+        wait_until(lambda: _is_waiting(other.pid), "the other waits for the lock")
+        with refused(errno.EDEADLK):
+            fcntl.lockf(fd, fcntl.LOCK_EX, 1, 1)
+        fcntl.lockf(fd, fcntl.LOCK_UN, 1, 0)
+        assert other.stdout.readline() == b"has both\n"
+    finally:
+        other.kill()
+        other.communicate()
+
+
+CROSSED = """
+import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+fcntl.lockf(fd, fcntl.LOCK_EX, 1, 1)
+print("held", flush=True)
+sys.stdin.readline()
+fcntl.lockf(fd, fcntl.LOCK_EX, 1, 0)
+print("has both", flush=True)
+sys.stdin.read()
+"""
 
 
 def test_records_that_do_not_overlap(here: Path, fd: int) -> None:

@@ -42,10 +42,11 @@ from loligo_mds.core.codec import (
     decode_directories,
     decode_resume,
     encode_hold,
+    encode_lock,
     encode_request,
     parse_server_frame,
 )
-from loligo_mds.core.events import Hold
+from loligo_mds.core.events import HeldLock, Hold
 from loligo_mds.core.requests import Request
 from loligo_wire.attributes import Attributes
 from loligo_wire.v1 import loligo_pb2 as pb
@@ -106,6 +107,7 @@ class Connection:
         self.lock = threading.RLock()
         #: What the server needs to know of us; whoever uses the session sets them after `connect`, before it asks anything.
         self.holds: Callable[[], list[Hold]] = list
+        self.locks: Callable[[], list[HeldLock]] = list
         self.on_recall: Callable[[int], None] = lambda ino: None
         self.on_resume: Callable[[Attributes], None] = lambda attributes: None
         self.on_report: Callable[[int], None] = lambda ino: None
@@ -390,21 +392,23 @@ class Connection:
             if not welcome.resumed:
                 raise _Refused(pb.Refusal(reason=pb.Refusal.SESSION_GONE, text="the server began another session"))
             with self.lock:
-                holds = self.holds()
+                holds, locks = self.holds(), self.locks()
                 with self._state:
                     stated = self._link.stated()
                     acknowledged = self._link.acknowledged
             for asked in stated:
                 asked.whose.set_result(None)
             for start in range(0, len(holds) or 1, _HOLDS_IN_FRAME):
-                frame = pb.ClientFrame(
-                    holds_first=not start,
-                    holds_complete=start + _HOLDS_IN_FRAME >= len(holds),
-                    acknowledged=acknowledged,
-                )
+                frame = pb.ClientFrame(acknowledged=acknowledged)
                 for hold in holds[start : start + _HOLDS_IN_FRAME]:
                     encode_hold(hold, frame.holds.add())
                 frames.append(frame)
+            for start in range(0, len(locks), _HOLDS_IN_FRAME):
+                frame = pb.ClientFrame(acknowledged=acknowledged)
+                for lock in locks[start : start + _HOLDS_IN_FRAME]:
+                    encode_lock(lock, frame.locks.add())
+                frames.append(frame)
+            frames[0].holds_first = frames[-1].holds_complete = True
         if self._fence is not None:
             frames.append(pb.ClientFrame(fence=self._fence))
         return frames

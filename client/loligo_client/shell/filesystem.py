@@ -18,16 +18,18 @@ atime follows relatime: it moves when bytes or names are fetched from here and i
 a day old. What the kernel answers from its own cache does not move it.
 """
 
+import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC, ESTALE
+from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC, ENOSYS, ESTALE
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
+from loligo_client.shell.locks import Locks
 from loligo_client.shell.own_directories import OwnDirectories
 from loligo_client.shell.recent_attributes import RecentAttributes
 from loligo_client.shell.tasks import Metadata, Task, awaited
@@ -38,6 +40,7 @@ from loligo_fuse import (
     Answer,
     Context,
     DirectoryEntry,
+    FileLock,
     Opened,
     Operations,
     StatFs,
@@ -48,6 +51,7 @@ from loligo_mds.core.requests import (
     Create,
     CreateUnnamed,
     GetAttributes,
+    GetLock,
     GetUsage,
     GetXattr,
     Link,
@@ -60,6 +64,7 @@ from loligo_mds.core.requests import (
     RemoveXattr,
     Rename,
     SetAttributes,
+    SetLock,
     SetXattr,
     Unlink,
 )
@@ -86,6 +91,12 @@ _FILES_FREE = 1 << 40
 declare("rename.stored", "rename.after")
 
 
+def _nothing_to_drop(ino: int) -> Future[None]:
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
+
+
 class Handle:
     """An open file. `flushes`: who closes it waits for what `flush` has to say."""
 
@@ -109,19 +120,24 @@ class FileSystem(Operations):
         cache_s: float | None = None,
         recent: RecentAttributes | None = None,
         own: OwnDirectories | None = None,
+        locks: Locks | None = None,
     ) -> None:
         """`cache_s`: how long the kernel may believe what it was told; None: for ever, nobody else has the volume.
 
         `recent`: directories that need not be asked for; `own`: directories in which some names need not be.
+        `locks`: of a volume that others lock, too; else the kernel keeps them.
         """
         self._ask = metadata.ask
         self._lock = metadata.lock
         self._run = data.tasks.run
+        self._metadata = metadata
         self._data = data
         self._now_ns = clock.time_ns
         self._update_atime = update_atime
         self._recent = recent
         self._own = own
+        self._locks = locks
+        self.locks = locks is not None
         self._is_shared = cache_s is not None
         self.entry_timeout_s = self.attribute_timeout_s = _FOR_EVER_S if cache_s is None else cache_s
         self.negative_timeout_s = self.entry_timeout_s
@@ -131,6 +147,8 @@ class FileSystem(Operations):
         self._next_handle = 1
         #: Tells the kernel to ask for an inode's attributes again; whoever mounts sets it. It must wait for nothing.
         self.forget_attributes: Callable[[int], None] = lambda ino: None
+        #: Tells the kernel to drop what it has cached of an inode; done when it has. Whoever mounts sets it.
+        self.drop_pages: Callable[[int], Future[None]] = _nothing_to_drop
         #: Somebody who waits for this future was interrupted: true if he may be let go. Whoever knows the way sets it.
         self.let_go: Callable[[Future[Any]], bool] = lambda future: False
         #: Inodes that are gone, as they were last, until the kernel forgets them: someone may stand in a removed
@@ -391,7 +409,8 @@ class FileSystem(Operations):
         flushes = writes and (self._is_shared or self._data.space_is_low)
         self._handles[handle] = Handle(file, not self._update_atime or bool(flags & os.O_NOATIME), writes, flushes)
         keep = FOPEN_KEEP_CACHE if keeps_pages else 0
-        return Opened(handle, keep if flushes else keep | FOPEN_NOFLUSH)
+        # Record locks end with a close, also of who only reads.
+        return Opened(handle, keep if flushes or self.locks else keep | FOPEN_NOFLUSH)
 
     def _handle(self, handle: int) -> Handle:
         found = self._handles.get(handle)
@@ -442,11 +461,29 @@ class FileSystem(Operations):
 
     def flush(self, ctx: Context, ino: int, handle: int) -> Answer[None]:
         found = self._handle(handle)
+        if self._locks is not None and ctx.lock_owner is not None:
+            with self._lock:
+                gives_up = self._locks.of(ino, ctx.lock_owner, whole=False)
+            if gives_up is not None:
+                return self._run(self._flush_and_unlock(found, gives_up))
         # What could not be stored is told to those who wrote it, not to a reader that closes.
         return self._data.flush(found.file) if found.writes else None
 
+    def _flush_and_unlock(self, handle: Handle, gives_up: SetLock) -> Task[None]:
+        try:
+            flushed = self._data.flush(handle.file) if handle.writes else None
+            if flushed is not None:
+                yield flushed
+        finally:
+            yield from self._set_lock(gives_up)
+
     def release(self, ctx: Context, ino: int, handle: int) -> None:
         self._handle(handle)
+        if self._locks is not None and ctx.lock_owner is not None:
+            with self._lock:
+                gives_up = self._locks.of(ino, ctx.lock_owner, whole=True)
+                if gives_up is not None:
+                    self._run(self._set_lock(gives_up))
         self._close(handle)
 
     def fsync(self, ctx: Context, ino: int, handle: int, datasync: bool) -> Answer[None]:
@@ -470,8 +507,46 @@ class FileSystem(Operations):
             raise OSError(EINVAL, "only SEEK_DATA and SEEK_HOLE are asked of a file system")
         return self._run(self._data.seek(self._handle(handle).file, offset, whence))
 
+    def getlk(self, ctx: Context, ino: int, handle: int, owner: int, lock: FileLock) -> Answer[FileLock | None]:
+        return self._run(
+            self._get_lock(GetLock(ino, owner, lock.start, lock.end, lock.kind == fcntl.F_WRLCK, lock.pid))
+        )
+
+    def _get_lock(self, request: GetLock) -> Task[FileLock | None]:
+        found = yield request
+        if found is None:
+            return None
+        return FileLock(found.start, found.end, fcntl.F_WRLCK if found.exclusive else fcntl.F_RDLCK, found.pid)
+
+    def setlk(
+        self, ctx: Context, ino: int, handle: int, owner: int, lock: FileLock, flock: bool, waits: bool
+    ) -> Answer[None]:
+        request = SetLock(
+            ino,
+            owner,
+            lock.start,
+            lock.end,
+            exclusive=lock.kind == fcntl.F_WRLCK,
+            unlock=lock.kind == fcntl.F_UNLCK,
+            whole=flock,
+            waits=waits,
+            pid=lock.pid,
+        )
+        return self._run(self._set_lock(request))
+
+    def _set_lock(self, request: SetLock) -> Task[None]:
+        if self._locks is None:
+            raise OSError(ENOSYS, "the kernel keeps locks")
+        yield from self._locks.set(request)
+        file = self._data.find(request.ino)
+        if file is not None and file.contended and not request.unlock:
+            yield self.drop_pages(request.ino)  # what others have written until now is to be seen
+
     def interrupted(self, future: Future[Any]) -> bool:
-        return self.let_go(awaited(future))
+        waits_for = awaited(future)
+        if self._locks is not None and not self._metadata.is_away and self._locks.cancel(waits_for):
+            return True
+        return self.let_go(waits_for)
 
     # -- atime ----------------------------------------------------------------------------------------------------
 

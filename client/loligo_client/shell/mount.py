@@ -16,6 +16,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -90,6 +91,7 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
         served = _mount(plan, volume.file_system)
         try:
             ending.mounted(served.transport)
+            volume.file_system.drop_pages = notifier.drop
             notifier.start(served.forget_inode)
             note = _write_note(plan, volume)
             prover = _Prover(plan.directory, served.transport, on_ready)
@@ -204,25 +206,33 @@ class _Prover:
 
 
 class _Notifier:
-    """Tells the kernel to forget what it has cached of inodes whose bytes were lost."""
+    """Tells the kernel to forget what it has cached of inodes: their bytes were lost, or are others by now."""
 
     def __init__(self) -> None:
-        self._lost: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._lost: queue.SimpleQueue[tuple[int, Future[None]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def forget(self, ino: int) -> None:
-        self._lost.put(ino)
+        self.drop(ino)
+
+    def drop(self, ino: int) -> Future[None]:
+        """As `forget`; done when the kernel has done so, or cannot."""
+        done: Future[None] = Future()
+        self._lost.put((ino, done))
+        return done
 
     def start(self, forget_inode: Callable[[int], None]) -> None:
         self._thread = threading.Thread(target=self._run, args=(forget_inode,), name="notifier", daemon=True)
         self._thread.start()
 
     def _run(self, forget_inode: Callable[[int], None]) -> None:
-        while (ino := self._lost.get()) is not None:
+        while (lost := self._lost.get()) is not None:
+            ino, done = lost
             try:
                 forget_inode(ino)
             except OSError as error:
-                log.warning("the kernel may go on showing lost bytes of inode %d: %s", ino, error)
+                log.warning("the kernel may go on showing old bytes of inode %d: %s", ino, error)
+            done.set_result(None)
 
     def stop(self) -> None:
         self._lost.put(None)

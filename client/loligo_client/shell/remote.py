@@ -19,6 +19,7 @@ from loligo_client.shell.block_cache import CachedObjects
 from loligo_client.shell.connection import Connection
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
+from loligo_client.shell.locks import Locks
 from loligo_client.shell.mount_options import OptionError, ServerOptions
 from loligo_client.shell.own_directories import OwnDirectories
 from loligo_client.shell.recent_attributes import RecentAttributes
@@ -146,6 +147,8 @@ class RemoteVolume:
         self.data.on_shut_out = lambda: self.connection.give_up("the object store has shut this client out")
         recent = RecentAttributes(options.cache_s, welcome.root_ino)
         own = OwnDirectories(options.cache_s)
+        locks = Locks(metadata)
+        self.connection.locks = locks.held
         if options.cache_s:
 
             def heard(request: Any, answer: Any, directories: list[Attributes], alone: Sequence[int]) -> None:
@@ -163,6 +166,7 @@ class RemoteVolume:
             cache_s=options.cache_s,
             recent=recent,
             own=own,
+            locks=locks,
         )
         self.file_system.let_go = self._let_go
         #: Called with (address, since when it is away or None, why the session has ended or ""), on the housekeeper's thread,

@@ -132,3 +132,11 @@ OPEN_KILL_SUIDGID: Final = 1 << 32
 NOTIFY_INVAL_INODE: Final = 2
 NOTIFY_INVAL_ENTRY: Final = 3
 NOTIFY_STORE: Final = 4
+
+# release_in.release_flags
+RELEASE_FLOCK_UNLOCK: Final = 1 << 1
+
+# lk_in.lk_flags
+LK_FLOCK: Final = 1 << 0
+# What F_GETLK answers when nothing is in the way.
+F_UNLCK: Final = 2

@@ -20,12 +20,14 @@ from loligo_fuse.protocol.constants import (
     FATTR_UID,
     FSYNC_FDATASYNC,
     GETATTR_FH,
+    LK_FLOCK,
     OPEN_KILL_SUIDGID,
+    RELEASE_FLOCK_UNLOCK,
     SETXATTR_ACL_KILL_SGID,
     WIRE_OPEN_KILL_SUIDGID,
     WRITE_KILL_SUIDGID,
 )
-from loligo_fuse.protocol.values import SetAttributes
+from loligo_fuse.protocol.values import FileLock, SetAttributes
 
 # len, opcode, unique, nodeid, uid, gid, pid, total_extlen (of 8 bytes each), padding
 REQUEST_HEADER = Struct("=IIQQIIIHH")
@@ -43,6 +45,9 @@ _READ = Struct("=QQI")
 _READ_BYTES = 40
 _WRITE = Struct("=QQII8xI4x")
 _FSYNC = Struct("=QI4x")
+_FLUSH = Struct("=Q8xQ")
+_RELEASE = Struct("=Q4xIQ")
+_LOCK = Struct("=QQQQIII4x")
 _SETXATTR_EXT = Struct("=III4x")
 _FALLOCATE = Struct("=QQQI4x")
 _LSEEK = Struct("=QqI4x")
@@ -76,7 +81,7 @@ def decode_u32(body: memoryview) -> int:
 
 
 def decode_u64(body: memoryview) -> int:
-    """FORGET (the count), RELEASE and FLUSH (the handle), INTERRUPT (the request)."""
+    """FORGET (the count), RELEASEDIR (the handle), INTERRUPT (the request)."""
     value: int = _U64.unpack_from(body)[0]
     return value
 
@@ -192,6 +197,24 @@ def decode_write(body: memoryview) -> tuple[int, int, memoryview, bool, int]:
     if len(data) != size:
         raise Malformed(f"{len(data)} bytes to write, {size} announced")
     return handle, offset, data, write_flags & WRITE_KILL_SUIDGID != 0, flags
+
+
+def decode_flush(body: memoryview) -> tuple[int, int]:
+    """Handle, owner of locks."""
+    handle, owner = _FLUSH.unpack_from(body)
+    return handle, owner
+
+
+def decode_release(body: memoryview) -> tuple[int, int | None]:
+    """Handle, owner of the flock that ends; None if there is none."""
+    handle, flags, owner = _RELEASE.unpack_from(body)
+    return handle, owner if flags & RELEASE_FLOCK_UNLOCK else None
+
+
+def decode_lock(body: memoryview) -> tuple[int, int, FileLock, bool]:
+    """Handle, owner, lock, whether it is flock's."""
+    handle, owner, start, end, kind, pid, flags = _LOCK.unpack_from(body)
+    return handle, owner, FileLock(start, end, kind, pid), flags & LK_FLOCK != 0
 
 
 def decode_fsync(body: memoryview) -> tuple[int, bool]:

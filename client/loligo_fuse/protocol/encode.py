@@ -11,11 +11,12 @@ from struct import Struct
 from typing import TypeAlias
 
 from loligo_fuse.protocol.constants import (
+    F_UNLCK,
     NOTIFY_INVAL_ENTRY,
     NOTIFY_INVAL_INODE,
     NOTIFY_STORE,
 )
-from loligo_fuse.protocol.values import Attributes, Context, Opened, StatFs
+from loligo_fuse.protocol.values import Attributes, Context, FileLock, Opened, StatFs
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Reply: TypeAlias = bytes | list[Buffer]
@@ -39,6 +40,7 @@ _CREATE_REPLY = Struct("=IiQ" + _ENTRY + _OPEN)
 _OPEN_REPLY = Struct("=IiQ" + _OPEN)
 _U32_REPLY = Struct("=IiQI4x")
 _U64_REPLY = Struct("=IiQQ")
+_LOCK_REPLY = Struct("=IiQQQII")
 _STATFS_REPLY = Struct("=IiQQQQQQIII28x")
 _DIRENT_ONLY = Struct("=" + _DIRENT)
 _ENTRY_ONLY = Struct("=" + _ENTRY)
@@ -78,6 +80,11 @@ def encode_opened(ctx: Context, result: Opened) -> bytes:
 
 def encode_written(ctx: Context, result: int) -> bytes:
     return _U32_REPLY.pack(_U32_REPLY.size, 0, ctx.unique, result)
+
+
+def encode_lock(ctx: Context, result: FileLock | None) -> bytes:
+    lock = result or FileLock(0, 0, F_UNLCK, 0)
+    return _LOCK_REPLY.pack(_LOCK_REPLY.size, 0, ctx.unique, lock.start, lock.end, lock.kind, lock.pid)
 
 
 def encode_position(ctx: Context, result: int) -> bytes:

@@ -43,6 +43,8 @@ _WANTED = (
     | InitFlag.INIT_EXT
 )
 
+_LOCKS = InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS
+
 _SINCE_MINOR = {
     InitFlag.HANDLE_KILLPRIV_V2: 33,
     InitFlag.SETXATTR_EXT: 33,
@@ -86,10 +88,11 @@ def negotiate(
     *,
     max_write: int,
     max_background: int,
+    locks: bool = False,
     minor_max: int = MINOR_MAX,
     flags_allowed: int = ALL_FLAGS,
 ) -> Negotiated | None:
-    """What to agree on, or None if the kernel is to ask again with our major version.
+    """What to agree on, or None if the kernel is to ask again with our major version. `locks`: they are ours to keep.
 
     UnsupportedKernelError if it is older than 7.31 (Linux 5.4).
     """
@@ -100,7 +103,7 @@ def negotiate(
             f"the kernel speaks FUSE {offer.major}.{offer.minor}; {MAJOR}.{MINOR_MIN} (Linux 5.4) or newer is needed"
         )
     minor = min(offer.minor, minor_max, MINOR_MAX)
-    wanted = _WANTED
+    wanted = _WANTED | _LOCKS if locks else _WANTED
     if not offer.flags & flags_allowed & InitFlag.EXPLICIT_INVAL_DATA:
         # Else a changed mtime or size has to tell the kernel that its pages are old.
         wanted |= InitFlag.AUTO_INVAL_DATA

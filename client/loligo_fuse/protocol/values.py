@@ -12,9 +12,10 @@ class Context:
     """Who asks. `unique` identifies the request; `reply_limit_bytes` is how much answer the kernel takes.
 
     getattr may set `attribute_timeout_s` for its answer, when it is not for as long as others (`Operations`).
+    `lock_owner`: for flush, whose record locks on the file end; for release, whose flock, or None.
     """
 
-    __slots__ = ("attribute_timeout_s", "gid", "pid", "reply_limit_bytes", "uid", "unique")
+    __slots__ = ("attribute_timeout_s", "gid", "lock_owner", "pid", "reply_limit_bytes", "uid", "unique")
 
     def __init__(self, uid: int, gid: int, pid: int, unique: int, reply_limit_bytes: int = 0) -> None:
         self.uid = uid
@@ -23,6 +24,7 @@ class Context:
         self.unique = unique
         self.reply_limit_bytes = reply_limit_bytes
         self.attribute_timeout_s: float | None = None
+        self.lock_owner: int | None = None
 
 
 class Attributes(Protocol):
@@ -79,6 +81,19 @@ class Opened:
 
     handle: int = 0
     flags: int = 0
+
+
+@dataclass(slots=True)
+class FileLock:
+    """On the bytes `start` to `end`, the last included; 2^63 - 1 is the end of the file, wherever that is.
+
+    `kind` is F_RDLCK, F_WRLCK or F_UNLCK.
+    """
+
+    start: int
+    end: int
+    kind: int
+    pid: int
 
 
 @dataclass(slots=True)
