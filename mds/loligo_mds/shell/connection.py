@@ -223,7 +223,7 @@ class Connection:
         if not self._must_restate or frame.requests:
             raise _Nonsense("it states what is open at the wrong time")
         if len(frame.holds) + len(frame.locks) > HOLDS_IN_FRAME:
-            raise _Nonsense(f"more than {HOLDS_IN_FRAME} holds and locks in a frame")
+            raise _Nonsense(f"more than {HOLDS_IN_FRAME} locks and holds in a frame")
         locks = [decode_lock(lock) for lock in frame.locks]
         holds = [decode_hold(hold) for hold in frame.holds]
         self._stated.update(hold.ino for hold in holds)
