@@ -16,6 +16,7 @@ from loligo_lab.errnos import refused
 from loligo_lab.processes import wait_until
 
 Lock = Callable[[int, int], object]
+_F_OFD_SETLK = 37
 _FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid
 
 
@@ -119,6 +120,17 @@ def test_a_close_by_who_only_reads_ends_it(here: Path, fd: int) -> None:
         record(file.fileno(), fcntl.LOCK_SH)
     with Holder(here / "file", record, fcntl.LOCK_EX):
         pass
+
+
+def test_a_lock_of_an_open_file_ends_with_it(here: Path, fd: int) -> None:
+    """F_OFD_SETLK: whoever closes it, and not before."""
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    with (here / "file").open("r+b") as file:
+        fcntl.fcntl(file.fileno(), _F_OFD_SETLK, wanted)
+        os.close(os.open(here / "file", os.O_RDONLY))
+        with refused(errno.EAGAIN):
+            record(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    record(fd, fcntl.LOCK_EX)
 
 
 class _Alarm(Exception):

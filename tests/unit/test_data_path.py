@@ -206,8 +206,7 @@ def test_a_truncation_that_fails_leaves_the_file_alone(lab: DataLab) -> None:
     assert lab.content(opened) == b"inline"
 
 
-@pytest.mark.parametrize("size", [0, BLOCK_BYTES, BLOCK_BYTES + 10])
-def test_a_full_disk_does_not_keep_a_file_from_being_cut(lab: DataLab, size: int) -> None:
+def test_a_full_disk_does_not_keep_a_file_from_being_emptied(lab: DataLab) -> None:
     """What cannot be stored, and is to go, is not in the way."""
     file = lab.create(b"f")
     lab.write(file, 0, BLOCK * 2)
@@ -216,9 +215,12 @@ def test_a_full_disk_does_not_keep_a_file_from_being_cut(lab: DataLab, size: int
     lab.write(file, 2 * BLOCK_BYTES, BLOCK * 3)
     with pytest.raises(OSError):
         lab.fsync(file)
-    assert lab.set_size(file.ino, size).size == size
-    assert lab.content(file) == (BLOCK * 2)[:size]
+    assert lab.set_size(file.ino, 0).size == 0
+    assert lab.content(file) == b""
     lab.fsync(file)
+    lab.store.fault = works
+    lab.set_size(file.ino, 5 * BLOCK_BYTES)
+    assert lab.content(file) == bytes(5 * BLOCK_BYTES)
     lab.data.close(file)
     lab.drain()
     lab.check_at_rest()
@@ -571,6 +573,34 @@ def test_unlinked_with_bytes_in_flight_that_cannot_be_stored(lab: DataLab, waits
     lab.drain()
     lab.check_at_rest()
     assert lab.store.objects == {}
+
+
+def test_unlinked_while_a_block_is_in_flight_and_the_metadata_refuses_its_size() -> None:
+    lab = DataLab(later=True)
+    try:
+        file = lab.create(b"f")
+
+        def run(kind: str) -> None:
+            while (
+                at := next((at for at, call in enumerate(lab.store.pending) if call.kind == kind), None)
+            ) is not None:
+                lab.store.run(at)
+
+        lab.write(file, 0, BLOCK)
+        run("metadata")
+        run("write")
+        lab.write(file, BLOCK_BYTES, BLOCK)
+        assert file.publishing and file.buffer.in_flight
+        lab.data.close(file)
+        lab.data.unlinked(file.ino)
+        lab.metadata.fault = refuses(Publish, EIO)
+        run("metadata")
+        assert not file.publishing
+        lab.metadata.fault = works
+        run("write")
+        assert lab.data.find(file.ino) is None
+    finally:
+        lab.abandon()
 
 
 def test_unlinked_while_a_closed_file_is_cut(lab: DataLab) -> None:

@@ -18,6 +18,7 @@ from loligo_mds.core.requests import (
     RecordAccess,
     Release,
     SetAttributes,
+    SetLock,
     Settle,
     Unlink,
     Yielded,
@@ -78,6 +79,23 @@ def test_what_may_have_to_wait_leaves_room_for_what_it_waits_for() -> None:
     assert names(found) == ["open 0", "open 1", "change"]
     link.answered(found[0].id)
     assert names(sent(link)) == ["open 2"]
+
+
+def test_an_unlock_is_in_a_hurry_and_passes_those_who_wait_for_it() -> None:
+    link = make(window=4)
+    for number in range(3):
+        link.ask(SetLock(1, number, 0, 0, waits=True), f"lock {number}", 0)
+    assert names(sent(link)) == ["lock 0", "lock 1"]
+    link.ask(SetLock(1, 7, 0, 0, unlock=True), "unlock", 0)
+    assert link.is_due(0)
+    assert names(sent(link)) == ["unlock"]
+    link.lost()
+    link.connected(0, 4, 5 * S)
+    found = sent(link)
+    assert names(found) == ["lock 0", "lock 1", "unlock"]
+    link.answered(found[2].id)
+    link.answered(found[0].id)
+    assert names(sent(link)) == ["lock 2"]
 
 
 def test_what_nobody_waits_for_leaves_at_once_when_somebody_does() -> None:

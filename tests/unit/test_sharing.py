@@ -9,8 +9,10 @@ import pytest
 
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.reshaping import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE
-from loligo_mds.core.requests import GetAttributes, SetAttributes
-from unit.data_lab import BLOCK_BYTES, INLINE_LIMIT_BYTES
+from loligo_client.shell.tasks import Task
+from loligo_mds.core.requests import GetAttributes, SetAttributes, Unlink
+from loligo_wire.ids import ROOT_INO
+from unit.data_lab import BLOCK_BYTES, DEADLINE_S, INLINE_LIMIT_BYTES
 from unit.sharing_lab import Client, SharingLab
 
 BLOCK = bytes(range(BLOCK_BYTES))
@@ -42,6 +44,28 @@ def test_a_small_file_that_is_written_is_handed_over(lab: SharingLab) -> None:
     a.data.close(mine)
     b.data.close(theirs)
     lab.check_at_rest()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_who_is_just_opening_a_file_that_its_writer_removes_gets_all_of_it(lab: SharingLab) -> None:
+    a, b = lab.clients
+    mine = a.create(b"f")
+    a.write(mine, 0, BLOCK * 3)
+    a.data.close(mine)
+    opening = b.start(b.data.open(mine.ino, False))
+    with lab.store.changed:  # the Recall arrives before the store has answered anything
+        lab.store.changed.wait_for(lambda: any(call.kind == "link" for call in lab.store.pending), DEADLINE_S)
+    while not mine.recalled and (link := [at for at, call in enumerate(lab.store.pending) if call.kind == "link"]):
+        lab.store.run(link[0])
+
+    def unlink() -> Task[None]:
+        gone = yield Unlink(ROOT_INO, b"f")
+        a.data.unlinked(gone.ino)
+
+    lab.wait(opening, a.start(unlink()))
+    theirs = b.data.find(mine.ino)
+    assert theirs is not None and b.content(theirs) == BLOCK * 3
+    b.data.close(theirs)
 
 
 @seeds

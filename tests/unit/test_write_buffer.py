@@ -79,11 +79,11 @@ class Buffer(RuleBasedStateMachine):
             self.store |= block
         self.forgotten.discard(index)
 
-    @rule(size=st.just(0) | st.integers(0, 80))
-    def forget(self, size: int) -> None:
-        self.buffer.forget(size)
-        self.dirty = {at: byte for at, byte in self.dirty.items() if at < size}
-        self.forgotten |= {index for index in self.handed_out if index * self.block_bytes >= size}
+    @rule()
+    def forget(self) -> None:
+        self.buffer.forget()
+        self.dirty = {}
+        self.forgotten |= self.handed_out.keys()
 
     @precondition(lambda self: not self.handed_out)
     @rule(size=st.integers(0, 80))

@@ -75,7 +75,7 @@ class Outstanding:
     @property
     def counts(self) -> bool:
         """Among `SessionLink._hurried`, while it is not sent."""
-        return self.hurried and type(self.request) not in _WAITING
+        return self.hurried and not _may_wait(self.request)
 
     @property
     def is_promised(self) -> bool:
@@ -244,7 +244,7 @@ class SessionLink:
         for asked in reversed(self._sent.values()):
             asked.id = 0
             self._hurried += asked.counts
-            (self._patient if type(asked.request) in _WAITING else self._waiting).appendleft(asked)
+            (self._patient if _may_wait(asked.request) else self._waiting).appendleft(asked)
         self._sent.clear()
         self._patient_sent = 0
 

@@ -192,10 +192,10 @@ class WriteBuffer:
         self._dirty[index] = taken
         return True
 
-    def forget(self, size: int = 0) -> None:
-        """All from `size` on: blocks beyond it that are in flight, too, need not arrive."""
-        self.truncate(size)
-        self._forgotten.update(index for index in self._in_flight if index * self.block_bytes >= size)
+    def forget(self) -> None:
+        """All of it: what is in flight, too, need not arrive."""
+        self.truncate(0)
+        self._forgotten.update(self._in_flight)
 
     def truncate(self, size: int) -> None:
         """Forget dirty bytes from `size` on. Nothing may be in flight there."""

@@ -643,6 +643,7 @@ class Connection:
         )
         if not self._welcome.done():
             self._welcome.set_exception(ServerError(text))
+        self.on_away()
         self._end(f"the session is gone ({text})")
         self.on_gone(text)
 

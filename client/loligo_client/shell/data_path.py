@@ -141,7 +141,7 @@ class DataPath:
         with self._lock:
             file.opens -= 1
             if file.opens == 0:
-                if file.unlinked and not file.contended:
+                if file.unlinked and not (file.contended or file.recalled):
                     self._writing.forget_bytes(file)
                 elif not file.clean:
                     self._writing.start_flush(file)
@@ -153,7 +153,7 @@ class DataPath:
             file = self._files.get(ino)
             if file is not None:
                 file.unlinked = True
-                if file.opens == 0 and not file.contended:
+                if file.opens == 0 and not (file.contended or file.recalled):
                     self._writing.forget_bytes(file)
                     self._writing.finish(file)
 

@@ -98,15 +98,20 @@ def _nothing_to_drop(ino: int) -> Future[None]:
 
 
 class Handle:
-    """An open file. `flushes`: who closes it waits for what `flush` has to say."""
+    """An open file. `flushes`: who closes it waits for what `flush` has to say.
 
-    __slots__ = ("file", "flushes", "no_atime", "writes")
+    `lockers`: owners of record locks that were taken through it; those that no `flush` names, of F_OFD_SETLK, have them until
+    `release`.
+    """
+
+    __slots__ = ("file", "flushes", "lockers", "no_atime", "writes")
 
     def __init__(self, file: FileData, no_atime: bool, writes: bool, flushes: bool) -> None:
         self.file = file
         self.no_atime = no_atime
         self.writes = writes
         self.flushes = flushes
+        self.lockers: set[int] = set()
 
 
 class FileSystem(Operations):
@@ -463,6 +468,7 @@ class FileSystem(Operations):
         found = self._handle(handle)
         if self._locks is not None and ctx.lock_owner is not None:
             with self._lock:
+                found.lockers.discard(ctx.lock_owner)
                 gives_up = self._locks.of(ino, ctx.lock_owner, whole=False)
             if gives_up is not None:
                 return self._run(self._flush_and_unlock(found, gives_up))
@@ -478,13 +484,18 @@ class FileSystem(Operations):
             yield from self._set_lock(gives_up)
 
     def release(self, ctx: Context, ino: int, handle: int) -> None:
-        self._handle(handle)
-        if self._locks is not None and ctx.lock_owner is not None:
-            with self._lock:
-                gives_up = self._locks.of(ino, ctx.lock_owner, whole=True)
-                if gives_up is not None:
-                    self._run(self._set_lock(gives_up))
-        self._close(handle)
+        found = self._handle(handle)
+        try:
+            if self._locks is not None:
+                with self._lock:
+                    over = [self._locks.of(ino, owner, whole=False) for owner in found.lockers]
+                    if ctx.lock_owner is not None:
+                        over.append(self._locks.of(ino, ctx.lock_owner, whole=True))
+                    for gives_up in over:
+                        if gives_up is not None:
+                            self._run(self._set_lock(gives_up))
+        finally:
+            self._close(handle)
 
     def fsync(self, ctx: Context, ino: int, handle: int, datasync: bool) -> Answer[None]:
         return self._data.fsync(self._handle(handle).file)
@@ -532,6 +543,8 @@ class FileSystem(Operations):
             waits=waits,
             pid=lock.pid,
         )
+        if not flock:
+            self._handle(handle).lockers.add(owner)
         return self._run(self._set_lock(request))
 
     def _set_lock(self, request: SetLock) -> Task[None]:

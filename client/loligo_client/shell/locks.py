@@ -20,7 +20,7 @@ from loligo_mds.core.requests import CancelLock, SetLock
 from loligo_wire.locks import END, Lock, with_lock, without
 
 #: More could keep requests waiting that have to get through.
-WAITS_MAX: Final = 512
+WAITS_MAX: Final = 128
 #: Only the metadata tells sessions apart.
 _US: Final = 0
 
@@ -31,9 +31,10 @@ class Locks:
         self._lock = metadata.lock
         #: (inode number, whether of the whole file) -> locks.
         self._held: dict[tuple[int, bool], list[Lock]] = {}
-        #: Answers to come, and those of them that somebody has taken back.
+        #: Answers to come, and the answers to those who have taken them back.
         self._waiting: dict[Future[Any], SetLock] = {}
-        self._cancelled: set[Future[Any]] = set()
+        self._cancelled: dict[Future[Any], Future[Any]] = {}
+        self._waits = 0
 
     def set(self, request: SetLock) -> Task[None]:
         """A task: done when the lock is taken, or given up."""
@@ -44,6 +45,10 @@ class Locks:
             return
         if len(self._waiting) >= WAITS_MAX:
             raise OSError(ENOLCK, "too many wait for locks")
+        if request.waits and request.whole:  # as the metadata does, see there
+            self._now_has(place, without(self._held.get(place, ()), _US, request.owner, request.start, request.end))
+        self._waits += 1
+        request.wait = self._waits
         answer = self._ask(request)
         if isinstance(answer, Future):
             self._waiting[answer] = request
@@ -51,7 +56,7 @@ class Locks:
                 yield answer
             finally:
                 del self._waiting[answer]
-                self._cancelled.discard(answer)
+                self._cancelled.pop(answer, None)
         taken = Lock(_US, request.owner, request.start, request.end, request.exclusive, request.pid)
         self._now_has(place, with_lock(self._held.get(place, ()), taken))
 
@@ -67,10 +72,9 @@ class Locks:
             request = self._waiting.get(answer)
             if request is None:
                 return False
-            if answer not in self._cancelled:
-                self._cancelled.add(answer)
-                wanted = request.ino, request.owner, request.start, request.end, request.exclusive, request.whole
-                self._ask(CancelLock(*wanted))
+            asked = self._cancelled.get(answer)
+            if asked is None or asked.done():  # it may have overtaken the request
+                self._cancelled[answer] = self._ask(CancelLock(request.ino, request.wait))
             return True
 
     def of(self, ino: int, owner: int, *, whole: bool) -> SetLock | None:

@@ -232,7 +232,8 @@ class _Notifier:
                 forget_inode(ino)
             except OSError as error:
                 log.warning("the kernel may go on showing old bytes of inode %d: %s", ino, error)
-            done.set_result(None)
+            finally:
+                done.set_result(None)
 
     def stop(self) -> None:
         self._lost.put(None)

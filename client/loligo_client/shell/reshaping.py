@@ -120,11 +120,9 @@ class Reshaping:
         size = change.size
         assert size is not None
         with self._lock:
-            if file.failing and size < file.size:
-                # What cannot be stored, and is to be cut off, is not in the way: so space is made on a full disk.
-                self._writing.forget_from(file, size)
-                file.size = size
-                file.version += 1
+            gives_up = size == 0 and file.failing != 0
+            if gives_up:  # what cannot be stored is not wanted any more: so space is made on a full disk
+                self._writing.forget_bytes(file)
         self._writing.drain(file)
         with self._lock:
             old_end = max(file.stored_size, file.unsettled_end)
@@ -133,8 +131,7 @@ class Reshaping:
             attributes: Attributes = self._tasks.wait(change)
         except OSError as error:
             with self._lock:
-                file.size = max(file.size, file.stored_size)
-                if error.errno in (EIO, EINTR):
+                if gives_up or error.errno in (EIO, EINTR):
                     self._settling.untrimmed[file.ino] = old_end
             raise
         with self._lock:

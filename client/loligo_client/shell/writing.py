@@ -477,6 +477,7 @@ class Writing:
         if file.round_failed:
             if not in_flight:
                 self._fail_waiters(file)
+                self.finish(file)  # its bytes may have been forgotten meanwhile
             return
         self._tell_waiters(file)
         if in_flight:
@@ -561,16 +562,12 @@ class Writing:
 
     # -- giving up --------------------------------------------------------------------------------------------------
 
-    def forget_from(self, file: FileData, size: int) -> None:
-        """What is buffered, or on its way, of bytes from `size` on need not be stored."""
-        before = file.buffer.cost_bytes
-        file.buffer.forget(size)
-        self.dirty_bytes += file.buffer.cost_bytes - before
-        file.round_failed = False  # of what was forgotten
-
     def forget_bytes(self, file: FileData) -> None:
         """Nothing of what is buffered, or on its way, need be stored: the file is again as the metadata has it."""
-        self.forget_from(file, 0)
+        before = file.buffer.cost_bytes
+        file.buffer.forget()
+        self.dirty_bytes += file.buffer.cost_bytes - before
+        file.round_failed = False  # of what was forgotten
         file.changed = False
         file.told = file.version
         file.size = file.stored_size

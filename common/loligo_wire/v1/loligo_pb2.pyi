@@ -470,7 +470,7 @@ class Reported(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ...) -> None: ...
 
 class SetLock(_message.Message):
-    __slots__ = ("ino", "owner", "start", "end", "exclusive", "unlock", "whole", "waits", "pid")
+    __slots__ = ("ino", "owner", "start", "end", "exclusive", "unlock", "whole", "waits", "pid", "wait")
     INO_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -480,6 +480,7 @@ class SetLock(_message.Message):
     WHOLE_FIELD_NUMBER: _ClassVar[int]
     WAITS_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
     ino: int
     owner: int
     start: int
@@ -489,7 +490,8 @@ class SetLock(_message.Message):
     whole: bool
     waits: bool
     pid: int
-    def __init__(self, ino: _Optional[int] = ..., owner: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., exclusive: _Optional[bool] = ..., unlock: _Optional[bool] = ..., whole: _Optional[bool] = ..., waits: _Optional[bool] = ..., pid: _Optional[int] = ...) -> None: ...
+    wait: int
+    def __init__(self, ino: _Optional[int] = ..., owner: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., exclusive: _Optional[bool] = ..., unlock: _Optional[bool] = ..., whole: _Optional[bool] = ..., waits: _Optional[bool] = ..., pid: _Optional[int] = ..., wait: _Optional[int] = ...) -> None: ...
 
 class GetLock(_message.Message):
     __slots__ = ("ino", "owner", "start", "end", "exclusive", "pid")
@@ -508,20 +510,12 @@ class GetLock(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., owner: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., exclusive: _Optional[bool] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class CancelLock(_message.Message):
-    __slots__ = ("ino", "owner", "start", "end", "exclusive", "whole")
+    __slots__ = ("ino", "wait")
     INO_FIELD_NUMBER: _ClassVar[int]
-    OWNER_FIELD_NUMBER: _ClassVar[int]
-    START_FIELD_NUMBER: _ClassVar[int]
-    END_FIELD_NUMBER: _ClassVar[int]
-    EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
-    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
     ino: int
-    owner: int
-    start: int
-    end: int
-    exclusive: bool
-    whole: bool
-    def __init__(self, ino: _Optional[int] = ..., owner: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., exclusive: _Optional[bool] = ..., whole: _Optional[bool] = ...) -> None: ...
+    wait: int
+    def __init__(self, ino: _Optional[int] = ..., wait: _Optional[int] = ...) -> None: ...
 
 class ReadInline(_message.Message):
     __slots__ = ("ino",)

@@ -252,7 +252,7 @@ _CHECKS: dict[type, _Check] = {
     requests.Reported: _reported,
     requests.SetLock: _lock,
     requests.GetLock: _lock,
-    requests.CancelLock: _lock,
+    requests.CancelLock: _check_ino,
     requests.ReadInline: _check_ino,
     requests.Unsettle: _unsettle,
     requests.Publish: _publish,

@@ -30,6 +30,9 @@ STEP_WRITES_MAX = 2000
 OPEN_FILES_MAX = 1 << 17
 #: Locks that a client may have: each costs some 200 bytes.
 LOCKS_MAX = 1 << 16
+#: Of all clients in one file, of fcntl and of flock; and how many may wait there: all are looked at when one is given up.
+LOCKS_IN_FILE_MAX = 1024
+LOCK_WAITS_IN_FILE_MAX = 256
 #: Directories of which it is remembered who made them, see `core.alone`: about 150 bytes each.
 ALONE_MAX = 1 << 17
 #: Inodes that are remembered as given to a session whose root is below the volume's.

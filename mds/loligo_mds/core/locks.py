@@ -14,7 +14,7 @@ nothing is granted.
 from errno import EAGAIN, EDEADLK, EINTR, ENOENT, ENOLCK
 
 from loligo_mds.core.effects import Reply
-from loligo_mds.core.limits import LOCKS_MAX
+from loligo_mds.core.limits import LOCK_WAITS_IN_FILE_MAX, LOCKS_IN_FILE_MAX, LOCKS_MAX
 from loligo_mds.core.open_file import WAITS, Waits
 from loligo_mds.core.requests import CancelLock, GetLock, SetLock
 from loligo_mds.core.state import Refused, ShardState
@@ -24,11 +24,12 @@ _Owner = tuple[int, int]  # session, owner
 
 
 class LockWaiting:
-    """A request that waits: for others, or until it is known after a restart what they have."""
+    """A request that waits: for others, or, while these are not `known`, until all have said after a restart what they have."""
 
-    __slots__ = ("id", "lock", "request", "session")
+    __slots__ = ("id", "known", "lock", "request", "session")
 
-    def __init__(self, session: int, id: int, request: SetLock | GetLock) -> None:
+    def __init__(self, session: int, id: int, request: SetLock | GetLock, known: bool) -> None:
+        self.known = known
         self.session = session
         self.id = id
         self.request = request
@@ -70,6 +71,7 @@ def set_lock(state: ShardState, request: SetLock, now_ns: int) -> Waits | None:
             return None  # it went with the last close
         raise Refused(ENOENT)
     if request.unlock:
+        _check_split(state, session, request)
         _give_up(state, session, request)
         return None
     file = state.locks.get(ino)
@@ -77,7 +79,7 @@ def set_lock(state: ShardState, request: SetLock, now_ns: int) -> Waits | None:
     if ino >= state.reclaim_below:
         others = in_the_way(file.held[request.whole], wanted) if file is not None else []
         if not others:
-            _check_room(state, session)
+            _check_room(state, session, ino)
             _take(state, request, wanted)
             _advance(state, ino)
             return None
@@ -85,7 +87,7 @@ def set_lock(state: ShardState, request: SetLock, now_ns: int) -> Waits | None:
             raise Refused(EAGAIN)
         if not request.whole and _would_wait_for_ever(state, wanted, others):
             raise Refused(EDEADLK)
-    _check_room(state, session)
+    _check_room(state, session, ino)
     if request.whole and request.waits:
         _give_up(state, session, request)
     return _wait(state, request)
@@ -106,12 +108,7 @@ def cancel_lock(state: ShardState, request: CancelLock, now_ns: int) -> None:
         return
     for waiting in file.waiting:
         asked = waiting.request
-        if (
-            waiting.session == state.asking
-            and type(asked) is SetLock
-            and (asked.owner, asked.start, asked.end, asked.exclusive, asked.whole)
-            == (request.owner, request.start, request.end, request.exclusive, request.whole)
-        ):
+        if waiting.session == state.asking and type(asked) is SetLock and asked.wait == request.wait:
             state.notices.append(Reply(waiting.session, waiting.id, None, EINTR))
             _now_waits(state, request.ino, file, [other for other in file.waiting if other is not waiting])
             return
@@ -120,10 +117,25 @@ def cancel_lock(state: ShardState, request: CancelLock, now_ns: int) -> None:
 # -- taking and giving up -------------------------------------------------------------------------------------------
 
 
-def _check_room(state: ShardState, session: int) -> None:
+def _check_room(state: ShardState, session: int, ino: int) -> None:
     mine = state.session_locks.get(session)
+    file = state.locks.get(ino)
     if mine is not None and mine.total >= LOCKS_MAX:
         raise Refused(ENOLCK)
+    if file is not None and (
+        len(file.waiting) >= LOCK_WAITS_IN_FILE_MAX
+        or max(len(file.held[False]), len(file.held[True])) >= LOCKS_IN_FILE_MAX
+    ):
+        raise Refused(ENOLCK)
+
+
+def _check_split(state: ShardState, session: int, request: SetLock) -> None:
+    """Giving up the middle of a lock leaves two."""
+    file = state.locks.get(request.ino)
+    if file is not None and len(file.held[request.whole]) >= LOCKS_IN_FILE_MAX:
+        mine = [lock for lock in file.held[request.whole] if lock.is_of(session, request.owner)]
+        if len(without(mine, session, request.owner, request.start, request.end)) > len(mine):
+            raise Refused(ENOLCK)
 
 
 def _take(state: ShardState, request: SetLock, wanted: Lock) -> None:
@@ -180,7 +192,8 @@ def _tidy(state: ShardState, ino: int, file: FileLocks) -> None:
 
 def _wait(state: ShardState, request: SetLock | GetLock) -> Waits:
     file = _file(state, request.ino)
-    _now_waits(state, request.ino, file, [*file.waiting, LockWaiting(state.asking, state.asking_id, request)])
+    waiting = LockWaiting(state.asking, state.asking_id, request, request.ino >= state.reclaim_below)
+    _now_waits(state, request.ino, file, [*file.waiting, waiting])
     return WAITS
 
 
@@ -189,16 +202,13 @@ def _advance(state: ShardState, ino: int) -> None:
     file = state.locks.get(ino)
     if file is None:
         return
-    left = file.waiting
     if ino >= state.reclaim_below:
-        left = []
-        for waiting in file.waiting:
+        for waiting in list(file.waiting):
             answer = _answer(state, file, waiting)
-            if answer is None:
-                left.append(waiting)
-            else:
+            if answer is not None:
+                file.waiting.remove(waiting)
                 state.notices.append(answer)
-    _now_waits(state, ino, file, left)
+    _now_waits(state, ino, file, file.waiting)
 
 
 def _answer(state: ShardState, file: FileLocks, waiting: LockWaiting) -> Reply | None:
@@ -212,7 +222,10 @@ def _answer(state: ShardState, file: FileLocks, waiting: LockWaiting) -> Reply |
     if not others:
         _take(state, request, wanted)
         return Reply(waiting.session, waiting.id, None)
-    if not request.waits:  # it could not be told before
+    if waiting.known:
+        return None  # who waits on makes no cycle that was not there
+    waiting.known = True
+    if not request.waits:
         return Reply(waiting.session, waiting.id, None, EAGAIN)
     if not request.whole and _would_wait_for_ever(state, wanted, others):
         return Reply(waiting.session, waiting.id, None, EDEADLK)
@@ -268,33 +281,29 @@ def _drop(state: ShardState, session: int, ino: int, file: FileLocks) -> None:
 
 def begin_restating(state: ShardState, session: int) -> None:
     """What it had stays taken until it has said all that it has."""
-    mine = state.session_locks.get(session)
-    state.unstated_locks[session] = dict.fromkeys(mine.files if mine is not None else ())
+    state.stated_locks[session] = {}
 
 
 def restate(state: ShardState, ino: int, whole: bool, lock: Lock) -> None:
-    """One of a session's locks, as the session says. What it cannot have it has not."""
-    session = lock.session
-    unstated = state.unstated_locks.setdefault(session, {})
-    if ino not in state.session_files.get(session, ()):
-        return
-    file = _file(state, ino)
-    if ino in unstated:  # the first of this file: instead of what was known
-        del unstated[ino]
-        _drop(state, session, ino, file)
-    mine = state.session_locks.get(session)
-    if (mine is None or mine.total < LOCKS_MAX) and not in_the_way(file.held[whole], lock):
-        file.held[whole] = with_lock(file.held[whole], lock)
-        _count(state, session, ino, file)
-    _tidy(state, ino, file)
+    """One of a session's locks, as the session says."""
+    stated = state.stated_locks.setdefault(lock.session, {}).setdefault(ino, [])
+    if len(stated) < LOCKS_IN_FILE_MAX:
+        stated.append((whole, lock))
 
 
 def end_restating(state: ShardState, session: int) -> None:
-    """Others get what it has not said that it has."""
-    for ino in state.unstated_locks.pop(session, ()):
-        closed(state, session, ino)
+    """It has what it said instead of what was known, as far as it can have that; others get what is left."""
+    stated = state.stated_locks.pop(session, {})
     mine = state.session_locks.get(session)
-    for ino in list(mine.files if mine is not None else ()):
+    for ino in {**dict.fromkeys(mine.files if mine is not None else ()), **stated}:
+        if ino not in state.session_files.get(session, ()):
+            continue
+        file = _file(state, ino)
+        _drop(state, session, ino, file)
+        for whole, lock in stated.get(ino, ()):
+            if len(file.held[whole]) < LOCKS_IN_FILE_MAX and not in_the_way(file.held[whole], lock):
+                file.held[whole] = with_lock(file.held[whole], lock)
+        _count(state, session, ino, file)
         _advance(state, ino)
 
 

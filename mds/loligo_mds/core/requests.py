@@ -238,7 +238,7 @@ class Reported:
 class SetLock:
     """`owner` takes or gives up (`unlock`) a lock on the bytes `start` to `end`, the last included. See `core.locks`. -> None
 
-    `whole`: flock's. `waits`: until it can be had; else EAGAIN. `pid`: for who asks who has it.
+    `whole`: flock's. `waits`: until it can be had; else EAGAIN. `pid`: for who asks who has it. `wait`: to cancel it by.
     """
 
     ino: int
@@ -250,6 +250,7 @@ class SetLock:
     whole: bool = False
     waits: bool = False
     pid: int = 0
+    wait: int = 0
 
 
 @dataclass(slots=True)
@@ -266,14 +267,10 @@ class GetLock:
 
 @dataclass(slots=True)
 class CancelLock:
-    """The session does not wait any longer for what it asked for with a SetLock that says the same. -> None, always"""
+    """The session does not wait any longer for the SetLock of that number. -> None, always"""
 
     ino: int
-    owner: int
-    start: int
-    end: int
-    exclusive: bool = False
-    whole: bool = False
+    wait: int
 
 
 @dataclass(slots=True)

@@ -91,7 +91,7 @@ def end_session(state: ShardState, session: int) -> bool:
     for table in (Table.SESSION, Table.CLIENT):
         if state.tables.get(table, prefix) is not None:
             state.delete(table, prefix)
-    for known in (state.session_files, state.applied, state.unstated, state.promised, state.unstated_locks):
+    for known in (state.session_files, state.applied, state.unstated, state.promised, state.stated_locks):
         known.pop(session, None)
     return _has_spoken(state, session)
 

@@ -19,6 +19,7 @@ from loligo_wire.ids import FIRST_FREE_COUNTER, ShardId, make_ino
 if TYPE_CHECKING:
     from loligo_mds.core.locks import FileLocks, SessionLocks
     from loligo_mds.core.open_file import OpenFile
+    from loligo_wire.locks import Lock
 
 COUNTERS_KEY = b"counters"
 _COUNTERS = Struct("<QQQ")  # next inode counter, inodes, bytes
@@ -65,10 +66,10 @@ class ShardState:
         "session_locks",
         "shard",
         "size_bytes",
+        "stated_locks",
         "swept",
         "tables",
         "unstated",
-        "unstated_locks",
         "waited_for",
         "waited_for_locks",
         "writes",
@@ -96,12 +97,12 @@ class ShardState:
         #: Those of `files` with questions that wait for their owner. See `core.news`.
         self.asked_about: dict[int, OpenFile] = {}
 
-        # See `core.locks`: what is locked, by inode and by session, and waited for; and, of sessions that are stating anew what
-        # they have, the inodes of which they have said nothing so far.
+        # See `core.locks`: what is locked, by inode and by session, and waited for; and what sessions that are coming back have
+        # stated so far: inode -> (whole, lock).
         self.locks: dict[int, FileLocks] = {}
         self.session_locks: dict[int, SessionLocks] = {}
         self.waited_for_locks: dict[int, FileLocks] = {}
-        self.unstated_locks: dict[int, dict[int, None]] = {}
+        self.stated_locks: dict[int, dict[int, list[tuple[bool, Lock]]]] = {}
 
         #: Directories -> who made them, and has been alone in them since. See `core.alone`.
         self.alone: dict[int, int] = {}
