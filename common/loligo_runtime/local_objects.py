@@ -327,8 +327,16 @@ class LocalObjectStore:
                 os.close(fd)
 
     def usage(self) -> tuple[int, int]:
+        self._close_removed()
         space = os.statvfs(self._directory_fd)
         return space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize
+
+    def _close_removed(self) -> None:
+        """Files that another process has removed take up their space for as long as they are open here."""
+        with self._lock:
+            gone = [key for key, opened in list(self._open.items()) if not os.fstat(opened.fd).st_nlink]
+            closed = [self._open.pop(key) for key in gone]
+        del closed
 
     def addresses(self) -> tuple[str, ...]:
         return ()

@@ -423,6 +423,21 @@ def test_an_evicted_descriptor_is_not_closed_under_a_slow_call(local: LocalObjec
         assert got(local.read(INO + 1, index, 0, 10)) == b"x"
 
 
+def test_what_another_process_has_removed_takes_up_no_space(local: LocalObjectStore, tmp_path: Path) -> None:
+    got(local.write(INO, 0, 0, b"squid" * 10_000))
+    (path,) = (found for found in tmp_path.rglob("*.00000000"))
+    path.unlink()
+    local.usage()
+    assert not [fd for fd in os.listdir("/proc/self/fd") if path.name in _target(fd)]
+
+
+def _target(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        return ""
+
+
 def test_aliens_in_the_folder_are_ignored(local: LocalObjectStore, tmp_path: Path) -> None:
     (tmp_path / "objects" / "00" / "lost+found").mkdir()
     (tmp_path / "objects" / "00" / "README").touch()
