@@ -103,9 +103,9 @@ def test_while_the_store_is_silent_everything_else_goes_on(here: Path, ceph_clus
     os.fsync(stored)
     (here / "inline").write_bytes(b"inline")
     waiting = os.open(here / "waiting", os.O_CREAT | os.O_RDWR)
-    os.write(waiting, b"y" * (4 * BLOCK))
     with ThreadPoolExecutor(2) as threads:
         with ceph_cluster.silent_osds():
+            os.write(waiting, b"y" * (4 * BLOCK))
             synced = threads.submit(os.fsync, waiting)
             os.posix_fadvise(stored, 0, 0, os.POSIX_FADV_DONTNEED)
             read = threads.submit(os.pread, stored, BLOCK, 0)
