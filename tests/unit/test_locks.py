@@ -251,6 +251,23 @@ def test_who_comes_back_has_what_he_says_and_no_more(lab: LocksLab) -> None:
     assert lab.held(lab.f) == [Lock(A, 1, 0, 4, True), Lock(B, 1, 7, 7, True)]
 
 
+def test_what_it_has_stays_when_the_rest_of_its_coming_back_takes_several_steps(lab: LocksLab) -> None:
+    """Clearing up after a restart may be more than one step's work: then the same is done again."""
+    lab.lock(A)
+    restate(lab, A, HeldLock(lab.f, 1, 0, 0, True))
+    locks.end_restating(lab.shard.state, A)
+    assert len(lab.held(lab.f)) == 1
+
+
+def test_who_states_without_end_is_not_listened_to(lab: LocksLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "LOCKS_MAX", 2)
+    endless = [HeldLock(ino, 1, at, at, True) for ino in (999, lab.f) for at in range(0, 20, 2)]
+    lab.event(SessionRestated(A, [Hold(lab.f, 1)], complete=False, locks=endless))
+    assert len(lab.shard.state.stated_locks[A]) == 2
+    lab.event(SessionRestated(A, [], first=False))
+    assert len(lab.held(lab.f)) == 2
+
+
 def test_what_another_has_cannot_be_had_by_saying_so(lab: LocksLab) -> None:
     lab.lock(A)
     restate(lab, B, HeldLock(lab.f, 1, 0, 0, True), HeldLock(lab.f, 1, 5, 5, True), HeldLock(999, 1, 0, 0, True))

@@ -1,6 +1,5 @@
 """What a mount knows of the locks of its processes: `loligo_client.shell.locks`."""
 
-import threading
 from concurrent.futures import Future
 from errno import EINTR, ENOLCK
 from typing import Any
@@ -9,28 +8,13 @@ import pytest
 
 from loligo_client.shell import locks as locks_module
 from loligo_client.shell.locks import Locks
-from loligo_client.shell.tasks import Metadata, Tasks
+from loligo_client.shell.tasks import Tasks
 from loligo_mds.core.events import HeldLock
 from loligo_mds.core.requests import CancelLock, SetLock
 from loligo_wire.locks import END
+from unit.slow_metadata import SlowMetadata
 
 F = 5
-
-
-class SlowMetadata(Metadata):
-    """Answers when the test says so."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.asked: list[tuple[Any, Future[Any]]] = []
-
-    def ask(self, request: Any) -> Future[Any]:
-        answer: Future[Any] = Future()
-        self.asked.append((request, answer))
-        return answer
-
-    def sync(self) -> None:
-        raise NotImplementedError
 
 
 class Lab:

@@ -1,41 +1,17 @@
 """The files that are open here, and what a metadata server that takes its time is told of them."""
 
-import threading
 from concurrent.futures import Future
 from errno import ENOENT
-from typing import Any
 
 import pytest
 
 from loligo_client.shell.open_files import IDLE_NS, OpenFiles
 from loligo_client.shell.settling import Settling
-from loligo_client.shell.tasks import Metadata, Tasks
+from loligo_client.shell.tasks import Tasks
 from loligo_lab.scripted_objects import ScriptedObjects
 from loligo_mds.core.requests import Close, Open, Opened, Reported
 from loligo_wire.attributes import Attributes
-
-
-class SlowMetadata(Metadata):
-    """Keeps what it is asked; the test answers."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.asked: list[tuple[Any, Future[Any]]] = []
-
-    def ask(self, request: Any) -> Future[Any]:
-        answer: Future[Any] = Future()
-        self.asked.append((request, answer))
-        return answer
-
-    def sync(self) -> None:
-        raise AssertionError("nobody needs it here")
-
-    is_away = False
-
-    @property
-    def closes(self) -> list[Close]:
-        return [request for request, _ in self.asked if isinstance(request, Close)]
-
+from unit.slow_metadata import SlowMetadata
 
 INO = 7
 FORGET = (lambda ino: None, lambda ino: None)
@@ -55,17 +31,17 @@ def test_a_file_is_not_closed_while_another_open_of_it_is_not_answered(is_refuse
     file, _ = opening[0].result(0)
     file.opens -= 1
     files.let_go(file)
-    assert metadata.closes == [], "a Recall would come for a file that nobody knows here"
+    assert metadata.asked_for(Close) == [], "a Recall would come for a file that nobody knows here"
     assert [hold.count for hold in files.holds()] == [1]
     if is_refused:
         second.set_exception(OSError(ENOENT, "gone"))
-        assert metadata.closes == [Close(INO, 1)]
+        assert metadata.asked_for(Close) == [Close(INO, 1)]
     else:
         second.set_result(Opened(ATTRIBUTES, False))
-        assert metadata.closes == []
+        assert metadata.asked_for(Close) == []
         file.opens -= 1
         files.let_go(file)
-        assert metadata.closes == [Close(INO, 2)]
+        assert metadata.asked_for(Close) == [Close(INO, 2)]
     assert files.holds() == []
 
 
@@ -98,9 +74,9 @@ def test_a_file_that_was_read_stays_open_for_a_while() -> None:
     files.tick(1)
     assert [files.read(INO) for _ in range(3)] == [1, 0, 0]
     files.tick(IDLE_NS)
-    assert files.metadata.closes == [] and [hold.ino for hold in files.holds()] == [INO]
+    assert files.metadata.asked_for(Close) == [] and [hold.ino for hold in files.holds()] == [INO]
     files.tick(IDLE_NS + 1)
-    assert files.metadata.closes == [Close(INO, 1)] and files.holds() == []
+    assert files.metadata.asked_for(Close) == [Close(INO, 1)] and files.holds() == []
     assert files.read(INO) == 1
 
 
@@ -109,7 +85,7 @@ def test_no_more_than_so_many_stay_open(monkeypatch: pytest.MonkeyPatch) -> None
     files = Files()
     for ino in (7, 8, 7, 9):
         files.read(ino)
-    assert files.metadata.closes == [Close(8, 1)], "the one that was not used for longest"
+    assert files.metadata.asked_for(Close) == [Close(8, 1)], "the one that was not used for longest"
 
 
 def test_a_file_that_stays_open_is_not_closed_while_it_is_opened_for_writing() -> None:
@@ -118,10 +94,10 @@ def test_a_file_that_stays_open_is_not_closed_while_it_is_opened_for_writing() -
     writing = files.tasks.run(files.open(INO, True))
     assert isinstance(writing, Future)
     files.tick(IDLE_NS)
-    assert not files.close_idle(INO) and files.metadata.closes == []
+    assert not files.close_idle(INO) and files.metadata.asked_for(Close) == []
     files.metadata.asked[-1][1].set_exception(OSError(ENOENT, "gone"))
     files.tick(2 * IDLE_NS)
-    assert files.metadata.closes == [Close(INO, 1)]
+    assert files.metadata.asked_for(Close) == [Close(INO, 1)]
 
 
 def test_what_has_lost_its_last_name_does_not_stay_open() -> None:
@@ -130,7 +106,7 @@ def test_what_has_lost_its_last_name_does_not_stay_open() -> None:
     file = files.by_ino[INO]
     file.unlinked = True
     files.let_go(file)
-    assert files.metadata.closes == [Close(INO, 1)]
+    assert files.metadata.asked_for(Close) == [Close(INO, 1)]
     files.tick(IDLE_NS)
 
 

@@ -280,15 +280,13 @@ def _encode_usage(value: Usage, message: pb.Answer) -> None:
 
 
 def _encode_lock(value: Lock, message: pb.Answer) -> None:
-    message.lock.SetInParent()
     lock = message.lock
-    lock.owner, lock.start, lock.end, lock.exclusive, lock.pid = (
-        value.owner,
-        value.start,
-        value.end,
-        value.exclusive,
-        value.pid,
-    )
+    lock.SetInParent()
+    lock.owner = value.owner
+    lock.start = value.start
+    lock.end = value.end
+    lock.exclusive = value.exclusive
+    lock.pid = value.pid
 
 
 def _encode_list(value: list[Any], message: pb.Answer) -> None:

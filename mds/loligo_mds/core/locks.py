@@ -281,26 +281,29 @@ def _drop(state: ShardState, session: int, ino: int, file: FileLocks) -> None:
 
 def begin_restating(state: ShardState, session: int) -> None:
     """What it had stays taken until it has said all that it has."""
-    state.stated_locks[session] = {}
+    state.stated_locks[session] = []
 
 
 def restate(state: ShardState, ino: int, whole: bool, lock: Lock) -> None:
-    """One of a session's locks, as the session says."""
-    stated = state.stated_locks.setdefault(lock.session, {}).setdefault(ino, [])
-    if len(stated) < LOCKS_IN_FILE_MAX:
-        stated.append((whole, lock))
+    """One of a session's locks, as the session says. Of a file that it does not hold, or beyond LOCKS_MAX, it is nothing."""
+    stated = state.stated_locks.setdefault(lock.session, [])
+    if len(stated) < LOCKS_MAX and ino in state.session_files.get(lock.session, ()):
+        stated.append((ino, whole, lock))
 
 
 def end_restating(state: ShardState, session: int) -> None:
-    """It has what it said instead of what was known, as far as it can have that; others get what is left."""
-    stated = state.stated_locks.pop(session, {})
+    """It has what it said instead of what was known, as far as it can; others get what is left. Done again, it is nothing."""
+    stated = state.stated_locks.pop(session, None)
+    if stated is None:
+        return
     mine = state.session_locks.get(session)
-    for ino in {**dict.fromkeys(mine.files if mine is not None else ()), **stated}:
-        if ino not in state.session_files.get(session, ()):
-            continue
+    by_file: dict[int, list[tuple[bool, Lock]]] = {ino: [] for ino in (mine.files if mine is not None else ())}
+    for ino, whole, lock in stated:
+        by_file.setdefault(ino, []).append((whole, lock))
+    for ino, locks in by_file.items():
         file = _file(state, ino)
         _drop(state, session, ino, file)
-        for whole, lock in stated.get(ino, ()):
+        for whole, lock in locks:
             if len(file.held[whole]) < LOCKS_IN_FILE_MAX and not in_the_way(file.held[whole], lock):
                 file.held[whole] = with_lock(file.held[whole], lock)
         _count(state, session, ino, file)

@@ -98,11 +98,11 @@ class ShardState:
         self.asked_about: dict[int, OpenFile] = {}
 
         # See `core.locks`: what is locked, by inode and by session, and waited for; and what sessions that are coming back have
-        # stated so far: inode -> (whole, lock).
+        # stated so far: (inode, whole, lock).
         self.locks: dict[int, FileLocks] = {}
         self.session_locks: dict[int, SessionLocks] = {}
         self.waited_for_locks: dict[int, FileLocks] = {}
-        self.stated_locks: dict[int, dict[int, list[tuple[bool, Lock]]]] = {}
+        self.stated_locks: dict[int, list[tuple[int, bool, Lock]]] = {}
 
         #: Directories -> who made them, and has been alone in them since. See `core.alone`.
         self.alone: dict[int, int] = {}
