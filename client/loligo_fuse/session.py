@@ -143,8 +143,12 @@ class Session:
         self.notify_inval_inode(ino, -1, 0)
 
     def notify_inval_entry(self, parent: int, name: bytes) -> None:
-        """Drop a cached name, present or absent, and the parent's attributes."""
+        """Drop a cached name, present or absent, and the parent's attributes. What is mounted there, or below, goes too."""
         self._notify([encode_inval_entry(parent, name)])
+
+    def notify_expire_entry(self, parent: int, name: bytes) -> None:
+        """Have a cached name looked up again at its next use; what is mounted there stays, if it is still the same inode."""
+        self._notify([encode_inval_entry(parent, name, expire=True)])
 
     def notify_store(self, ino: int, offset: int, data: Buffer) -> None:
         """Put data into the kernel's page cache, ahead of the read that would ask for it."""

@@ -206,7 +206,7 @@ def test_who_waits_inside_a_longer_call_can_be_interrupted(
     cli: CommandLine, server: LabServer, mount: Callable[..., Path], call: str, number: signal.Signals
 ) -> None:
     """The file is open before the server goes, and what the call waits for is several steps away."""
-    here = mount(server, "-o", "cache=0")
+    here = mount(server)
     (here / "large").write_bytes(os.urandom(6 << 20))
     for name in ("old", "new"):
         (here / name).write_text(name)
@@ -266,8 +266,8 @@ def test_a_session_that_was_evicted_is_over(cli: CommandLine, server: LabServer,
 
 
 def test_two_mounts_of_one_volume(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
-    one = mount(server, "-o", "cache=0")
-    other = mount(server, "-o", "cache=0", directory=cli.root / "other")
+    one = mount(server)
+    other = mount(server, directory=cli.root / "other")
     (one / "file").write_text("from one")
     assert (other / "file").read_text() == "from one"
     (other / "file").unlink()
@@ -275,20 +275,9 @@ def test_two_mounts_of_one_volume(cli: CommandLine, server: LabServer, mount: Ca
     assert len(sessions(cli)) == 2
 
 
-def test_a_directory_is_its_makers_until_another_mount_works_there(
-    cli: CommandLine, server: LabServer, mount: Callable[..., Path]
-) -> None:
-    one = mount(server, "-o", "cache=60")
-    other = mount(server, "-o", "cache=60", directory=cli.root / "other")
-    (one / "made").mkdir()
-    assert not (one / "made" / "file").exists()
-    (other / "made" / "file").write_text("from the other")
-    wait_until(lambda: (one / "made" / "file").exists(), "the maker to hear that it is not alone")
-
-
 def test_locks_hold_across_mounts(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
-    one = mount(server, "-o", "cache=0")
-    other = mount(server, "-o", "cache=0", directory=cli.root / "other")
+    one = mount(server)
+    other = mount(server, directory=cli.root / "other")
     (one / "file").write_bytes(b"x" * 100)
     with (one / "file").open("r+b") as mine, (other / "file").open("r+b") as theirs:
         for lock in (fcntl.flock, fcntl.lockf):
@@ -332,8 +321,7 @@ for _ in range(int(sys.argv[2])):
 def test_what_was_written_under_a_lock_is_read_under_the_next(
     cli: CommandLine, server: LabServer, mount: Callable[..., Path]
 ) -> None:
-    """With names and attributes believed for long: locks have files read anew all the same."""
-    mounts = [mount(server, "-o", "cache=60"), mount(server, "-o", "cache=60", directory=cli.root / "other")]
+    mounts = [mount(server), mount(server, directory=cli.root / "other")]
     (mounts[0] / "count").write_bytes(b"%020d" % 0)
     command = [sys.executable, "-c", COUNTING]
     workers = [subprocess.Popen([*command, where / "count", "100"]) for where in (*mounts, *mounts)]
@@ -342,7 +330,7 @@ def test_what_was_written_under_a_lock_is_read_under_the_next(
 
 
 def test_a_database_is_written_from_two_mounts(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
-    mounts = [mount(server, "-o", "cache=0"), mount(server, "-o", "cache=0", directory=cli.root / "other")]
+    mounts = [mount(server), mount(server, directory=cli.root / "other")]
     with closing(sqlite3.connect(mounts[0] / "db")) as database:
         database.execute("create table t (who integer, number integer)")
     command = [sys.executable, "-c", INSERTING]
@@ -367,7 +355,7 @@ for number in range(25):
 
 
 def test_a_directory_of_the_volume_as_root(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
-    whole = mount(server, "-o", "cache=0")
+    whole = mount(server)
     (whole / "a" / "b c").mkdir(parents=True)
     (whole / "a" / "b c" / "file").write_text("text")
     part = mount(server, root="/a/b c", directory=cli.root / "part")
@@ -419,7 +407,7 @@ def test_mutual_tls(cli: CommandLine, make_server: Callable[..., LabServer], mou
 
 def test_a_line_in_fstab(cli: CommandLine, server: LabServer) -> None:
     fstab = cli.root / "fstab"
-    fstab.write_text(f"{server.address}/work {cli.directory} loligo defaults,_netdev,cache=0.5,timeout=30 0 0\n")
+    fstab.write_text(f"{server.address}/work {cli.directory} loligo defaults,_netdev,timeout=30 0 0\n")
     script = f"""
         mount --fstab {fstab} --all
         grep " $DIR " /proc/mounts

@@ -14,8 +14,9 @@ import pytest
 from loligo_client.shell.connection import Connection
 from loligo_lab.mounts import assert_sound, make_lab_volume
 from loligo_lab.serving import LabServer
+from loligo_mds.core.codec import Covered
 from loligo_mds.core.events import Hold
-from loligo_mds.core.requests import Close, Create, GetAttributes, ReadDirectory, Rename, Unlink
+from loligo_mds.core.requests import Close, Create, GetAttributes, LeaseReturned, Lookup, ReadDirectory, Rename, Unlink
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
 
@@ -95,19 +96,22 @@ def test_changes_survive_a_server_that_is_killed_again_and_again(daemon: LabServ
     connection.close()
 
 
-def test_who_made_a_directory_is_told_for_how_long_it_is_alone_there(daemon: LabServer) -> None:
-    connection = connect(daemon)
-    told: list[list[int]] = []
-    connection.on_answer = lambda request, answer, directories, alone: told.append(sorted(alone))
-    joined: queue.Queue[int] = queue.Queue()
-    connection.on_joined = joined.put
+def test_a_change_waits_until_the_lease_in_its_way_has_come_back(daemon: LabServer) -> None:
+    connection, other = connect(daemon, takes_leases=True), connect(daemon)
+    told: list[Covered] = []
+    connection.on_answer = lambda request, answer, covered: told.append(covered)
+    recalled: queue.Queue[LeaseReturned] = queue.Queue()
+    connection.on_lease_recall = recalled.put
     made = connection.ask(Create(ROOT_INO, b"d", 0o40755, 0, 0)).result(PATIENCE_S)
-    connection.ask(Create(made.ino, b"f", 0o100644, 0, 0)).result(PATIENCE_S)
-    other = connect(daemon)
-    other.ask(Create(made.ino, b"g", 0o100644, 0, 0)).result(PATIENCE_S)
-    assert joined.get(timeout=PATIENCE_S) == made.ino
-    connection.ask(Unlink(made.ino, b"f")).result(PATIENCE_S)
-    assert told == [[made.ino], [made.ino], []]
+    assert sorted(told[0].leases) == [ROOT_INO, made.ino] and not told[0].unsure
+    joins = other.ask(Create(made.ino, b"g", 0o100644, 0, 0))
+    recall = recalled.get(timeout=PATIENCE_S)
+    assert recall == LeaseReturned(made.ino) and not joins.done()
+    assert connection.ask(Lookup(made.ino, b"g")).result(PATIENCE_S) is None
+    assert told[1].leases == [], "no lease is granted while one is in the way"
+    connection.ask(recall)
+    joins.result(PATIENCE_S)
+    assert connection.ask(Lookup(made.ino, b"g")).result(PATIENCE_S) is not None
     for one in (connection, other):
         one.close()
 

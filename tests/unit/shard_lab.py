@@ -8,7 +8,7 @@ import pytest
 from loligo_mds.core.effects import (
     AppendJournal,
     Effect,
-    Joined,
+    LeaseRecall,
     Recall,
     RemoveObjects,
     RepairObjects,
@@ -16,10 +16,11 @@ from loligo_mds.core.effects import (
     Reply,
     Report,
     Resume,
+    Retry,
 )
 from loligo_mds.core.events import Event, Repaired, SessionOpened, Submitted
 from loligo_mds.core.invariants import check_shard
-from loligo_mds.core.requests import CHANGING, Create, Lookup, Reported, Request, Yielded
+from loligo_mds.core.requests import CHANGING, Create, LeaseReturned, Lookup, Reported, Request, Yielded
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.core.tables import Table, Write
 from loligo_mds.store.journal import MAX_RECORD_BYTES
@@ -107,8 +108,9 @@ class ShardLab:
             Recall: 2,
             Report: 2,
             Resume: 2,
-            Joined: 2,
-            Repeat: 3,
+            LeaseRecall: 2,
+            Retry: 3,
+            Repeat: 4,
         }
         ranks = [rank[type(effect)] for effect in effects]
         assert ranks == sorted(ranks)
@@ -127,7 +129,7 @@ class ShardLab:
         said = self.comply() if any(isinstance(effect, Report) for effect in self.effects) else self.effects
         (reply,) = (effect for effect in said if isinstance(effect, Reply) and effect.id == id)
         assert reply.session == session
-        return replace(reply, id=0)
+        return replace(reply, id=0, repeated=False)
 
     def patient_reply(self, request: Request, session: int = 1) -> Reply:
         """The answer, after everybody else has done what it waits for."""
@@ -149,6 +151,11 @@ class ShardLab:
                 todo += self.event(Submitted(effect.session, 0, Yielded(effect.ino), id=-1))
             elif isinstance(effect, Report):
                 todo += self.event(Submitted(effect.session, 0, Reported(effect.ino), id=-1))
+            elif isinstance(effect, LeaseRecall):
+                returned = LeaseReturned(effect.ino, effect.attributes_of)
+                todo += self.event(Submitted(effect.session, 0, returned, id=-1))
+            elif isinstance(effect, Retry):
+                todo += self.event(effect.event)
             elif isinstance(effect, RepairObjects):
                 todo += self.event(Repaired(effect.ino))
             elif not isinstance(effect, AppendJournal):

@@ -25,6 +25,7 @@ from loligo_mds.core.effects import (
     Reply,
     Report,
     Resume,
+    Retry,
 )
 from loligo_mds.core.events import (
     Event,
@@ -78,7 +79,7 @@ class Server:
                         self.keeper.remove_objects(effect)
                     elif isinstance(effect, RepairObjects):
                         self.keeper.repair(effect)
-                    elif isinstance(effect, Repeat):
+                    elif isinstance(effect, Repeat | Retry):
                         again = effect.event
                     elif isinstance(effect, Reply) and effect.session == SHARD_SESSION:
                         answer = effect

@@ -19,6 +19,7 @@ from loligo_mds.core.requests import (
     GetLock,
     GetUsage,
     GetXattr,
+    LeaseReturned,
     Link,
     ListUnsettled,
     ListXattrs,
@@ -75,6 +76,7 @@ SENSIBLE: list[Request] = [
     Release(2),
     Yielded(2),
     Reported(2),
+    LeaseReturned(2, 3),
     SetLock(2, 1, 0, END, exclusive=True, waits=True),
     GetLock(2, 1, 5, 5),
     CancelLock(2, 7),
@@ -171,6 +173,7 @@ def test_read_only(lab: ShardLab) -> None:
         Release,
         Yielded,
         Reported,
+        LeaseReturned,
         SetLock,
         GetLock,
         CancelLock,
@@ -239,7 +242,7 @@ def test_what_lies_elsewhere_does_not() -> None:
             moved = _with(request, ino=jail.outside)
         if hasattr(moved, "parent"):
             moved = _with(request, parent=jail.out)
-        free = isinstance(request, Close | Release | Yielded | Reported | Settle | GetUsage)
+        free = isinstance(request, Close | Release | Yielded | Reported | LeaseReturned | Settle | GetUsage)
         assert jail.admitted(moved) == (0 if free else errno.EACCES), moved
 
 

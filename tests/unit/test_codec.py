@@ -118,6 +118,7 @@ ANSWERS: dict[type, st.SearchStrategy[Any]] = {
     requests.Release: nothing,
     requests.Yielded: nothing,
     requests.Reported: nothing,
+    requests.LeaseReturned: nothing,
     requests.SetLock: nothing,
     requests.GetLock: nothing | st.builds(Lock, st.just(0), u64, u64, u64, st.booleans(), u32),
     requests.CancelLock: nothing,

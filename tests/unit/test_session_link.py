@@ -30,7 +30,7 @@ TIMEOUT_NS = 60 * S
 
 def make(window: int = 100) -> SessionLink:
     link = SessionLink(TIMEOUT_NS)
-    link.connected(0, window, 5 * S)
+    link.connected(0, window, 5 * S, 15 * S)
     return link
 
 
@@ -90,7 +90,7 @@ def test_an_unlock_is_in_a_hurry_and_passes_those_who_wait_for_it() -> None:
     assert link.is_due(0)
     assert names(sent(link)) == ["unlock"]
     link.lost()
-    link.connected(0, 4, 5 * S)
+    link.connected(0, 4, 5 * S, 15 * S)
     found = sent(link)
     assert names(found) == ["lock 0", "lock 1", "unlock"]
     link.answered(found[2].id)
@@ -146,7 +146,7 @@ def test_what_is_sent_again_is_as_much_in_a_hurry_as_before() -> None:
     link.ask(Close(1), "close", 0)
     link.lost()
     assert not link.is_due(0)
-    link.connected(0, 100, 5 * S)
+    link.connected(0, 100, 5 * S, 15 * S)
     assert link.is_due(0)
     assert names(sent(link)) == ["change", "close"]
     link.ask(Close(2), "again", 0)
@@ -158,7 +158,7 @@ def test_what_was_dropped_hurries_nobody() -> None:
     asked = link.ask(change("x"), "change", 0)
     link.lost()
     link.drop(asked)
-    link.connected(0, 100, 5 * S)
+    link.connected(0, 100, 5 * S, 15 * S)
     assert not link.is_due(0)
 
 
@@ -187,7 +187,7 @@ def test_what_was_not_answered_is_sent_again_in_order_with_the_same_sequences_an
     link.lost()
     assert link.next(0) is None
     link.ask(change("e"), "e", 0)
-    link.connected(S, 100, 5 * S)
+    link.connected(S, 100, 5 * S, 15 * S)
     again = sent(link)
     assert names(again) == ["a", "o", "c", "d", "e"]
     assert [each.sequence for each in again] == [1, 0, 2, 3, 4]
@@ -218,7 +218,7 @@ def test_a_request_that_is_dropped_while_the_server_is_away_is_not_sent_again() 
     link.drop(b)
     assert link.outstanding == [c]
     assert link.acknowledged == 1
-    link.connected(S, 100, 5 * S)
+    link.connected(S, 100, 5 * S, 15 * S)
     assert sent(link) == [c]
     assert link.answered(a.id) is None
 
@@ -234,7 +234,7 @@ def test_what_is_stated_anew_is_not_sent_again() -> None:
     assert link.stated() == []
     link.ask(Close(4), "asked since", 0)
     assert link.acknowledged == 1, "the Close that was numbered 1"
-    link.connected(S, 100, 5 * S)
+    link.connected(S, 100, 5 * S, 15 * S)
     assert names(sent(link)) == ["Open", "Create", "Claim", "asked since"]
 
 
@@ -250,24 +250,42 @@ def test_a_server_that_is_there_may_take_its_time_and_one_that_is_away_may_not()
     assert names(link.tick(160 * S)) == ["old"]
     assert link.tick(169 * S) == []
     assert names(link.tick(170 * S)) == ["young"]
-    link.connected(171 * S, 100, 5 * S)
+    link.connected(171 * S, 100, 5 * S, 15 * S)
     assert sent(link) == []
 
 
-def test_heartbeats_are_due_after_silence_of_ours_and_two_without_an_answer_end_the_connection() -> None:
+def test_heartbeats_are_due_after_silence_of_ours_or_the_servers() -> None:
     link = make()
     link.ask(GetAttributes(1), "a", 0)
-    sent(link, 3 * S)
-    assert not link.needs_heartbeat(7 * S)
-    assert link.needs_heartbeat(8 * S)
-    link.said(8 * S)
-    assert not link.needs_heartbeat(9 * S)
-    assert not link.is_silent(10 * S)
-    assert link.is_silent(10 * S + 1)
-    link.heard(10 * S)
-    assert not link.is_silent(19 * S)
+    (asked,) = sent(link, 3 * S)
+    assert not link.needs_heartbeat(4 * S)
+    assert link.needs_heartbeat(5 * S), "nothing is answered since the beginning"
+    link.heartbeat(5 * S)
+    assert not link.needs_heartbeat(9 * S) and link.needs_heartbeat(10 * S)
+    link.heartbeat_answered()
+    link.answered(asked.id)
+    link.ask(GetAttributes(1), "b", 0)
+    sent(link, 9 * S)
+    assert link.needs_heartbeat(10 * S), "the last that has arrived for certain was sent at 5"
     link.lost()
-    assert not link.is_silent(99 * S) and not link.needs_heartbeat(99 * S)
+    assert not link.needs_heartbeat(99 * S)
+
+
+def test_a_connection_is_given_up_before_the_server_takes_the_leases() -> None:
+    """What counts is when that was sent of which we know that it arrived, not when the answer came."""
+    link = make()
+    link.heartbeat(4 * S)
+    link.heard(13 * S)
+    assert not link.is_silent(10 * S) and link.is_silent(10 * S + 1)
+    link.heartbeat_answered()
+    assert not link.is_silent(14 * S) and link.is_silent(14 * S + 1)
+    link.ask(GetAttributes(1), "a", 0)
+    (asked,) = sent(link, 9 * S)
+    link.heard(20 * S)
+    link.answered(asked.id)
+    assert not link.is_silent(19 * S) and link.is_silent(19 * S + 1)
+    link.lost()
+    assert not link.is_silent(99 * S)
 
 
 # -- against a model of the server ------------------------------------------------------------------------------------
@@ -360,7 +378,7 @@ def test_a_server_whose_connections_break_applies_everything_once_and_in_order(s
                 connected = False
         elif deed < 0.92:
             if not connected:
-                link.connected(now_ns, window, 5 * S)
+                link.connected(now_ns, window, 5 * S, 15 * S)
                 connected = True
         elif deed < 0.94 and link.outstanding and not connected:
             victim = chance.choice(link.outstanding)
@@ -372,11 +390,11 @@ def test_a_server_whose_connections_break_applies_everything_once_and_in_order(s
             for late in link.tick(now_ns):
                 assert not connected
                 dropped.add(late.whose)
-    link.connected(now_ns, window, 5 * S)
+    link.connected(now_ns, window, 5 * S, 15 * S)
     if connected:
         link.lost()
         model.forget_connection()
-        link.connected(now_ns, window, 5 * S)
+        link.connected(now_ns, window, 5 * S, 15 * S)
     model.forget_connection()
     while True:
         while (found := link.next(now_ns)) is not None:
@@ -413,5 +431,5 @@ def test_what_callers_were_promised_waits_for_as_long_as_it_takes() -> None:
     link.ask(SetAttributes(1, uid=5), "promised", 0, hurried=False)
     link.ask(SetAttributes(1, uid=6), "asked", 0)
     assert names(link.tick(2 * TIMEOUT_NS)) == ["asked"]
-    link.connected(2 * TIMEOUT_NS, 100, 5 * S)
+    link.connected(2 * TIMEOUT_NS, 100, 5 * S, 15 * S)
     assert names(sent(link, 2 * TIMEOUT_NS)) == ["promised"]

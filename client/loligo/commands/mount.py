@@ -33,7 +33,6 @@ def command(source: str, directory: str, options: tuple[str, ...], foreground: b
 
     \b
     Options of mounts through a metadata server:
-      cache=SECONDS          believe names and attributes for so long without asking again (1); 0: always ask, see all at once
       timeout=SECONDS        calls wait so long for a server that is away, then they fail with EIO (60)
       ca=, cert=, key=       files for TLS: who signed the server's certificate; this client's certificate and key
       insecure_network       do without TLS though the server is on another machine

@@ -7,7 +7,8 @@ bytes and reads no clock; times are ns of any clock that only goes forward.
 Rules
 1. Requests leave in the order in which they were asked. Those whose answers may have to wait for other clients (`_WAITING`) are
    the exception: they get half of the window at most, and the rest overtakes them then: what is asked meanwhile may be the
-   very thing that they wait for.
+   very thing that they wait for. Leases that come back overtake everything, and have room beyond the window: any change may
+   wait for one.
 2. A changing request gets the next sequence when it is asked, and keeps it. All others have 0. Every request gets a new id
    each time it is sent, so an answer that belongs to an earlier connection fits nothing.
 3. A connection that is lost takes no request with it: those that were sent go back to the front, in order. The server applies
@@ -19,12 +20,15 @@ Rules
 6. For the answers of unhurried requests nobody waits: they are a reason to send only after `UNHURRIED_NS`. Whatever else is
    sent earlier takes them along, in order; and somebody may come who waits after all (`hurry`).
 7. `acknowledged`: every changing request up to this sequence is answered, or will never be sent again.
+8. The server takes our leases away when it has not heard of us for their time, and we must have dropped them by then. So what
+   counts is when that was *sent* of which we know that it has arrived, and the connection is given up in time (`is_silent`).
 """
 
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
+from loligo_mds.core.limits import LEASES_RETURNED_MAX
 from loligo_mds.core.requests import (
     CHANGING,
     STATED_BY_HOLDS,
@@ -32,6 +36,7 @@ from loligo_mds.core.requests import (
     Close,
     GetAttributes,
     GetLock,
+    LeaseReturned,
     Lookup,
     Open,
     RecordAccess,
@@ -70,12 +75,13 @@ class Outstanding:
     hurried: bool
     sequence: int = 0
     id: int = 0
+    sent_ns: int = 0
     dropped: bool = False
 
     @property
     def counts(self) -> bool:
         """Among `SessionLink._hurried`, while it is not sent."""
-        return self.hurried and not _may_wait(self.request)
+        return self.hurried and not (_may_wait(self.request) or type(self.request) is LeaseReturned)
 
     @property
     def is_promised(self) -> bool:
@@ -92,8 +98,9 @@ class SessionLink:
         self._sequences = 0
         #: Not sent on this connection, by order.
         self._waiting: deque[Outstanding] = deque()
-        #: ... those of `_WAITING`.
+        #: ... those of `_WAITING`, and leases that come back.
         self._patient: deque[Outstanding] = deque()
+        self._returned: deque[Outstanding] = deque()
         #: How many of `_waiting` are in a hurry.
         self._hurried = 0
         #: The last of them that was unhurried when it was asked, and is not now.
@@ -111,6 +118,10 @@ class SessionLink:
         #: When the server last said something; while away: since when it is.
         self._heard_ns = 0
         self._said_ns = 0
+        self._lease_ns = 0
+        #: When the last was sent that has arrived at the server for certain, and heartbeats that are not answered.
+        self._arrived_ns = 0
+        self._heartbeats: deque[int] = deque()
 
     # -- what is asked --------------------------------------------------------------------------------------------
 
@@ -123,8 +134,13 @@ class SessionLink:
             asked.sequence = self._sequences
             self._unsettled[asked.sequence] = None
         self._hurried += asked.counts
-        (self._patient if _may_wait(request) else self._waiting).append(asked)
+        self._lane(request).append(asked)
         return asked
+
+    def _lane(self, request: Any) -> deque[Outstanding]:
+        if type(request) is LeaseReturned:
+            return self._returned
+        return self._patient if _may_wait(request) else self._waiting
 
     def hurry(self) -> None:
         """Somebody waits for what was asked until now."""
@@ -140,14 +156,22 @@ class SessionLink:
         """What is open is being stated, as it is now: what says the same is dropped here, and done as far as the caller is
         concerned. Only while there is no connection.
         """
-        done = [asked for asked in self._waiting if not asked.dropped and type(asked.request) in STATED_BY_HOLDS]
+        told = (*self._returned, *self._waiting)
+        done = [asked for asked in told if not asked.dropped and type(asked.request) in STATED_BY_HOLDS]
         for asked in done:
             self.drop(asked)
         return done
 
     def next(self, now_ns: int) -> Outstanding | None:
         """What to send now; it counts as sent. None: nothing, or not now."""
-        if not self._connected or len(self._sent) >= self._window:
+        if not self._connected:
+            return None
+        returned = self._returned
+        while returned and returned[0].dropped:
+            returned.popleft()
+        if returned and len(self._sent) < self._window + LEASES_RETURNED_MAX:
+            return self._send(returned.popleft(), now_ns)
+        if len(self._sent) >= self._window:
             return None
         waiting, patient = self._waiting, self._patient
         while waiting and waiting[0].dropped:
@@ -164,16 +188,23 @@ class SessionLink:
             found = waiting.popleft()
         else:
             return None
+        return self._send(found, now_ns)
+
+    def _send(self, found: Outstanding, now_ns: int) -> Outstanding:
         self._hurried -= found.counts
         self._ids += 1
         found.id = self._ids
         self._sent[found.id] = found
-        self._said_ns = now_ns
+        self._said_ns = found.sent_ns = now_ns
         return found
 
     def is_due(self, now_ns: int) -> bool:
         """Whether `next` may have something for which a frame should be sent."""
-        if not self._connected or len(self._sent) >= self._window:
+        if not self._connected:
+            return False
+        if self._returned and len(self._sent) < self._window + LEASES_RETURNED_MAX:
+            return True
+        if len(self._sent) >= self._window:
             return False
         if self._hurried or (self._patient and self._patient_sent < max(1, self._window // 2)):
             return True
@@ -198,6 +229,7 @@ class SessionLink:
         asked = self._sent.pop(id_, None)
         if asked is not None:
             self.was_answered = True
+            self._arrived_ns = max(self._arrived_ns, asked.sent_ns)
             self._unsettled.pop(asked.sequence, None)
             if _may_wait(asked.request):
                 self._patient_sent -= 1
@@ -206,7 +238,7 @@ class SessionLink:
     @property
     def outstanding(self) -> list[Outstanding]:
         """All that somebody waits for, in no order."""
-        everything = (*self._sent.values(), *self._waiting, *self._patient)
+        everything = (*self._sent.values(), *self._returned, *self._waiting, *self._patient)
         return [asked for asked in everything if not asked.dropped]
 
     # -- the connection -------------------------------------------------------------------------------------------
@@ -215,28 +247,37 @@ class SessionLink:
     def is_connected(self) -> bool:
         return self._connected
 
-    def connected(self, now_ns: int, window: int, heartbeat_ns: int) -> None:
+    def connected(self, now_ns: int, window: int, heartbeat_ns: int, lease_ns: int) -> None:
         """The server has taken the session up, and knows what it has open: requests may go."""
         self._connected = True
         self.was_answered = False
         self._window = window
         self._heartbeat_ns = heartbeat_ns
-        self._heard_ns = self._said_ns = now_ns
+        self._lease_ns = lease_ns
+        self._heard_ns = self._said_ns = self._arrived_ns = now_ns
+        self._heartbeats.clear()
 
     def heard(self, now_ns: int) -> None:
         """Anything has come from the server."""
         self._heard_ns = now_ns
 
-    def said(self, now_ns: int) -> None:
-        """Something without a request was sent."""
+    def heartbeat(self, now_ns: int) -> None:
+        """A frame without requests was sent, to be answered by one without anything."""
         self._said_ns = now_ns
+        self._heartbeats.append(now_ns)
+
+    def heartbeat_answered(self) -> None:
+        if self._heartbeats:
+            self._arrived_ns = max(self._arrived_ns, self._heartbeats.popleft())
 
     def needs_heartbeat(self, now_ns: int) -> bool:
-        return self._connected and now_ns - self._said_ns >= self._heartbeat_ns
+        """Nothing was said, or nothing was answered for as long."""
+        last_ns = self._heartbeats[-1] if self._heartbeats else self._arrived_ns
+        return self._connected and now_ns - min(self._said_ns, last_ns) >= self._heartbeat_ns
 
     def is_silent(self, now_ns: int) -> bool:
-        """The connection is dead, whatever the network believes: give it up."""
-        return self._connected and now_ns - self._heard_ns > 2 * self._heartbeat_ns
+        """The connection is dead, whatever the network believes: give it up, before the server gives up on us."""
+        return self._connected and now_ns - self._arrived_ns > self._lease_ns - self._heartbeat_ns
 
     def lost(self) -> None:
         """The connection is gone: what was sent and not answered is to be sent again on the next one."""
@@ -244,7 +285,7 @@ class SessionLink:
         for asked in reversed(self._sent.values()):
             asked.id = 0
             self._hurried += asked.counts
-            (self._patient if _may_wait(asked.request) else self._waiting).appendleft(asked)
+            self._lane(asked.request).appendleft(asked)
         self._sent.clear()
         self._patient_sent = 0
 

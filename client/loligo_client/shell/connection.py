@@ -37,9 +37,11 @@ from loligo_client.core.session_link import UNHURRIED_NS, Outstanding, SessionLi
 from loligo_client.shell.server_source import ServerError
 from loligo_client.shell.wire import Tls, Wire, WireError
 from loligo_mds.core.codec import (
+    Covered,
     Sync,
     decode_answer,
-    decode_directories,
+    decode_covered,
+    decode_recall,
     decode_resume,
     encode_hold,
     encode_lock,
@@ -47,7 +49,7 @@ from loligo_mds.core.codec import (
     parse_server_frame,
 )
 from loligo_mds.core.events import HeldLock, Hold
-from loligo_mds.core.requests import Request
+from loligo_mds.core.requests import LeaseReturned, Request
 from loligo_wire.attributes import Attributes
 from loligo_wire.v1 import loligo_pb2 as pb
 
@@ -111,12 +113,11 @@ class Connection:
         self.on_recall: Callable[[int], None] = lambda ino: None
         self.on_resume: Callable[[Attributes], None] = lambda attributes: None
         self.on_report: Callable[[int], None] = lambda ino: None
-        self.on_joined: Callable[[int], None] = lambda ino: None
+        self.on_lease_recall: Callable[[LeaseReturned], object] = self.ask  # who does not listen believes nothing
         self.on_gone: Callable[[str], None] = lambda text: None
-        #: Hears (request, answer, the directories that it changed, those of them in which this session is alone) before
-        #: whoever asked.
-        self.on_answer: Callable[[Any, Any, list[Attributes], Sequence[int]], None] = lambda *answer: None
-        #: The server is away, and what is asked may be given up without anybody knowing whether it was done.
+        #: Hears (request, answer, the leases that cover it) before whoever asked.
+        self.on_answer: Callable[[Any, Any, Covered], None] = lambda *answer: None
+        #: The connection is lost, and with it all leases. Returns when nobody believes anything any more.
         self.on_away: Callable[[], None] = lambda: None
         #: Where the session is, or was last.
         self.address = addresses[0]
@@ -423,7 +424,10 @@ class Connection:
             self._under_way = 0
             self._problem = ""
             self._wire, self._stream = wire, stream
-            self._link.connected(now_ns, welcome.window or 1, (welcome.heartbeat_ms or 5000) * 1_000_000)
+            heartbeat_ms = welcome.heartbeat_ms or 5000
+            lease_ms = welcome.lease_ms or 3 * heartbeat_ms
+            self._link.connected(now_ns, welcome.window or 1, heartbeat_ms * 1_000_000, lease_ms * 1_000_000)
+            self._tick_s = min(self._tick_s, heartbeat_ms / 4000)
             self._send(now_ns)
         if not self._welcome.done():
             self._hello.session = welcome.session
@@ -548,6 +552,8 @@ class Connection:
         with self._state:
             self._answered_ns = time.monotonic_ns()
             link.heard(self._answered_ns)
+            if not data:
+                link.heartbeat_answered()
             answered = [(link.answered(message.id), message) for message in frame.answers]
         for asked, message in answered:
             if asked is not None:
@@ -571,9 +577,7 @@ class Connection:
             return
         try:
             value = decode_answer(type(asked.request), message)
-            self.on_answer(
-                asked.request, value, decode_directories(message) if message.directories else [], message.alone
-            )
+            self.on_answer(asked.request, value, decode_covered(message))
         except ValueError as error:
             log.error("an answer makes no sense: %s", error)
             answer.set_exception(OSError(EIO, "the metadata server talks nonsense"))
@@ -588,8 +592,8 @@ class Connection:
             self.on_resume(decode_resume(notice.resume))
         elif kind == "report":
             self.on_report(notice.report)
-        elif kind == "joined":
-            self.on_joined(notice.joined)
+        elif kind == "lease":
+            self.on_lease_recall(decode_recall(notice.lease))
 
     # -- time and the end -----------------------------------------------------------------------------------------
 
@@ -608,7 +612,7 @@ class Connection:
             if link.is_silent(now_ns):
                 self._problem = "the server is silent"
             elif link.needs_heartbeat(now_ns):
-                link.said(now_ns)
+                link.heartbeat(now_ns)
                 self._say(pb.ClientFrame())
         for asked in late:
             asked.whose.set_exception(OSError(EIO, "the metadata server is away"))

@@ -11,8 +11,8 @@ Node ids are inode numbers, and listing positions are cookies of names, so nothi
 kernel's sake; handles are the one exception.
 
 A mount that is the volume's only one lets the kernel keep names, attributes, pages and listings for as long as it likes:
-every change goes through it. Otherwise the kernel asks again after `cache_s`, and a file that was closed is as it was
-written for whoever looks at it next.
+every change goes through it. Otherwise it does so with what a lease covers (`core.leased`), and asks again for the rest each
+time; and a file that was closed is as it was written for whoever looks at it next.
 
 atime follows relatime: it moves when bytes or names are fetched from here and it is not newer than mtime and ctime, or
 a day old. What the kernel answers from its own cache does not move it.
@@ -27,11 +27,11 @@ from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC, ENOSYS
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import Any
 
+from loligo_client.core.leased import Leased
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.locks import Locks
-from loligo_client.shell.own_directories import OwnDirectories
-from loligo_client.shell.recent_attributes import RecentAttributes
+from loligo_client.shell.recalls import DIRECTORY_NAMES_S
 from loligo_client.shell.tasks import Metadata, Task, awaited
 from loligo_fuse import (
     FOPEN_KEEP_CACHE,
@@ -122,14 +122,11 @@ class FileSystem(Operations):
         clock: Clock,
         *,
         update_atime: bool,
-        cache_s: float | None = None,
-        recent: RecentAttributes | None = None,
-        own: OwnDirectories | None = None,
+        leased: Leased | None = None,
         locks: Locks | None = None,
     ) -> None:
-        """`cache_s`: how long the kernel may believe what it was told; None: for ever, nobody else has the volume.
+        """`leased`: what the kernel may believe; None: everything, nobody else has the volume.
 
-        `recent`: directories that need not be asked for; `own`: directories in which some names need not be.
         `locks`: of a volume that others lock, too; else the kernel keeps them.
         """
         self._ask = metadata.ask
@@ -139,12 +136,11 @@ class FileSystem(Operations):
         self._data = data
         self._now_ns = clock.time_ns
         self._update_atime = update_atime
-        self._recent = recent
-        self._own = own
+        self._leased = leased
         self._locks = locks
         self.locks = locks is not None
-        self._is_shared = cache_s is not None
-        self.entry_timeout_s = self.attribute_timeout_s = _FOR_EVER_S if cache_s is None else cache_s
+        self._is_shared = leased is not None
+        self.entry_timeout_s = self.attribute_timeout_s = _FOR_EVER_S if leased is None else 0.0
         self.negative_timeout_s = self.entry_timeout_s
         #: Directories of which somebody was given the last page, and where it ended: he asks for more once, to find none.
         self._ends: dict[int, int] = {}
@@ -152,6 +148,10 @@ class FileSystem(Operations):
         self._next_handle = 1
         #: Tells the kernel to ask for an inode's attributes again; whoever mounts sets it. It must wait for nothing.
         self.forget_attributes: Callable[[int], None] = lambda ino: None
+        #: Tells the kernel to drop what it has cached of a listing. It must wait for nothing that an operation has.
+        self.forget_listing: Callable[[int], None] = lambda ino: None
+        #: Directories of which the kernel has a page of a listing that no lease covered.
+        self._unsure_listings: set[int] = set()
         #: Tells the kernel to drop what it has cached of an inode; done when it has. Whoever mounts sets it.
         self.drop_pages: Callable[[int], Future[None]] = _nothing_to_drop
         #: Somebody who waits for this future was interrupted: true if he may be let go. Whoever knows the way sets it.
@@ -160,21 +160,55 @@ class FileSystem(Operations):
         #: directory, or hold a descriptor that is good for fstat only.
         self._removed: dict[int, Attributes] = {}
 
+    # -- what the kernel may believe --------------------------------------------------------------------------------
+
+    def _tell_name(self, ctx: Context, parent: int, name: bytes, found: Attributes | None) -> Attributes | None:
+        """`found`, as the answer about a name."""
+        leased = self._leased
+        if leased is not None:
+            if leased.believes_name(parent, name):
+                is_directory = found is not None and found.is_directory
+                ctx.entry_timeout_s = DIRECTORY_NAMES_S if is_directory else _FOR_EVER_S
+            if found is not None:
+                self._tell(ctx, found)
+        return found
+
+    def _tell(self, ctx: Context, attributes: Attributes) -> Attributes:
+        if self._leased is not None and self._leased.believes(attributes):
+            ctx.attribute_timeout_s = _FOR_EVER_S
+        return attributes
+
     # -- names ----------------------------------------------------------------------------------------------------
 
     def lookup(self, ctx: Context, parent: int, name: bytes) -> Answer[Any]:
-        if self._own is not None and self._own.lack(parent, name):
-            raise OSError(ENOENT, "no such name")  # which the kernel does not keep, as it does an answer of None
-        return self._run(self._lookup(parent, name))
+        if self._leased is not None:
+            is_known, found = self._leased.find(parent, name)
+            if is_known:
+                return self._tell_name(ctx, parent, name, found)
+        return self._run(self._lookup(ctx, parent, name))
 
-    def _lookup(self, parent: int, name: bytes) -> Task[Attributes | None]:
+    def _lookup(self, ctx: Context, parent: int, name: bytes) -> Task[Attributes | None]:
+        leased = self._leased
         try:
+            if leased is not None and leased.wants_listing(parent):
+                yield from self._list(leased, parent)
+                is_known, found = leased.find(parent, name)
+                if is_known:
+                    return self._tell_name(ctx, parent, name, found)
             found = yield Lookup(parent, name)
         except OSError as error:
             if error.errno == ENOENT and parent in self._removed:
                 return None
             raise
+        self._tell_name(ctx, parent, name, found)
         return None if found is None else self._data.attributes(found)
+
+    def _list(self, leased: Leased, directory: int) -> Task[None]:
+        """All names there, with attributes: sooner or later most of them will be asked for."""
+        listed_to = -1
+        while not leased.is_whole(directory) and leased.listed_to(directory) > listed_to:
+            listed_to = leased.listed_to(directory)
+            yield ReadDirectory(directory, listed_to, LISTING_PAGE_MAX, True)
 
     def forget(self, inos: Sequence[tuple[int, int]]) -> None:
         # Only what is gone is remembered here, and the kernel can forget that only once.
@@ -185,22 +219,28 @@ class FileSystem(Operations):
                     removed.pop(ino, None)
 
     def mknod(self, ctx: Context, parent: int, name: bytes, mode: int, rdev: int, umask: int) -> Answer[Any]:
-        return self._ask(Create(parent, name, mode, ctx.uid, ctx.gid, umask, rdev))
+        return self._run(self._make(ctx, Create(parent, name, mode, ctx.uid, ctx.gid, umask, rdev)))
 
     def mkdir(self, ctx: Context, parent: int, name: bytes, mode: int, umask: int) -> Answer[Any]:
-        return self._ask(Create(parent, name, S_IFDIR | mode & 0o7777, ctx.uid, ctx.gid, umask))
+        return self._run(self._make(ctx, Create(parent, name, S_IFDIR | mode & 0o7777, ctx.uid, ctx.gid, umask)))
 
     def symlink(self, ctx: Context, parent: int, name: bytes, target: bytes) -> Answer[Any]:
-        return self._ask(Create(parent, name, S_IFLNK | 0o777, ctx.uid, ctx.gid, target=target))
+        return self._run(self._make(ctx, Create(parent, name, S_IFLNK | 0o777, ctx.uid, ctx.gid, target=target)))
+
+    def _make(self, ctx: Context, request: Create) -> Task[Attributes]:
+        made: Attributes = yield request
+        self._tell_name(ctx, request.parent, request.name, made)
+        return made
 
     def readlink(self, ctx: Context, ino: int) -> Answer[Any]:
         return self._ask(ReadLink(ino))
 
     def link(self, ctx: Context, ino: int, new_parent: int, new_name: bytes) -> Answer[Any]:
-        return self._run(self._link(Link(ino, new_parent, new_name)))
+        return self._run(self._link(ctx, Link(ino, new_parent, new_name)))
 
-    def _link(self, request: Link) -> Task[Attributes]:
+    def _link(self, ctx: Context, request: Link) -> Task[Attributes]:
         linked = yield request
+        self._tell_name(ctx, request.new_parent, request.new_name, linked)
         file = self._data.find(request.ino)
         if file is not None:
             file.unlinked = False
@@ -249,13 +289,17 @@ class FileSystem(Operations):
     # -- attributes -----------------------------------------------------------------------------------------------
 
     def getattr(self, ctx: Context, ino: int, handle: int | None) -> Answer[Any]:
-        recent = self._recent.find(ino) if self._recent is not None else None
-        if recent is not None:
-            attributes, ctx.attribute_timeout_s = recent
-            return attributes
-        return self._run(self._getattr(ino))
+        leased = self._leased
+        if leased is not None:
+            directory = leased.directory(ino)
+            if directory is not None:
+                return self._tell(ctx, directory)
+            file = self._data.find(ino)
+            if file is not None and not (file.changed or file.telling) and leased.believes(file.seen):
+                return self._tell(ctx, file.seen)
+        return self._run(self._getattr(ctx, ino))
 
-    def _getattr(self, ino: int) -> Task[Attributes]:
+    def _getattr(self, ctx: Context, ino: int) -> Task[Attributes]:
         try:
             stored = yield GetAttributes(ino)
         except OSError as error:
@@ -263,6 +307,7 @@ class FileSystem(Operations):
             if removed is None or error.errno != ENOENT:
                 raise
             return removed
+        self._tell(ctx, stored)
         return self._data.attributes(stored)
 
     def setattr(self, ctx: Context, ino: int, change: Change, handle: int | None) -> Answer[Any]:
@@ -282,15 +327,19 @@ class FileSystem(Operations):
                 if file is not None and self._data.may_change_lazily(file, request):
                     ctx.attribute_timeout_s = 0.0  # the metadata decides on ctime
                     return self._data.change_lazily(file, request, self._now_ns())
-            return self._run(self._change(request))
+            return self._run(self._change(ctx, request))
         found = self._handles.get(handle) if handle is not None else None
-        return self._run(self._data.set_size(request, None if found is None else found.file))
+        return self._run(self._set_size(ctx, request, None if found is None else found.file))
 
-    def _change(self, request: SetAttributes) -> Task[Attributes]:
+    def _change(self, ctx: Context, request: SetAttributes) -> Task[Attributes]:
         if request.mtime_ns is not None:
             self._data.mtime_will_be_set(request.ino)
         changed = yield request
+        self._tell(ctx, changed)
         return self._data.attributes(changed)
+
+    def _set_size(self, ctx: Context, request: SetAttributes, file: FileData | None) -> Task[Attributes]:
+        return self._tell(ctx, (yield from self._data.set_size(request, file)))
 
     def statfs(self, ctx: Context, ino: int) -> Answer[StatFs]:
         return self._run(self._statfs())
@@ -314,12 +363,14 @@ class FileSystem(Operations):
     def readdir(self, ctx: Context, ino: int, handle: int, cookie: int, plus: bool) -> Answer[Iterator[DirectoryEntry]]:
         entry_bytes = _ENTRY_PLUS_BYTES if plus else _ENTRY_BYTES
         count = min(max(_ENTRIES_MIN, ctx.reply_limit_bytes // entry_bytes), LISTING_PAGE_MAX)
-        return self._run(self._readdir(ino, cookie, count, plus))
+        return self._run(self._readdir(ctx, ino, cookie, count, plus))
 
-    def _readdir(self, ino: int, cookie: int, count: int, plus: bool) -> Task[Iterator[DirectoryEntry]]:
+    def _readdir(self, ctx: Context, ino: int, cookie: int, count: int, plus: bool) -> Task[Iterator[DirectoryEntry]]:
         """What the reply has room for, about; the kernel asks for the rest. Nothing is the end."""
-        if ino in self._removed or self._ends.pop(ino, None) == cookie:
+        if ino in self._removed:
             return iter(())
+        if self._ends.pop(ino, None) == cookie:
+            return self._end_of_listing(ino)
         page = yield ReadDirectory(ino, cookie, count, plus)
         if plus:
             # At once: what is published later would be in neither.
@@ -328,20 +379,46 @@ class FileSystem(Operations):
                 (name, at, child, kind, None if attributes is None else adjust(attributes))
                 for name, at, child, kind, attributes in page
             ]
+        if self._leased is not None and not self._leased.holds(ino):
+            if len(self._unsure_listings) > _ENDS_MAX:
+                self._unsure_listings.clear()
+            self._unsure_listings.add(ino)
         if len(page) < count:
             self._ends[ino] = page[-1][1] if page else max(cookie, _DOTDOT_COOKIE)
             if len(self._ends) > _ENDS_MAX:
                 del self._ends[next(iter(self._ends))]
         if cookie >= _DOTDOT_COOKIE:
-            return iter(page)
-        recent = self._recent.find(ino) if self._recent is not None else None
-        directory = recent[0] if recent is not None else (yield GetAttributes(ino))
+            return self._told(ctx, ino, page) if page else self._end_of_listing(ino)
+        leased = self._leased
+        directory = (leased.directory(ino) if leased is not None else None) or (yield GetAttributes(ino))
         entries: list[DirectoryEntry] = [(b"..", _DOTDOT_COOKIE, directory.parent or ROOT_INO, S_IFDIR, None)]
         if cookie < _DOT_COOKIE:
             entries.insert(0, (b".", _DOT_COOKIE, directory.ino, S_IFDIR, None))
         if cookie == 0:
             self._note_access(directory)
-        return iter(entries + page)
+        return self._told(ctx, ino, entries + page)
+
+    def _told(self, ctx: Context, directory: int, page: list[DirectoryEntry]) -> Iterator[DirectoryEntry]:
+        """The kernel may believe names and attributes that come with a listing as if it had looked them up."""
+        leased = self._leased
+        if leased is None:
+            yield from page
+            return
+        for entry in page:
+            attributes: Any = entry[4]
+            if attributes is not None:
+                leased.told(directory, entry[0])
+                ctx.entry_timeout_s = ctx.attribute_timeout_s = None
+                self._tell_name(ctx, directory, entry[0], attributes)
+            yield entry
+
+    def _end_of_listing(self, directory: int) -> Iterator[DirectoryEntry]:
+        """The kernel keeps the listing now, until it is told to forget it: at once, if no lease covers all of it."""
+        leased = self._leased
+        if leased is not None and (directory in self._unsure_listings or not leased.is_whole(directory)):
+            self._unsure_listings.discard(directory)
+            self.forget_listing(directory)
+        return iter(())
 
     def fsyncdir(self, ctx: Context, ino: int, handle: int, datasync: bool) -> Answer[None]:
         return self._data.sync_metadata()
@@ -376,9 +453,9 @@ class FileSystem(Operations):
 
     def create(self, ctx: Context, parent: int, name: bytes, mode: int, umask: int, flags: int) -> Answer[Any]:
         request = Create(parent, name, S_IFREG | mode & 0o7777, ctx.uid, ctx.gid, umask, hold=True)
-        return self._run(self._create(request, flags))
+        return self._run(self._create(ctx, request, flags))
 
-    def _create(self, request: Create, flags: int) -> Task[tuple[Attributes, Opened]]:
+    def _create(self, ctx: Context, request: Create, flags: int) -> Task[tuple[Attributes, Opened]]:
         try:
             made = yield request
         except OSError as error:
@@ -389,12 +466,14 @@ class FileSystem(Operations):
                 raise
             if found.is_directory:
                 raise OSError(EISDIR, "a directory") from None
+            self._tell_name(ctx, request.parent, request.name, found)
             opened = yield from self._open(found.ino, flags)
             try:
-                return (yield from self._getattr(found.ino)), opened
+                return (yield from self._getattr(ctx, found.ino)), opened
             except OSError:
                 self._close(opened.handle)
                 raise
+        self._tell_name(ctx, request.parent, request.name, made)
         return made, self._opened(self._data.opened(made), flags, True)
 
     def tmpfile(self, ctx: Context, parent: int, mode: int, umask: int, flags: int) -> Answer[Any]:
@@ -566,8 +645,8 @@ class FileSystem(Operations):
     def _note_access(self, attributes: Attributes) -> None:
         """Nobody waits for it."""
         if self._is_atime_due(attributes):
-            if self._recent is not None:
-                self._recent.forget(attributes.ino)
+            if self._leased is not None and attributes.is_directory:
+                self._leased.doubts(attributes.ino)
             self._run(self._record_access(RecordAccess(attributes.ino, self._now_ns())))
 
     def _record_access(self, request: RecordAccess) -> Task[None]:

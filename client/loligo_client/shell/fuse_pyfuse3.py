@@ -44,7 +44,7 @@ from loligo_fuse import (
     Operations,
 )
 from loligo_fuse import SetAttributes as Change
-from loligo_fuse.protocol.encode import encode_inval_inode
+from loligo_fuse.protocol.encode import encode_inval_entry, encode_inval_inode
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +100,17 @@ class Pyfuse3Session:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(self._scope.cancel)
 
-    def notify_inval_inode(self, ino: int) -> None:
+    def notify_inval_inode(self, ino: int, offset: int, length: int) -> None:
         """Drop cached attributes and data. May block; not from an operation."""
-        self._notify(encode_inval_inode(ino, 0, 0))
+        self._notify(encode_inval_inode(ino, offset, length))
+
+    def notify_inval_entry(self, parent: int, name: bytes) -> None:
+        """Drop a cached name, present or absent. May block; not from an operation."""
+        self._notify(encode_inval_entry(parent, name))
+
+    def notify_expire_entry(self, parent: int, name: bytes) -> None:
+        """Have a cached name looked up again at its next use. May block; not from an operation."""
+        self._notify(encode_inval_entry(parent, name, expire=True))
 
     def notify_inval_attributes(self, ino: int) -> None:
         """Drop cached attributes. Waits for nothing, so an operation may call it before it answers."""
@@ -118,6 +126,10 @@ class Pyfuse3Session:
 
 def _context(ctx: Any) -> Context:
     return Context(ctx.uid, ctx.gid, ctx.pid, 0)
+
+
+def _or(timeout_s: float | None, default_s: float) -> float:
+    return default_s if timeout_s is None else timeout_s
 
 
 class _Adapter(pyfuse3.Operations):
@@ -147,10 +159,10 @@ class _Adapter(pyfuse3.Operations):
 
     # -- attributes -----------------------------------------------------------------------------------------------
 
-    def _entry(self, attributes: Any) -> Any:
+    def _entry(self, context: Context, attributes: Any) -> Any:
         entry = pyfuse3.EntryAttributes()
-        entry.entry_timeout = self._entry_timeout_s
-        entry.attr_timeout = self._attribute_timeout_s
+        entry.entry_timeout = _or(context.entry_timeout_s, self._entry_timeout_s)
+        entry.attr_timeout = _or(context.attribute_timeout_s, self._attribute_timeout_s)
         entry.st_ino = attributes.ino
         entry.generation = attributes.generation
         entry.st_mode = attributes.mode
@@ -168,10 +180,7 @@ class _Adapter(pyfuse3.Operations):
 
     async def getattr(self, inode: int, ctx: Any) -> Any:
         context = _context(ctx)
-        entry = self._entry(await self._answer(self._to.getattr, context, inode, None))
-        if context.attribute_timeout_s is not None:
-            entry.attr_timeout = context.attribute_timeout_s
-        return entry
+        return self._entry(context, await self._answer(self._to.getattr, context, inode, None))
 
     async def setattr(self, inode: int, attr: Any, fields: Any, fh: int | None, ctx: Any) -> Any:
         change = Change(
@@ -182,7 +191,8 @@ class _Adapter(pyfuse3.Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        return self._entry(await self._answer(self._to.setattr, _context(ctx), inode, change, fh))
+        context = _context(ctx)
+        return self._entry(context, await self._answer(self._to.setattr, context, inode, change, fh))
 
     async def statfs(self, ctx: Any) -> Any:
         found = await self._answer(self._to.statfs, _context(ctx), ROOT_ID)
@@ -199,14 +209,16 @@ class _Adapter(pyfuse3.Operations):
     # -- names ----------------------------------------------------------------------------------------------------
 
     async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> Any:
-        found = await self._answer(self._to.lookup, _context(ctx), parent_inode, name)
+        context = _context(ctx)
+        found = await self._answer(self._to.lookup, context, parent_inode, name)
         if found is not None:
-            return self._entry(found)
-        if not self._negative_timeout_s:
+            return self._entry(context, found)
+        timeout_s = _or(context.entry_timeout_s, self._negative_timeout_s)
+        if not timeout_s:
             raise pyfuse3.FUSEError(errno.ENOENT)
         missing = pyfuse3.EntryAttributes()
         missing.st_ino = 0
-        missing.entry_timeout = self._negative_timeout_s
+        missing.entry_timeout = timeout_s
         return missing
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -216,21 +228,24 @@ class _Adapter(pyfuse3.Operations):
             log.exception("forget failed")  # nobody waits for an answer
 
     async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: Any) -> Any:
-        to = self._to.mknod
-        return self._entry(await self._answer(to, _context(ctx), parent_inode, name, mode, rdev, ctx.umask))
+        to, context = self._to.mknod, _context(ctx)
+        return self._entry(context, await self._answer(to, context, parent_inode, name, mode, rdev, ctx.umask))
 
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: Any) -> Any:
-        return self._entry(await self._answer(self._to.mkdir, _context(ctx), parent_inode, name, mode, ctx.umask))
+        to, context = self._to.mkdir, _context(ctx)
+        return self._entry(context, await self._answer(to, context, parent_inode, name, mode, ctx.umask))
 
     async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: Any) -> Any:
-        return self._entry(await self._answer(self._to.symlink, _context(ctx), parent_inode, name, target))
+        to, context = self._to.symlink, _context(ctx)
+        return self._entry(context, await self._answer(to, context, parent_inode, name, target))
 
     async def readlink(self, inode: int, ctx: Any) -> bytes:
         target: bytes = await self._answer(self._to.readlink, _context(ctx), inode)
         return target
 
     async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: Any) -> Any:
-        return self._entry(await self._answer(self._to.link, _context(ctx), inode, new_parent_inode, new_name))
+        to, context = self._to.link, _context(ctx)
+        return self._entry(context, await self._answer(to, context, inode, new_parent_inode, new_name))
 
     async def unlink(self, parent_inode: int, name: bytes, ctx: Any) -> None:
         await self._answer(self._to.unlink, _context(ctx), parent_inode, name)
@@ -250,10 +265,11 @@ class _Adapter(pyfuse3.Operations):
         return inode
 
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
-        listing = await self._answer(self._to.readdir, _NOBODY_IN_PARTICULAR, fh, 0, start_id, True)
-        await self._answer(self._fill, listing, token)
+        context = Context(0, 0, 0, 0)
+        listing = await self._answer(self._to.readdir, context, fh, 0, start_id, True)
+        await self._answer(self._fill, context, listing, token)
 
-    def _fill(self, listing: Iterable[DirectoryEntry], token: Any) -> None:
+    def _fill(self, context: Context, listing: Iterable[DirectoryEntry], token: Any) -> None:
         # An entry that does not fit was not handed out: the listing is dropped there, not resumed.
         for name, next_cookie, child, mode, attributes in listing:
             if attributes is None:  # "." and "..": the kernel takes name and number only
@@ -261,7 +277,7 @@ class _Adapter(pyfuse3.Operations):
                 entry.st_ino = child
                 entry.st_mode = mode
             else:
-                entry = self._entry(attributes)
+                entry = self._entry(context, attributes)
             if not pyfuse3.readdir_reply(token, name, entry, next_cookie):
                 break
 
@@ -287,9 +303,9 @@ class _Adapter(pyfuse3.Operations):
         return self._file_info(inode, await self._answer(self._to.open, _context(ctx), inode, flags))
 
     async def create(self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: Any) -> Any:
-        to = self._to.create
-        made, opened = await self._answer(to, _context(ctx), parent_inode, name, mode, ctx.umask, flags)
-        return self._file_info(made.ino, opened), self._entry(made)
+        to, context = self._to.create, _context(ctx)
+        made, opened = await self._answer(to, context, parent_inode, name, mode, ctx.umask, flags)
+        return self._file_info(made.ino, opened), self._entry(context, made)
 
     async def read(self, fh: int, off: int, size: int) -> Any:
         pieces = await self._answer(self._to.read, _NOBODY_IN_PARTICULAR, self._inos.get(fh, 0), fh, off, size)

@@ -25,6 +25,7 @@ from loligo_client.shell import mount_state
 from loligo_client.shell.embedded import EmbeddedVolume
 from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.mount_options import MountOptions
+from loligo_client.shell.recalls import KernelCaches
 from loligo_client.shell.server_source import ServerSource
 from loligo_fuse import MINOR_MAX, Config, MountError, Session, mount, set_read_ahead, unmount
 from loligo_runtime.heap import bound_heap
@@ -56,7 +57,7 @@ class MountPlan:
     log: str
 
 
-class Transport(Protocol):
+class Transport(KernelCaches, Protocol):
     """The session of either transport: the same methods, so what carries the file system is a choice at mount."""
 
     def run(self) -> None: ...
@@ -92,6 +93,8 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
         try:
             ending.mounted(served.transport)
             volume.file_system.drop_pages = notifier.drop
+            if not isinstance(volume, EmbeddedVolume):
+                volume.recalls.start(served.transport)
             notifier.start(served.forget_inode)
             note = _write_note(plan, volume)
             prover = _Prover(plan.directory, served.transport, on_ready)
@@ -100,6 +103,8 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
         finally:
             ending.served()
             notifier.stop()
+            if not isinstance(volume, EmbeddedVolume):
+                volume.recalls.stop()
             os.close(served.fd)  # who still uses the mount gets errors from now on
             _leave_tree(plan.directory, note)
         log.info("unmounted; storing what is left")
@@ -146,10 +151,15 @@ def _mount(plan: MountPlan, file_system: FileSystem) -> Served:
     if native:
         session = Session(fd, file_system, Config(minor_max=plan.options.minor_max or MINOR_MAX))
         file_system.forget_attributes = session.notify_inval_attributes
-        return Served(fd, session, lambda ino: session.notify_inval_inode(ino, 0, 0))
+        file_system.forget_listing = partial(_forget_inode, session)
+        return Served(fd, session, partial(_forget_inode, session))
     other = Pyfuse3Session(fd, file_system)
     file_system.forget_attributes = other.notify_inval_attributes
-    return Served(fd, other, other.notify_inval_inode)
+    return Served(fd, other, partial(_forget_inode, other))
+
+
+def _forget_inode(kernel: KernelCaches, ino: int) -> None:
+    kernel.notify_inval_inode(ino, 0, 0)
 
 
 def _write_note(plan: MountPlan, opened: "EmbeddedVolume | RemoteVolume") -> mount_state.Note | None:

@@ -46,7 +46,6 @@ _SILENT: Final = frozenset(
 _SILENT_PREFIXES: Final = ("x-", "X-", "comment=")
 #: Options of mounts through a server, and the fields of ServerOptions that they set.
 _OF_SERVER: Final = {
-    "cache": "cache_s",
     "timeout": "timeout_s",
     "ca": "ca",
     "cert": "cert",
@@ -58,7 +57,7 @@ _OF_SERVER: Final = {
     "data_cache_dir": "data_cache_dir",
 }
 _FILES: Final = frozenset({"ca", "cert", "key", "ceph_conf", "data_cache_dir"})
-_SECONDS_MAX: Final = {"cache": 86400.0, "timeout": 86400.0}
+_SECONDS_MAX: Final = {"timeout": 86400.0}
 _PROTOCOL: Final = re.compile(r"7\.(\d{1,3})")
 
 
@@ -70,7 +69,6 @@ class OptionError(Exception):
 class ServerOptions:
     """Of a mount through a metadata server. Empty texts: not given. `given`: the names of the options that were."""
 
-    cache_s: float = 1.0
     timeout_s: float = 60.0
     ca: str = ""
     cert: str = ""
@@ -130,7 +128,7 @@ def parse_options(given: Iterable[str], *, allow_other: bool, sloppy: bool = Fal
         elif not (option in _SILENT or option.startswith(_SILENT_PREFIXES) or sloppy):
             raise OptionError(
                 f"unknown option {option!r}; known: ro, nosuid, nodev, noexec, sync, dirsync, noatime, nodiratime,"
-                " allow_other, noallow_other, transport=, protocol=; with a metadata server also cache=, timeout=, ca=,"
+                " allow_other, noallow_other, transport=, protocol=; with a metadata server also timeout=, ca=,"
                 " cert=, key=, insecure_network, ceph_conf=, ceph_name=, data=, data_cache=, data_cache_dir="
             )
     if minor_max is not None and transport != "native":

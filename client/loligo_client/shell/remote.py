@@ -1,7 +1,7 @@
 """A volume that a metadata server serves: a session there, the objects here, and the same file system on top.
 
 The sibling of `embedded.EmbeddedVolume`: names and attributes are asked of the server, bytes go straight to the object
-store. Other clients have the volume too, so the kernel may believe names and attributes for a while only (`cache=`).
+store. Other clients have the volume too, so what the kernel may believe for long is covered by leases (`core.leased`).
 """
 
 import logging
@@ -9,24 +9,24 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
 
+from loligo_client.core.leased import Leased
 from loligo_client.shell.block_cache import CachedObjects
 from loligo_client.shell.connection import Connection
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.locks import Locks
 from loligo_client.shell.mount_options import OptionError, ServerOptions
-from loligo_client.shell.own_directories import OwnDirectories
-from loligo_client.shell.recent_attributes import RecentAttributes
+from loligo_client.shell.recalls import Recalls
 from loligo_client.shell.server_source import ServerSource
 from loligo_client.shell.tasks import Metadata, Waiting
 from loligo_client.shell.wire import Tls
-from loligo_mds.core.codec import Sync
+from loligo_mds.core.codec import Covered, Sync
 from loligo_mds.core.requests import Request
 from loligo_mds.shell.volume_parts import open_objects
 from loligo_runtime.clock import SystemClock
@@ -34,7 +34,6 @@ from loligo_runtime.heap import trim_heap
 from loligo_runtime.object_store import ObjectStore
 from loligo_runtime.object_url import RadosUrl, format_rados_url, parse_object_url
 from loligo_runtime.volume import Volume
-from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
 
@@ -104,6 +103,7 @@ class RemoteVolume:
             read_only=read_only,
             host=socket.gethostname(),
             mounted_on=mounted_on,
+            takes_leases=True,
         )
         tls = Tls(options.ca, options.cert, options.key) if options.ca else None
         self.connection = Connection(source.addresses, hello, tls=tls, timeout_s=options.timeout_s)
@@ -145,29 +145,23 @@ class RemoteVolume:
         self.connection.on_report = self.data.report
         self.connection.on_gone = lambda why: self.data.shut_out()
         self.data.on_shut_out = lambda: self.connection.give_up("the object store has shut this client out")
-        recent = RecentAttributes(options.cache_s, welcome.root_ino)
-        own = OwnDirectories(options.cache_s)
+        leased = Leased(welcome.root_ino, threading.Lock())
+        self.recalls = recalls = Recalls(leased, self.connection.ask)
         locks = Locks(metadata)
         self.connection.locks = locks.held
-        if options.cache_s:
-
-            def heard(request: Any, answer: Any, directories: list[Attributes], alone: Sequence[int]) -> None:
-                recent.heard(request, answer, directories)
-                own.heard(request, answer, alone)
-
-            self.connection.on_answer = heard
-            self.connection.on_joined = own.forget
-            self.connection.on_away = own.forget_all
-        self.file_system = FileSystem(
-            metadata,
-            self.data,
-            SystemClock(),
-            update_atime=update_atime,
-            cache_s=options.cache_s,
-            recent=recent,
-            own=own,
-            locks=locks,
+        self.file_system = file_system = FileSystem(
+            metadata, self.data, SystemClock(), update_atime=update_atime, leased=leased, locks=locks
         )
+
+        def heard(request: Any, answer: Any, covered: Covered) -> None:
+            for ino in covered.forgets:
+                file_system.forget_attributes(ino)
+            for forgotten in leased.heard(request, answer, covered):
+                recalls.give_back(forgotten)
+
+        self.connection.on_answer = heard
+        self.connection.on_lease_recall = recalls.recalled
+        self.connection.on_away = recalls.lost
         self.file_system.let_go = self._let_go
         #: Called with (address, since when it is away or None, why the session has ended or ""), on the housekeeper's thread,
         #: when that has changed.
@@ -221,6 +215,7 @@ class RemoteVolume:
         finally:
             self.data.stop()
             self.connection.close(goodbye=clean)
+            self.recalls.close()
             self._closes.close()
 
     def __enter__(self) -> "RemoteVolume":

@@ -131,6 +131,8 @@ OPEN_KILL_SUIDGID: Final = 1 << 32
 
 NOTIFY_INVAL_INODE: Final = 2
 NOTIFY_INVAL_ENTRY: Final = 3
+#: Flag of the latter, since 7.38.
+EXPIRE_ONLY: Final = 1
 NOTIFY_STORE: Final = 4
 
 # release_in.release_flags

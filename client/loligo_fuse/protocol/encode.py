@@ -11,6 +11,7 @@ from struct import Struct
 from typing import TypeAlias
 
 from loligo_fuse.protocol.constants import (
+    EXPIRE_ONLY,
     F_UNLCK,
     NOTIFY_INVAL_ENTRY,
     NOTIFY_INVAL_INODE,
@@ -211,7 +212,10 @@ class EntryEncoder:
     def entry(self, ctx: Context, result: Attributes | None) -> bytes:
         """LOOKUP and whatever makes a name. None: there is no such name."""
         if result is None:
-            if not self._negative_valid and not self._negative_valid_ns:
+            valid, valid_ns = self._negative_valid, self._negative_valid_ns
+            if ctx.entry_timeout_s is not None:
+                valid, valid_ns = _seconds(ctx.entry_timeout_s)
+            if not valid and not valid_ns:
                 return encode_error(ctx.unique, errno.ENOENT)
             return _ENTRY_REPLY.pack(
                 _ENTRY_REPLY.size,
@@ -219,16 +223,22 @@ class EntryEncoder:
                 ctx.unique,
                 0,
                 0,
-                self._negative_valid,
+                valid,
                 0,
-                self._negative_valid_ns,
+                valid_ns,
                 0,
                 *_NEGATIVE_ATTR,
             )
-        return _ENTRY_REPLY.pack(_ENTRY_REPLY.size, 0, ctx.unique, *self._fields(result))
+        return _ENTRY_REPLY.pack(_ENTRY_REPLY.size, 0, ctx.unique, *self._fields(ctx, result))
 
-    def _fields(self, result: Attributes) -> tuple[int, ...]:
+    def _fields(self, ctx: Context, result: Attributes) -> tuple[int, ...]:
         """struct fuse_entry_out."""
+        entry_valid, entry_valid_ns = self._entry_valid, self._entry_valid_ns
+        attribute_valid, attribute_valid_ns = self._attribute_valid, self._attribute_valid_ns
+        if ctx.entry_timeout_s is not None:
+            entry_valid, entry_valid_ns = _seconds(ctx.entry_timeout_s)
+        if ctx.attribute_timeout_s is not None:
+            attribute_valid, attribute_valid_ns = _seconds(ctx.attribute_timeout_s)
         atime_s, atime_ns = divmod(result.atime_ns, NANO)
         mtime_s, mtime_ns = divmod(result.mtime_ns, NANO)
         ctime_s, ctime_ns = divmod(result.ctime_ns, NANO)
@@ -236,10 +246,10 @@ class EntryEncoder:
         return (
             ino,
             result.generation,
-            self._entry_valid,
-            self._attribute_valid,
-            self._entry_valid_ns,
-            self._attribute_valid_ns,
+            entry_valid,
+            attribute_valid,
+            entry_valid_ns,
+            attribute_valid_ns,
             ino,
             result.size,
             result.blocks,
@@ -265,7 +275,7 @@ class EntryEncoder:
             _CREATE_REPLY.size,
             0,
             ctx.unique,
-            *self._fields(attributes),
+            *self._fields(ctx, attributes),
             opened.handle,
             opened.flags,
             0,
@@ -289,7 +299,7 @@ class EntryEncoder:
                 )
             else:
                 parts += (
-                    _DIRENT_PLUS.pack(*self._fields(attributes), ino, cookie, length, mode >> 12),
+                    _DIRENT_PLUS.pack(*self._fields(ctx, attributes), ino, cookie, length, mode >> 12),
                     name,
                     _PADDING[length & 7],
                 )
@@ -300,9 +310,11 @@ def encode_inval_inode(ino: int, offset: int, length: int) -> bytes:
     return _NOTIFY_INODE.pack(_NOTIFY_INODE.size, NOTIFY_INVAL_INODE, 0, ino, offset, length)
 
 
-def encode_inval_entry(parent: int, name: bytes) -> bytes:
+def encode_inval_entry(parent: int, name: bytes, *, expire: bool = False) -> bytes:
+    """`expire`: it is looked up again at its next use. A kernel before 6.2 drops it all the same."""
     size = _NOTIFY_ENTRY.size + len(name) + 1
-    return _NOTIFY_ENTRY.pack(size, NOTIFY_INVAL_ENTRY, 0, parent, len(name), 0) + name + b"\0"
+    flags = EXPIRE_ONLY if expire else 0
+    return _NOTIFY_ENTRY.pack(size, NOTIFY_INVAL_ENTRY, 0, parent, len(name), flags) + name + b"\0"
 
 
 def encode_store(ino: int, offset: int, data: Buffer) -> list[Buffer]:

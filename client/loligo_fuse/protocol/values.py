@@ -11,11 +11,21 @@ from typing import Protocol
 class Context:
     """Who asks. `unique` identifies the request; `reply_limit_bytes` is how much answer the kernel takes.
 
-    getattr may set `attribute_timeout_s` for its answer, when it is not for as long as others (`Operations`).
+    An operation may say how long its answer may be believed, when that is not for as long as others (`Operations`): names, or
+    that there is no such name, for `entry_timeout_s`, attributes for `attribute_timeout_s`.
     `lock_owner`: for flush, whose record locks on the file end; for release, whose flock, or None.
     """
 
-    __slots__ = ("attribute_timeout_s", "gid", "lock_owner", "pid", "reply_limit_bytes", "uid", "unique")
+    __slots__ = (
+        "attribute_timeout_s",
+        "entry_timeout_s",
+        "gid",
+        "lock_owner",
+        "pid",
+        "reply_limit_bytes",
+        "uid",
+        "unique",
+    )
 
     def __init__(self, uid: int, gid: int, pid: int, unique: int, reply_limit_bytes: int = 0) -> None:
         self.uid = uid
@@ -24,6 +34,7 @@ class Context:
         self.unique = unique
         self.reply_limit_bytes = reply_limit_bytes
         self.attribute_timeout_s: float | None = None
+        self.entry_timeout_s: float | None = None
         self.lock_owner: int | None = None
 
 

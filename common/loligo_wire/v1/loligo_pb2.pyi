@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "version", "volume", "root_path", "read_only", "host", "mounted_on", "session", "secret")
+    __slots__ = ("protocol_min", "protocol_max", "version", "volume", "root_path", "read_only", "host", "mounted_on", "session", "secret", "takes_leases")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class Hello(_message.Message):
     MOUNTED_ON_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SECRET_FIELD_NUMBER: _ClassVar[int]
+    TAKES_LEASES_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     version: str
@@ -29,10 +30,11 @@ class Hello(_message.Message):
     mounted_on: str
     session: int
     secret: bytes
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., version: _Optional[str] = ..., volume: _Optional[str] = ..., root_path: _Optional[bytes] = ..., read_only: _Optional[bool] = ..., host: _Optional[str] = ..., mounted_on: _Optional[str] = ..., session: _Optional[int] = ..., secret: _Optional[bytes] = ...) -> None: ...
+    takes_leases: bool
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., version: _Optional[str] = ..., volume: _Optional[str] = ..., root_path: _Optional[bytes] = ..., read_only: _Optional[bool] = ..., host: _Optional[str] = ..., mounted_on: _Optional[str] = ..., session: _Optional[int] = ..., secret: _Optional[bytes] = ..., takes_leases: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "version", "session", "secret", "resumed", "root_ino", "root_record", "volume_uuid", "volume_name", "data_url", "block_bytes", "inline_limit_bytes", "heartbeat_ms", "expiry_ms", "window")
+    __slots__ = ("protocol", "version", "session", "secret", "resumed", "root_ino", "root_record", "volume_uuid", "volume_name", "data_url", "block_bytes", "inline_limit_bytes", "heartbeat_ms", "expiry_ms", "window", "lease_ms")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +50,7 @@ class Welcome(_message.Message):
     HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
     EXPIRY_MS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
+    LEASE_MS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     version: str
     session: int
@@ -63,7 +66,8 @@ class Welcome(_message.Message):
     heartbeat_ms: int
     expiry_ms: int
     window: int
-    def __init__(self, protocol: _Optional[int] = ..., version: _Optional[str] = ..., session: _Optional[int] = ..., secret: _Optional[bytes] = ..., resumed: _Optional[bool] = ..., root_ino: _Optional[int] = ..., root_record: _Optional[bytes] = ..., volume_uuid: _Optional[str] = ..., volume_name: _Optional[str] = ..., data_url: _Optional[str] = ..., block_bytes: _Optional[int] = ..., inline_limit_bytes: _Optional[int] = ..., heartbeat_ms: _Optional[int] = ..., expiry_ms: _Optional[int] = ..., window: _Optional[int] = ...) -> None: ...
+    lease_ms: int
+    def __init__(self, protocol: _Optional[int] = ..., version: _Optional[str] = ..., session: _Optional[int] = ..., secret: _Optional[bytes] = ..., resumed: _Optional[bool] = ..., root_ino: _Optional[int] = ..., root_record: _Optional[bytes] = ..., volume_uuid: _Optional[str] = ..., volume_name: _Optional[str] = ..., data_url: _Optional[str] = ..., block_bytes: _Optional[int] = ..., inline_limit_bytes: _Optional[int] = ..., heartbeat_ms: _Optional[int] = ..., expiry_ms: _Optional[int] = ..., window: _Optional[int] = ..., lease_ms: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("reason", "text")
@@ -164,16 +168,24 @@ class Fence(_message.Message):
     def __init__(self, addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Notice(_message.Message):
-    __slots__ = ("recall", "resume", "report", "joined")
+    __slots__ = ("recall", "resume", "report", "lease")
     RECALL_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
-    JOINED_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     recall: int
     resume: Resume
     report: int
-    joined: int
-    def __init__(self, recall: _Optional[int] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., report: _Optional[int] = ..., joined: _Optional[int] = ...) -> None: ...
+    lease: LeaseRecall
+    def __init__(self, recall: _Optional[int] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., report: _Optional[int] = ..., lease: _Optional[_Union[LeaseRecall, _Mapping]] = ...) -> None: ...
+
+class LeaseRecall(_message.Message):
+    __slots__ = ("ino", "attributes_of")
+    INO_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_OF_FIELD_NUMBER: _ClassVar[int]
+    ino: int
+    attributes_of: int
+    def __init__(self, ino: _Optional[int] = ..., attributes_of: _Optional[int] = ...) -> None: ...
 
 class Resume(_message.Message):
     __slots__ = ("ino", "record")
@@ -184,7 +196,7 @@ class Resume(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., record: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "sequence", "lookup", "get_attributes", "set_attributes", "record_access", "create", "create_unnamed", "unlink", "remove_directory", "rename", "link", "read_link", "read_directory", "get_xattr", "list_xattrs", "set_xattr", "remove_xattr", "open", "close", "claim", "release", "yielded", "read_inline", "unsettle", "publish", "settle", "get_usage", "sync", "reported", "set_lock", "get_lock", "cancel_lock")
+    __slots__ = ("id", "sequence", "lookup", "get_attributes", "set_attributes", "record_access", "create", "create_unnamed", "unlink", "remove_directory", "rename", "link", "read_link", "read_directory", "get_xattr", "list_xattrs", "set_xattr", "remove_xattr", "open", "close", "claim", "release", "yielded", "read_inline", "unsettle", "publish", "settle", "get_usage", "sync", "reported", "set_lock", "get_lock", "cancel_lock", "lease_returned")
     ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LOOKUP_FIELD_NUMBER: _ClassVar[int]
@@ -218,6 +230,7 @@ class Request(_message.Message):
     SET_LOCK_FIELD_NUMBER: _ClassVar[int]
     GET_LOCK_FIELD_NUMBER: _ClassVar[int]
     CANCEL_LOCK_FIELD_NUMBER: _ClassVar[int]
+    LEASE_RETURNED_FIELD_NUMBER: _ClassVar[int]
     id: int
     sequence: int
     lookup: Lookup
@@ -251,7 +264,8 @@ class Request(_message.Message):
     set_lock: SetLock
     get_lock: GetLock
     cancel_lock: CancelLock
-    def __init__(self, id: _Optional[int] = ..., sequence: _Optional[int] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., get_attributes: _Optional[_Union[GetAttributes, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributes, _Mapping]] = ..., record_access: _Optional[_Union[RecordAccess, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., create_unnamed: _Optional[_Union[CreateUnnamed, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., remove_directory: _Optional[_Union[RemoveDirectory, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., read_link: _Optional[_Union[ReadLink, _Mapping]] = ..., read_directory: _Optional[_Union[ReadDirectory, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattrs: _Optional[_Union[ListXattrs, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., yielded: _Optional[_Union[Yielded, _Mapping]] = ..., read_inline: _Optional[_Union[ReadInline, _Mapping]] = ..., unsettle: _Optional[_Union[Unsettle, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., get_usage: _Optional[_Union[GetUsage, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., reported: _Optional[_Union[Reported, _Mapping]] = ..., set_lock: _Optional[_Union[SetLock, _Mapping]] = ..., get_lock: _Optional[_Union[GetLock, _Mapping]] = ..., cancel_lock: _Optional[_Union[CancelLock, _Mapping]] = ...) -> None: ...
+    lease_returned: LeaseReturned
+    def __init__(self, id: _Optional[int] = ..., sequence: _Optional[int] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., get_attributes: _Optional[_Union[GetAttributes, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributes, _Mapping]] = ..., record_access: _Optional[_Union[RecordAccess, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., create_unnamed: _Optional[_Union[CreateUnnamed, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., remove_directory: _Optional[_Union[RemoveDirectory, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., read_link: _Optional[_Union[ReadLink, _Mapping]] = ..., read_directory: _Optional[_Union[ReadDirectory, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattrs: _Optional[_Union[ListXattrs, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., yielded: _Optional[_Union[Yielded, _Mapping]] = ..., read_inline: _Optional[_Union[ReadInline, _Mapping]] = ..., unsettle: _Optional[_Union[Unsettle, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., get_usage: _Optional[_Union[GetUsage, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., reported: _Optional[_Union[Reported, _Mapping]] = ..., set_lock: _Optional[_Union[SetLock, _Mapping]] = ..., get_lock: _Optional[_Union[GetLock, _Mapping]] = ..., cancel_lock: _Optional[_Union[CancelLock, _Mapping]] = ..., lease_returned: _Optional[_Union[LeaseReturned, _Mapping]] = ...) -> None: ...
 
 class Lookup(_message.Message):
     __slots__ = ("parent", "name")
@@ -469,6 +483,14 @@ class Reported(_message.Message):
     mtime_ns: int
     def __init__(self, ino: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ...) -> None: ...
 
+class LeaseReturned(_message.Message):
+    __slots__ = ("ino", "attributes_of")
+    INO_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_OF_FIELD_NUMBER: _ClassVar[int]
+    ino: int
+    attributes_of: int
+    def __init__(self, ino: _Optional[int] = ..., attributes_of: _Optional[int] = ...) -> None: ...
+
 class SetLock(_message.Message):
     __slots__ = ("ino", "owner", "start", "end", "exclusive", "unlock", "whole", "waits", "pid", "wait")
     INO_FIELD_NUMBER: _ClassVar[int]
@@ -560,7 +582,7 @@ class Sync(_message.Message):
     def __init__(self) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "errno", "inode", "data", "names", "listing", "opened", "usage", "lock", "directories", "alone")
+    __slots__ = ("id", "errno", "inode", "data", "names", "listing", "opened", "usage", "lock", "directories", "leases", "unsure", "forgets", "repeated")
     ID_FIELD_NUMBER: _ClassVar[int]
     ERRNO_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
@@ -571,7 +593,10 @@ class Answer(_message.Message):
     USAGE_FIELD_NUMBER: _ClassVar[int]
     LOCK_FIELD_NUMBER: _ClassVar[int]
     DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
-    ALONE_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    UNSURE_FIELD_NUMBER: _ClassVar[int]
+    FORGETS_FIELD_NUMBER: _ClassVar[int]
+    REPEATED_FIELD_NUMBER: _ClassVar[int]
     id: int
     errno: int
     inode: Inode
@@ -582,8 +607,11 @@ class Answer(_message.Message):
     usage: Usage
     lock: Lock
     directories: _containers.RepeatedCompositeFieldContainer[Inode]
-    alone: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, id: _Optional[int] = ..., errno: _Optional[int] = ..., inode: _Optional[_Union[Inode, _Mapping]] = ..., data: _Optional[bytes] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., listing: _Optional[_Union[Listing, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ..., directories: _Optional[_Iterable[_Union[Inode, _Mapping]]] = ..., alone: _Optional[_Iterable[int]] = ...) -> None: ...
+    leases: _containers.RepeatedScalarFieldContainer[int]
+    unsure: bool
+    forgets: _containers.RepeatedScalarFieldContainer[int]
+    repeated: bool
+    def __init__(self, id: _Optional[int] = ..., errno: _Optional[int] = ..., inode: _Optional[_Union[Inode, _Mapping]] = ..., data: _Optional[bytes] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., listing: _Optional[_Union[Listing, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ..., directories: _Optional[_Iterable[_Union[Inode, _Mapping]]] = ..., leases: _Optional[_Iterable[int]] = ..., unsure: _Optional[bool] = ..., forgets: _Optional[_Iterable[int]] = ..., repeated: _Optional[bool] = ...) -> None: ...
 
 class Inode(_message.Message):
     __slots__ = ("ino", "record")
@@ -680,7 +708,7 @@ class ServerStatus(_message.Message):
     def __init__(self, version: _Optional[str] = ..., volume: _Optional[str] = ..., meta_url: _Optional[str] = ..., listen: _Optional[str] = ..., pid: _Optional[int] = ..., up_s: _Optional[float] = ..., sessions: _Optional[_Iterable[_Union[SessionStatus, _Mapping]]] = ..., inodes: _Optional[int] = ..., size_bytes: _Optional[int] = ..., metrics: _Optional[str] = ...) -> None: ...
 
 class SessionStatus(_message.Message):
-    __slots__ = ("session", "host", "mounted_on", "connected", "silent_s", "root_path", "read_only", "open_files", "requests", "version", "peer", "identity")
+    __slots__ = ("session", "host", "mounted_on", "connected", "silent_s", "root_path", "read_only", "open_files", "requests", "version", "peer", "identity", "leases", "recalls")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     MOUNTED_ON_FIELD_NUMBER: _ClassVar[int]
@@ -693,6 +721,8 @@ class SessionStatus(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    RECALLS_FIELD_NUMBER: _ClassVar[int]
     session: int
     host: str
     mounted_on: str
@@ -705,7 +735,9 @@ class SessionStatus(_message.Message):
     version: str
     peer: str
     identity: str
-    def __init__(self, session: _Optional[int] = ..., host: _Optional[str] = ..., mounted_on: _Optional[str] = ..., connected: _Optional[bool] = ..., silent_s: _Optional[float] = ..., root_path: _Optional[bytes] = ..., read_only: _Optional[bool] = ..., open_files: _Optional[int] = ..., requests: _Optional[int] = ..., version: _Optional[str] = ..., peer: _Optional[str] = ..., identity: _Optional[str] = ...) -> None: ...
+    leases: int
+    recalls: int
+    def __init__(self, session: _Optional[int] = ..., host: _Optional[str] = ..., mounted_on: _Optional[str] = ..., connected: _Optional[bool] = ..., silent_s: _Optional[float] = ..., root_path: _Optional[bytes] = ..., read_only: _Optional[bool] = ..., open_files: _Optional[int] = ..., requests: _Optional[int] = ..., version: _Optional[str] = ..., peer: _Optional[str] = ..., identity: _Optional[str] = ..., leases: _Optional[int] = ..., recalls: _Optional[int] = ...) -> None: ...
 
 class EvictRequest(_message.Message):
     __slots__ = ("session",)

@@ -250,6 +250,7 @@ _CHECKS: dict[type, _Check] = {
     requests.Release: _check_ino,
     requests.Yielded: _check_ino,
     requests.Reported: _reported,
+    requests.LeaseReturned: _check_ino,
     requests.SetLock: _lock,
     requests.GetLock: _lock,
     requests.CancelLock: _check_ino,
@@ -268,7 +269,16 @@ _OPENING = frozenset({requests.Open, requests.Create, requests.CreateUnnamed})
 # -- what lies below a root -----------------------------------------------------------------------------------------
 
 #: Their `ino` need not be looked at: they end something, or say nothing of the inode.
-_HARMLESS = frozenset({requests.Close, requests.Release, requests.Yielded, requests.Reported, requests.GetUsage})
+_HARMLESS = frozenset(
+    {
+        requests.Close,
+        requests.Release,
+        requests.Yielded,
+        requests.Reported,
+        requests.LeaseReturned,
+        requests.GetUsage,
+    }
+)
 
 
 def _within(state: ShardState, limits: SessionLimits, request: Any) -> int:

@@ -11,7 +11,7 @@ Rules
 `id`, `sequence` and `errno` are the caller's: they belong to the conversation and not to what is asked.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from struct import error as StructError
@@ -20,8 +20,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from loligo_mds.core import requests
+from loligo_mds.core.effects import LeaseRecall, Reply
 from loligo_mds.core.events import HeldLock, Hold
-from loligo_mds.core.requests import Opened, Request, Usage
+from loligo_mds.core.requests import LeaseReturned, Opened, Request, Usage
 from loligo_wire.attributes import Attributes, decode_attributes
 from loligo_wire.locks import Lock
 from loligo_wire.v1 import loligo_pb2 as pb
@@ -115,6 +116,7 @@ _REQUESTS: dict[str, type] = {
     "release": requests.Release,
     "yielded": requests.Yielded,
     "reported": requests.Reported,
+    "lease_returned": requests.LeaseReturned,
     "set_lock": requests.SetLock,
     "get_lock": requests.GetLock,
     "cancel_lock": requests.CancelLock,
@@ -252,11 +254,18 @@ def _encode_attributes(value: Attributes, message: pb.Answer) -> None:
     _encode_inode(value, message.inode)
 
 
-def encode_directories(directories: Iterable[Attributes], alone: Iterable[int], message: pb.Answer) -> None:
-    """What the request has made of the directories that it changed, and in which of them the session is alone."""
-    for directory in directories:
+def encode_leases(reply: Reply, message: pb.Answer) -> None:
+    """What covers the answer, and the directories that it is about."""
+    for directory in reply.directories:
         _encode_inode(directory, message.directories.add())
-    message.alone.extend(alone)
+    if reply.leases:
+        message.leases.extend(reply.leases)
+    if reply.unsure:
+        message.unsure = True
+    if reply.repeated:
+        message.repeated = True
+    if reply.forgets:
+        message.forgets.extend(reply.forgets)
 
 
 def _encode_data(value: bytes, message: pb.Answer) -> None:
@@ -322,8 +331,20 @@ def decode_answer(kind: type, message: pb.Answer) -> Any:
     return decode(message)
 
 
-def decode_directories(message: pb.Answer) -> list[Attributes]:
-    return [_record(inode.ino, inode.record) for inode in message.directories]
+@dataclass(slots=True)
+class Covered:
+    """What an answer says besides: see `loligo_mds.core.leases`, and `Reply` in `loligo_mds.core.effects`."""
+
+    directories: list[Attributes]
+    leases: list[int]
+    unsure: bool
+    forgets: list[int]
+    repeated: bool = False
+
+
+def decode_covered(message: pb.Answer) -> Covered:
+    directories = [_record(inode.ino, inode.record) for inode in message.directories]
+    return Covered(directories, list(message.leases), message.unsure, list(message.forgets), message.repeated)
 
 
 def _decode_inode(message: pb.Answer) -> Attributes:
@@ -405,6 +426,7 @@ _ANSWER_DECODERS: dict[tuple[type, str | None], Callable[[pb.Answer], Any]] = {
     (requests.Release, None): _decode_nothing,
     (requests.Yielded, None): _decode_nothing,
     (requests.Reported, None): _decode_nothing,
+    (requests.LeaseReturned, None): _decode_nothing,
     (requests.SetLock, None): _decode_nothing,
     (requests.GetLock, "lock"): _decode_lock,
     (requests.GetLock, None): _decode_nothing,
@@ -448,6 +470,16 @@ def encode_lock(lock: HeldLock, message: pb.HeldLock) -> None:
     message.exclusive = lock.exclusive
     message.whole = lock.whole
     message.pid = lock.pid
+
+
+def decode_recall(message: pb.LeaseRecall) -> LeaseReturned:
+    """What it is to be answered with."""
+    return LeaseReturned(message.ino, message.attributes_of)
+
+
+def encode_recall(recall: LeaseRecall, message: pb.LeaseRecall) -> None:
+    message.ino = recall.ino
+    message.attributes_of = recall.attributes_of
 
 
 def decode_resume(message: pb.Resume) -> Attributes:

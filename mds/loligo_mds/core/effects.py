@@ -1,9 +1,10 @@
 """Everything a shard wants done, in the order in which it must become durable or visible."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loligo_mds.core.events import Event
+from loligo_mds.core.events import Event, Submitted
 from loligo_mds.core.tables import Write
 from loligo_wire.attributes import Attributes
 
@@ -57,11 +58,14 @@ class Resume:
 
 
 @dataclass(slots=True)
-class Joined:
-    """Tell the session that it is not alone any more in a directory that it made. See `core.alone`."""
+class LeaseRecall:
+    """Tell the session to believe nothing any more that the lease of `ino` covers, or nothing of the attributes of one inode,
+    and to answer `LeaseReturned`. See `core.leases`.
+    """
 
     session: int
     ino: int
+    attributes_of: int = 0
 
 
 @dataclass(slots=True)
@@ -69,12 +73,27 @@ class Reply:
     """`errno` 0 means that `value` is the answer; otherwise the request is refused and changed nothing.
 
     `id` is that of the request, which may have come in an earlier step, from another session than the one of this step.
+    `directories`, of those that the request was about, are as they are now, and covered by leases as all that is answered,
+    but for an inode in `value` if `unsure`. `leases` are those granted with it; attributes of the inodes in `forgets` are
+    covered no more. `repeated`: it is the answer of when the request came first, and nothing covers it. See `core.leases`.
     """
 
     session: int
     id: int
     value: Any
     errno: int = 0
+    directories: Sequence[Attributes] = ()
+    leases: Sequence[int] = ()
+    unsure: bool = True
+    forgets: Sequence[int] = ()
+    repeated: bool = False
+
+
+@dataclass(slots=True)
+class Retry:
+    """A request that had to wait can go on: give it to the shard once more, as if it had come now."""
+
+    event: Submitted
 
 
 @dataclass(slots=True)
@@ -84,7 +103,7 @@ class Repeat:
     event: Event
 
 
-Effect = AppendJournal | RemoveObjects | RepairObjects | Recall | Report | Resume | Joined | Reply | Repeat
+Effect = AppendJournal | RemoveObjects | RepairObjects | Recall | Report | Resume | LeaseRecall | Reply | Retry | Repeat
 
 #: What a step may have to say to sessions.
-SAID = (Reply, Recall, Report, Resume, Joined)
+SAID = (Reply, Recall, Report, Resume, LeaseRecall)

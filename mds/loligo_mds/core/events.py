@@ -1,8 +1,12 @@
 """Everything that can happen to a shard."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from loligo_mds.core.requests import Request
+
+if TYPE_CHECKING:
+    from loligo_mds.core.admission import SessionLimits
 
 
 @dataclass(slots=True)
@@ -11,7 +15,8 @@ class Submitted:
 
     `sequence` numbers the requests of a session that may send one again after a lost connection: the shard applies
     each number once and answers a repetition as it did the first time. 0 belongs to a session that cannot outlive the
-    shard's process. `acknowledged`: the session has all answers up to this one. `id` comes back with the reply.
+    shard's process. `acknowledged`: the session has all answers up to this one. `id` comes back with the reply. `limits`: what
+    the session may ask, for whoever runs the shard.
     """
 
     session: int
@@ -19,14 +24,19 @@ class Submitted:
     request: Request
     acknowledged: int = 0
     id: int = 0
+    limits: "SessionLimits | None" = None
 
 
 @dataclass(slots=True)
 class SessionOpened:
-    """`record` is kept with the session, for those who must know after a restart who it was; opaque here."""
+    """`record` is kept with the session, for those who must know after a restart who it was; opaque here.
+
+    `takes_leases`: it gives them back when they are recalled, see `core.leases`.
+    """
 
     session: int
     record: bytes = b""
+    takes_leases: bool = False
 
 
 @dataclass(slots=True)
@@ -86,9 +96,19 @@ class Repaired:
 
 @dataclass(slots=True)
 class ShardRestarted:
-    """First event after recovery. `surviving` sessions may come back for what they hold; no other session does."""
+    """First event after recovery. `surviving` sessions may come back for what they hold; no other session does. `lease_takers`
+    are those of them that may hold leases.
+    """
 
     surviving: tuple[int, ...] = ()
+    lease_takers: tuple[int, ...] = ()
 
 
-Event = Submitted | SessionOpened | SessionRestated | SessionEnded | Repaired | ShardRestarted
+@dataclass(slots=True)
+class LeasesLapsed:
+    """The session was not heard for so long that it has dropped its leases by itself."""
+
+    session: int
+
+
+Event = Submitted | SessionOpened | SessionRestated | SessionEnded | Repaired | ShardRestarted | LeasesLapsed

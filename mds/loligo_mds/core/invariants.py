@@ -136,7 +136,7 @@ _SHAPES = (
     (Table.INLINE, 8, False, 0, True),
     (Table.ORPHAN, 8, False, 0, False),
     (Table.UNSETTLED, 8, False, DOUBT_BYTES, False),
-    (Table.SESSION, 8, False, 8, False),
+    (Table.SESSION, 8, False, 8, True),
     (Table.REPLY, 16, False, ANSWER_BYTES, True),
     (Table.CLIENT, 8, False, 1, True),
 )

@@ -33,8 +33,14 @@ LOCKS_MAX = 1 << 16
 #: Of all clients in one file, of fcntl and of flock; and how many may wait there: all are looked at when one is given up.
 LOCKS_IN_FILE_MAX = 1024
 LOCK_WAITS_IN_FILE_MAX = 256
-#: Directories of which it is remembered who made them, see `core.alone`: about 150 bytes each.
-ALONE_MAX = 1 << 17
+#: Leases that a session may have: each costs some 700 bytes. Clients keep below it.
+LEASES_MAX = 1 << 16
+#: Answers to recalls that a client may send when its window is full.
+LEASES_RETURNED_MAX = 64
+#: Inodes whose attributes are excepted from one lease; beyond that it is recalled as a whole.
+EXCEPTED_MAX = 1024
+#: Leases that are remembered as recalled lately.
+BUSY_LEASES_MAX = 1 << 14
 #: Inodes that are remembered as given to a session whose root is below the volume's.
 GRANTED_MAX = 65536
 #: How far below its root such a session gets: every request of it walks up that far.

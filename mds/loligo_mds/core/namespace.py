@@ -26,7 +26,7 @@ from hashlib import blake2b
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
 from struct import Struct
 
-from loligo_mds.core import alone, inodes, open_file
+from loligo_mds.core import inodes, open_file
 from loligo_mds.core.limits import (
     LINK_MAX,
     LISTING_PAGE_MAX,
@@ -155,7 +155,6 @@ def create(state: ShardState, request: Create, now_ns: int) -> Attributes:
     if kind == S_IFDIR:
         made.nlink = 2
         made.name = name
-        alone.made(state, made.ino)
     elif kind == S_IFLNK:
         made.size = len(target)
         made.flags |= FLAG_INLINE
@@ -403,7 +402,6 @@ def _touch_directory(
     entries: int = 0,
     subdirectories: int = 0,
 ) -> None:
-    alone.names_changed(state, directory.ino)
     changed = directory.copy()
     changed.size += entries
     changed.nlink += subdirectories

@@ -21,7 +21,7 @@ Answers to changes (of another session, by way of a name) say what the shard kno
 from collections.abc import Callable
 from typing import Any
 
-from loligo_mds.core import inodes, namespace, open_file
+from loligo_mds.core import inodes, leases, namespace, open_file
 from loligo_mds.core.effects import Reply, Report
 from loligo_mds.core.open_file import WAITS, OpenFile, Waitable, Waiting, Waits, owner_of
 from loligo_mds.core.requests import GetAttributes, Lookup, Reported
@@ -112,9 +112,13 @@ def _answer(state: ShardState, ino: int, question: Waiting, report: Reported | N
         state.asking_id = question.id
         _wait(state, found.ino, question.request)
     else:
+        if errno:
+            reply = Reply(question.session, question.id, None, errno)
+        else:
+            reply = leases.answer(state, question.session, question.id, question.request, found)
         if found is not None and found.ino == ino and report is not None:
-            found = _with_report(found, report)
-        state.notices.append(Reply(question.session, question.id, found, errno))
+            reply.value = _with_report(found, report)
+        state.notices.append(reply)
     state.asking = reporter
 
 

@@ -27,7 +27,7 @@ While sessions may still come back after a restart, nothing is granted that depe
 from errno import EINVAL, EISDIR, ENOENT
 from typing import Any
 
-from loligo_mds.core import inodes, locks, news
+from loligo_mds.core import inodes, leases, locks, news
 from loligo_mds.core.effects import Recall, RepairObjects, Reply, Resume
 from loligo_mds.core.events import Hold
 from loligo_mds.core.open_file import SHARD_SESSION, WAITS, Opener, OpenFile, Waiting, Waits
@@ -194,6 +194,7 @@ def stop_waiting(state: ShardState, session: int) -> None:
     """Nobody wants to hear the answers that the session waits for."""
     news.stop_waiting(state, session)
     locks.stop_waiting(state, session)
+    leases.stop_waiting(state, session)
     for file in list(state.waited_for.values()):
         left = tuple(waiting for waiting in file.waiting if waiting.session != session)
         if len(left) != len(file.waiting):

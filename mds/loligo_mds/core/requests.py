@@ -235,6 +235,16 @@ class Reported:
 
 
 @dataclass(slots=True)
+class LeaseReturned:
+    """This session believes nothing any more that the lease of `ino` covers; or, if `attributes_of` was recalled, nothing of
+    that inode's attributes. See `core.leases`. -> None, always
+    """
+
+    ino: int
+    attributes_of: int = 0
+
+
+@dataclass(slots=True)
 class SetLock:
     """`owner` takes or gives up (`unlock`) a lock on the bytes `start` to `end`, the last included. See `core.locks`. -> None
 
@@ -357,6 +367,7 @@ Request = (
     | Release
     | Yielded
     | Reported
+    | LeaseReturned
     | SetLock
     | GetLock
     | CancelLock
@@ -398,4 +409,4 @@ IN_DIRECTORIES: dict[type, tuple[str, ...]] = {
 }
 RECLAIMING = frozenset({Unlink, RemoveDirectory, RemoveXattr, Close, Settle})
 #: What was said with these is part of what a session states when it comes back, so they are not sent again.
-STATED_BY_HOLDS = frozenset({Close, Release, Yielded, Reported})
+STATED_BY_HOLDS = frozenset({Close, Release, Yielded, Reported, LeaseReturned})

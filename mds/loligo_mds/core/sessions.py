@@ -1,7 +1,8 @@
 """Sessions: who asks, applying each request exactly once, coming back after a lost connection or a restart.
 
 A session that can outlive its connection numbers its changing requests 1, 2, 3 … The shard stores the last number
-applied (table SESSION) and the answers not yet acknowledged (table REPLY) in the same write set as the effect. A number it has
+applied (table SESSION) and the answers not yet acknowledged (table REPLY) in the same write set as the effect. A request may
+have to wait for leases (`core.leases`) while later ones are applied. A number that the shard has
 applied already is answered from there, so a request sent again after a lost connection changes nothing twice.
 A changing request answers with an inode or with nothing, so an answer is stored as (errno, ino, record of the inode).
 Who the session is, for those who talk to it, is an opaque record in table CLIENT: a row of its own, because the one in
@@ -23,8 +24,8 @@ from itertools import islice
 from struct import Struct
 from typing import Any
 
-from loligo_mds.core import locks, news, open_file, opens
-from loligo_mds.core.events import SessionRestated, Submitted
+from loligo_mds.core import leases, locks, news, open_file, opens
+from loligo_mds.core.events import SessionOpened, SessionRestated, ShardRestarted, Submitted
 from loligo_mds.core.limits import FORGOTTEN_REPLIES_MAX, STEP_WRITES_MAX, UNACKNOWLEDGED_REPLIES_MAX
 from loligo_mds.core.open_file import OpenFile
 from loligo_mds.core.state import InvariantBroken, ShardState, ino_key, ino_of_key
@@ -34,6 +35,7 @@ from loligo_wire.ids import ShardId, make_ino
 from loligo_wire.locks import Lock
 
 _SESSION = Struct(">Q")
+_APPLIED = Struct(">QQ")  # the last sequence applied; up to this one answers were received (not in rows of before 0.6)
 _REPLY_KEY = Struct(">QQ")
 _ANSWER = Struct("<IQ")  # errno and _HOLDS, ino or 0; the inode's record follows
 ANSWER_BYTES = _ANSWER.size
@@ -55,11 +57,13 @@ def open_files(state: ShardState, session: int) -> int:
     return len(state.session_files.get(session, ()))
 
 
-def open_session(state: ShardState, session: int, record: bytes) -> None:
+def open_session(state: ShardState, event: SessionOpened) -> None:
     """Also of one that is there already: with another record, or the same."""
-    key = _SESSION.pack(session)
-    if record and state.tables.get(Table.CLIENT, key) != record:
-        state.put(Table.CLIENT, key, record)
+    key = _SESSION.pack(event.session)
+    if event.record and state.tables.get(Table.CLIENT, key) != event.record:
+        state.put(Table.CLIENT, key, event.record)
+    if event.takes_leases:
+        state.lease_takers.add(event.session)
 
 
 # -- going ----------------------------------------------------------------------------------------------------------
@@ -73,6 +77,7 @@ def _is_full(state: ShardState) -> bool:
 def end_session(state: ShardState, session: int) -> bool:
     """False: do it again, something is left."""
     opens.stop_waiting(state, session)
+    leases.drop_all(state, session)
     mine = state.session_files.get(session, {})
     for file in list(islice(mine.values(), STEP_WRITES_MAX)):
         if _is_full(state):
@@ -91,17 +96,28 @@ def end_session(state: ShardState, session: int) -> bool:
     for table in (Table.SESSION, Table.CLIENT):
         if state.tables.get(table, prefix) is not None:
             state.delete(table, prefix)
-    for known in (state.session_files, state.applied, state.unstated, state.promised, state.stated_locks):
+    for known in (
+        state.session_files,
+        state.applied,
+        state.acknowledged,
+        state.unstated,
+        state.promised,
+        state.stated_locks,
+    ):
         known.pop(session, None)
+    state.lease_takers.discard(session)
     return _has_spoken(state, session)
 
 
 # -- coming back ----------------------------------------------------------------------------------------------------
 
 
-def restart(state: ShardState, surviving: tuple[int, ...]) -> bool:
+def restart(state: ShardState, event: ShardRestarted) -> bool:
     """After recovery. False: do it again, something is left."""
+    surviving = event.surviving
     state.reclaiming = dict.fromkeys(surviving)
+    state.lease_takers = set(event.lease_takers)
+    state.lease_grace = dict.fromkeys(event.lease_takers)
     state.reclaim_below = make_ino(ShardId(state.shard), state.next_counter) if surviving else 0
     for table in (Table.SESSION, Table.CLIENT):
         for key, _ in list(state.tables.scan(table, b"")):
@@ -118,6 +134,7 @@ def restate(state: ShardState, event: SessionRestated) -> bool:
     unstated = state.unstated.get(session)
     if event.first or unstated is None:
         opens.stop_waiting(state, session)
+        leases.drop_all(state, session)
         state.promised.pop(session, None)
         unstated = state.unstated[session] = dict.fromkeys(mine)
         locks.begin_restating(state, session)
@@ -261,8 +278,26 @@ def last_applied(state: ShardState, session: int) -> int:
     applied = state.applied.get(session)
     if applied is None:
         row = state.tables.get(Table.SESSION, _SESSION.pack(session))
-        applied = state.applied[session] = int(_SESSION.unpack(row)[0]) if row is not None else 0
+        applied, acknowledged = _APPLIED.unpack(row.ljust(_APPLIED.size, b"\0")) if row is not None else (0, 0)
+        state.applied[session] = applied
+        state.acknowledged[session] = acknowledged
     return applied
+
+
+def was_applied(state: ShardState, event: Submitted) -> bool:
+    """Whether the request has come before, and was carried out. One with a smaller sequence than the last may have waited."""
+    last = last_applied(state, event.session)
+    if event.sequence > last:
+        return False
+    if event.sequence <= _forgotten(state, event, last):
+        return True
+    return state.tables.get(Table.REPLY, _REPLY_KEY.pack(event.session, event.sequence)) is not None
+
+
+def _forgotten(state: ShardState, event: Submitted, last: int) -> int:
+    """Up to this sequence answers need not be kept."""
+    acknowledged = state.acknowledged.get(event.session, 0)
+    return max(event.acknowledged, acknowledged, last - UNACKNOWLEDGED_REPLIES_MAX)
 
 
 def store_answer(state: ShardState, event: Submitted, errno: int, value: Any, holds: bool) -> None:
@@ -270,9 +305,12 @@ def store_answer(state: ShardState, event: Submitted, errno: int, value: Any, ho
     ino, record = (value.ino, value.encode()) if isinstance(value, Attributes) else (0, b"")
     row = _ANSWER.pack(errno | _HOLDS if holds else errno, ino) + record
     state.put(Table.REPLY, _REPLY_KEY.pack(session, sequence), row)
-    state.put(Table.SESSION, _SESSION.pack(session), _SESSION.pack(sequence))
-    state.applied[session] = sequence
-    forgotten = max(event.acknowledged, sequence - UNACKNOWLEDGED_REPLIES_MAX)
+    last = max(sequence, last_applied(state, session))
+    forgotten = _forgotten(state, event, last)
+    acknowledged = max(event.acknowledged, state.acknowledged.get(session, 0))
+    state.put(Table.SESSION, _SESSION.pack(session), _APPLIED.pack(last, acknowledged))
+    state.applied[session] = last
+    state.acknowledged[session] = acknowledged
     promised = state.promised.get(session, {})
     done: list[bytes] = []
     let_go: OpenFile | None = None

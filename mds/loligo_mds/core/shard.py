@@ -5,10 +5,11 @@ from errno import EINVAL, EIO
 from stat import S_IFDIR
 from typing import Any
 
-from loligo_mds.core import content, inodes, locks, namespace, news, opens, requests, sessions, xattrs
+from loligo_mds.core import content, inodes, leases, locks, namespace, news, opens, requests, sessions, xattrs
 from loligo_mds.core.effects import AppendJournal, Effect, Repeat, Reply
 from loligo_mds.core.events import (
     Event,
+    LeasesLapsed,
     Repaired,
     SessionEnded,
     SessionOpened,
@@ -52,6 +53,7 @@ _HANDLERS: dict[type, _Handler] = {
     requests.Release: opens.release,
     requests.Yielded: opens.yielded,
     requests.Reported: news.reported,
+    requests.LeaseReturned: leases.returned,
     requests.SetLock: locks.set_lock,
     requests.GetLock: locks.get_lock,
     requests.CancelLock: locks.cancel_lock,
@@ -68,21 +70,24 @@ class Shard:
             raise InvariantBroken("shard 0 has no root directory")
 
     def step(self, now_ns: int, event: Event) -> list[Effect]:
+        state = self.state
+        state.now_ns = now_ns
         if type(event) is Submitted:
             return self._submitted(now_ns, event)
-        state = self.state
         again: Event | None = None
         if type(event) is SessionOpened:
-            sessions.open_session(state, event.session, event.record)
+            sessions.open_session(state, event)
         elif type(event) is SessionRestated:
             if not sessions.restate(state, event):
                 again = SessionRestated(event.session, [], first=False, acknowledged=event.acknowledged)
         elif type(event) is SessionEnded:
             again = None if sessions.end_session(state, event.session) else event
+        elif type(event) is LeasesLapsed:
+            leases.drop_all(state, event.session)
         elif type(event) is Repaired:
             opens.repaired(state, event.ino)
         elif type(event) is ShardRestarted:
-            again = None if sessions.restart(state, event.surviving) else event
+            again = None if sessions.restart(state, event) else event
         else:
             raise TypeError(f"no such event: {event!r}")
         effects = self._effects(None)
@@ -93,9 +98,7 @@ class Shard:
     def repeats(self, event: Submitted) -> bool:
         """Whether the request was applied before, so that this one changes nothing."""
         return bool(
-            event.sequence
-            and type(event.request) in requests.CHANGING
-            and event.sequence <= sessions.last_applied(self.state, event.session)
+            event.sequence and type(event.request) in requests.CHANGING and sessions.was_applied(self.state, event)
         )
 
     def _submitted(self, now_ns: int, event: Submitted) -> list[Effect]:
@@ -103,13 +106,19 @@ class Shard:
         request = event.request
         kind = type(request)
         once = event.sequence and kind in requests.CHANGING
-        if once and event.sequence <= sessions.last_applied(state, event.session):
+        if once and sessions.was_applied(state, event):
             return self._effects(self._repeated(event))
         state.asking = event.session
         state.asking_id = event.id
+        try:
+            if leases.are_in_the_way(state, event):
+                return self._effects(None)
+        except Refused as refused:
+            return self._effects(Reply(event.session, event.id, None, refused.errno))
         errno = 0
         holds = False
         value: Any = None
+        moved = leases.inodes_moved(state, request)
         try:
             handler = _HANDLERS.get(kind)
             if handler is None:
@@ -125,7 +134,11 @@ class Shard:
                 opens.hold(state, event.session, value.ino, writes=True)
         if once:
             sessions.store_answer(state, event, errno, value, holds)
-        return self._effects(None if value is WAITS else Reply(event.session, event.id, value, errno))
+        if value is WAITS:
+            return self._effects(None)
+        if errno:
+            return self._effects(Reply(event.session, event.id, None, errno))
+        return self._effects(leases.answer(state, event.session, event.id, request, value, moved))
 
     def _repeated(self, event: Submitted) -> Reply:
         answer = sessions.stored_answer(self.state, event.session, event.sequence)
@@ -136,7 +149,7 @@ class Shard:
             if self.state.find_inode(value.ino) is None:
                 return Reply(event.session, event.id, None, EIO)  # it is closed, so it cannot be said to be open
             sessions.keep_promise(self.state, event.session, event.sequence)
-        return Reply(event.session, event.id, value, errno)
+        return Reply(event.session, event.id, value, errno, repeated=True)
 
     def _effects(self, reply: Reply | None) -> list[Effect]:
         state = self.state
@@ -152,6 +165,9 @@ class Shard:
         if state.notices:
             effects += state.notices
             state.notices = []
+        if state.retries:
+            effects += state.retries
+            state.retries = []
         return effects
 
 

@@ -17,6 +17,8 @@ from loligo_wire.attributes import Attributes, decode_attributes
 from loligo_wire.ids import FIRST_FREE_COUNTER, ShardId, make_ino
 
 if TYPE_CHECKING:
+    from loligo_mds.core.events import Submitted
+    from loligo_mds.core.leases import Busy, Lease
     from loligo_mds.core.locks import FileLocks, SessionLocks
     from loligo_mds.core.open_file import OpenFile
     from loligo_wire.locks import Lock
@@ -47,22 +49,30 @@ class ShardState:
     __slots__ = (
         "_cache",
         "_counters_changed",
-        "alone",
+        "acknowledged",
         "applied",
         "asked_about",
         "asking",
         "asking_id",
         "block_bytes",
+        "busy_leases",
         "effects",
         "files",
         "inode_count",
+        "lease_grace",
+        "lease_takers",
+        "leases",
         "locks",
         "next_counter",
         "notices",
+        "now_ns",
+        "parked",
         "promised",
         "reclaim_below",
         "reclaiming",
+        "retries",
         "session_files",
+        "session_leases",
         "session_locks",
         "shard",
         "size_bytes",
@@ -88,6 +98,8 @@ class ShardState:
         #: The session whose request is under way, 0 being the shard's own process, and the request's id.
         self.asking = 0
         self.asking_id = 0
+        #: Of the step under way.
+        self.now_ns = 0
 
         # See `core.opens`. In memory only, because sessions state it anew when they come back.
         self.files: dict[int, OpenFile] = {}
@@ -104,12 +116,25 @@ class ShardState:
         self.waited_for_locks: dict[int, FileLocks] = {}
         self.stated_locks: dict[int, list[tuple[int, bool, Lock]]] = {}
 
-        #: Directories -> who made them, and has been alone in them since. See `core.alone`.
-        self.alone: dict[int, int] = {}
+        # See `core.leases`.
+        #: Sessions that take them.
+        self.lease_takers: set[int] = set()
+        #: lease -> session -> what it has of it, and the same the other way round.
+        self.leases: dict[int, dict[int, Lease]] = {}
+        self.session_leases: dict[int, dict[int, Lease]] = {}
+        #: lease -> (session, id) -> the request that waits for it to come back.
+        self.parked: dict[int, dict[tuple[int, int], Submitted]] = {}
+        #: Sessions that may hold leases from before the shard restarted.
+        self.lease_grace: dict[int, None] = {}
+        self.busy_leases: dict[int, Busy] = {}
+        #: What the step under way lets go on.
+        self.retries: list[Effect] = []
 
         # See `core.sessions`.
         #: session -> last sequence applied, as far as it was asked for.
         self.applied: dict[int, int] = {}
+        #: session -> all answers up to this sequence have been received, as far as is known.
+        self.acknowledged: dict[int, int] = {}
         #: Sessions that may still state what they have open since the shard restarted.
         self.reclaiming: dict[int, None] = {}
         #: While there are any: inodes below this number may be open at one of them.

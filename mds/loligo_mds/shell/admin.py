@@ -102,6 +102,8 @@ class Admin:
                 version=record.version,
                 peer=session.connection.peer if session.connection is not None else "",
                 identity=record.identity,
+                leases=self._driver.leases(session.id),
+                recalls=session.recalls,
             )
         return status
 

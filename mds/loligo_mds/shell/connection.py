@@ -26,9 +26,10 @@ import grpc.aio
 
 from loligo_mds.core.admission import note_answer
 from loligo_mds.core.codec import Sync, decode_hold, decode_lock, decode_request, parse_client_frame
-from loligo_mds.core.effects import Effect, Joined, Recall, Reply, Report, Resume
+from loligo_mds.core.effects import Effect, LeaseRecall, Recall, Reply, Report, Resume
 from loligo_mds.core.events import SessionRestated, Submitted
-from loligo_mds.core.requests import CHANGING, IN_DIRECTORIES, Create, Opened
+from loligo_mds.core.limits import LEASES_RETURNED_MAX
+from loligo_mds.core.requests import CHANGING, Opened
 from loligo_mds.shell.handshake import WINDOW, Refused, shake_hands
 from loligo_mds.shell.limited_log import LimitedLog
 from loligo_mds.shell.outbox import GONE, Outbox
@@ -36,7 +37,6 @@ from loligo_mds.shell.service import Service, refusal
 from loligo_mds.shell.session_table import Session
 from loligo_mds.shell.tls import peer_identity
 from loligo_mds.store.errors import StoreError
-from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
 
@@ -246,7 +246,7 @@ class Connection:
         if self._must_restate:
             raise _Nonsense("a request before it has stated what is open")
         waiting = self._waiting
-        if len(requests) + len(waiting) > WINDOW:
+        if len(requests) + len(waiting) > WINDOW and _beyond(requests) + len(waiting) > WINDOW:
             raise _Nonsense(f"more than {WINDOW} requests without an answer")
         session.requests += len(requests)
         self._metrics.batch.add(len(requests))
@@ -294,15 +294,7 @@ class Connection:
                     note_answer(limits, reply.value)
                 if type(reply.value) is Opened:
                     service.fill_in(reply.value)
-                fields = IN_DIRECTORIES.get(kind)
-                if fields is None or reply.errno:
-                    outbox.add_answer(id, reply)
-                else:
-                    inos = {getattr(request, field) for field in fields}
-                    made = reply.value  # whatever the request that this one repeats has made
-                    if kind is Create and type(made) is Attributes and made.is_directory:
-                        inos.add(made.ino)
-                    outbox.add_answer(id, reply, *service.find_directories(inos, limits))
+                outbox.add_answer(id, reply)
                 counted[kind].add(now_ns - began_ns, reply.errno)
             if others:
                 service.tell(others)
@@ -319,7 +311,7 @@ class Connection:
 
     # -- from elsewhere -------------------------------------------------------------------------------------------------
 
-    def tell(self, effect: Reply | Recall | Report | Resume | Joined) -> None:
+    def tell(self, effect: Reply | Recall | Report | Resume | LeaseRecall) -> None:
         """An answer that had to wait, or a notice."""
         if self._closed:
             return
@@ -347,6 +339,12 @@ class Connection:
         else:
             # A disk that refused must be told of: it may have dropped what nobody writes again.
             self.tell(Reply(0, token, None, EIO if error is not None else 0))
+
+
+def _beyond(requests: Any) -> int:
+    """How many of the requests count: leases may come back when the window is full."""
+    returned = sum(message.WhichOneof("kind") == "lease_returned" for message in requests)
+    return len(requests) - min(returned, LEASES_RETURNED_MAX)
 
 
 def _cannot_go_on(error: Exception) -> pb.Refusal:

@@ -14,22 +14,21 @@ request fails with EIO. What was acknowledged is in the journal, so a restart st
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from errno import EIO, ENOSPC
 from typing import Any
 
-from loligo_mds.core import alone, content, news, sessions
+from loligo_mds.core import content, news, sessions
 from loligo_mds.core.admission import SessionLimits, admit, admit_holds, admit_locks
-from loligo_mds.core.effects import SAID, AppendJournal, Effect, RemoveObjects, RepairObjects, Repeat, Reply
+from loligo_mds.core.effects import SAID, AppendJournal, Effect, RemoveObjects, RepairObjects, Repeat, Reply, Retry
 from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
 from loligo_mds.core.open_file import SHARD_SESSION
-from loligo_mds.core.requests import CHANGING, RECLAIMING, GetAttributes, Opened, Request
+from loligo_mds.core.requests import CHANGING, RECLAIMING, Opened, Request
 from loligo_mds.core.shard import Shard
 from loligo_mds.store.errors import StoreFull
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime.failpoint import declare, failpoint
-from loligo_wire.attributes import FLAG_INLINE, Attributes
-from loligo_wire.ids import ROOT_INO
+from loligo_wire.attributes import FLAG_INLINE
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +60,8 @@ class ShardDriver:
         self._repair_objects = repair_objects
         #: Events for whose steps there was no room.
         self._unfinished: list[Event] = []
+        #: Requests that had to wait for leases, and can go on.
+        self._retries: list[Submitted] = []
         self._broken: BaseException | None = None
 
     # -- at the start -------------------------------------------------------------------------------------------------
@@ -70,12 +71,15 @@ class ShardDriver:
         with self.lock:
             return sessions.records(self._shard.state)
 
-    def start(self, session: int | None = None, surviving: tuple[int, ...] = ()) -> None:
-        """After recovery: sessions but those that survive are gone. `session`, if there is one, is opened.
+    def start(
+        self, session: int | None = None, surviving: tuple[int, ...] = (), lease_takers: tuple[int, ...] = ()
+    ) -> None:
+        """After recovery: sessions but those that survive are gone. `session`, if there is one, is opened. `lease_takers`:
+        those of the survivors that may hold leases.
 
         Any error is the caller's to tell.
         """
-        events: list[Event] = [ShardRestarted(surviving)]
+        events: list[Event] = [ShardRestarted(surviving, lease_takers)]
         if session is not None:
             events.append(SessionOpened(session))
         with self.lock:
@@ -86,24 +90,16 @@ class ShardDriver:
                     self.stop(error, event)
                     raise
 
-    def find_directories(self, inos: Iterable[int], limits: SessionLimits) -> tuple[list[Attributes], list[int]]:
-        """Those of them that there are and that the session may see, as they are now, and in which it is alone."""
-        with self.lock:
-            if self._broken is not None:
-                return [], []
-            state = self._shard.state
-            if limits.root_ino != ROOT_INO:
-                # A request that repeats another is answered as that one was, whatever inodes it names.
-                inos = [ino for ino in inos if not admit(state, limits, GetAttributes(ino))]
-            found = [directory for ino in inos if (directory := state.find_inode(ino)) is not None]
-            return found, [one.ino for one in found if alone.is_alone(state, limits.session, one.ino)]
-
     def fill_in(self, opened: Opened) -> None:
         """See `content.fill_in`."""
         if opened.attributes.flags & FLAG_INLINE:
             with self.lock:
                 if self._broken is None:
                     content.fill_in(self._shard.state, opened)
+
+    def leases(self, session: int) -> int:
+        with self.lock:
+            return len(self._shard.state.session_leases.get(session, ()))
 
     def open_files(self, session: int) -> int:
         with self.lock:
@@ -141,26 +137,36 @@ class ShardDriver:
         with self.lock:
             said = self._finish() if self._unfinished else []
             if type(event) is Submitted:
-                try:
-                    said += self._request(event, limits)
-                except OSError as error:
-                    said.append(Reply(event.session, event.id, None, error.errno or EIO))
-                return said
-            self._check_running()
-            if type(event) is SessionRestated and limits is not None:
-                event.holds = admit_holds(self._shard.state, limits, event.holds)
-                event.locks = admit_locks(event.locks)
-            try:
-                self._carry_out(event, said)
-            except StoreFull as error:
-                if type(event) is SessionOpened:
-                    raise OSError(ENOSPC, "no space for metadata") from None
-                log.warning("put off until there is room: %r: %s", event, error)
-                self._unfinished.append(event)
-            except BaseException as error:
-                self.stop(error, event)
-                raise OSError(EIO, _STOPPED) from error
+                event.limits = limits
+                said += self._answer(event)
+            else:
+                self._event(event, limits, said)
+            while self._retries:
+                said += self._answer(self._retries.pop(0))
             return said
+
+    def _answer(self, event: Submitted) -> list[Effect]:
+        try:
+            return self._request(event)
+        except OSError as error:
+            return [Reply(event.session, event.id, None, error.errno or EIO)]
+
+    def _event(self, event: Event, limits: SessionLimits | None, said: list[Effect]) -> None:
+        """What is no request."""
+        self._check_running()
+        if type(event) is SessionRestated and limits is not None:
+            event.holds = admit_holds(self._shard.state, limits, event.holds)
+            event.locks = admit_locks(event.locks)
+        try:
+            self._carry_out(event, said)
+        except StoreFull as error:
+            if type(event) is SessionOpened:
+                raise OSError(ENOSPC, "no space for metadata") from None
+            log.warning("put off until there is room: %r: %s", event, error)
+            self._unfinished.append(event)
+        except BaseException as error:
+            self.stop(error, event)
+            raise OSError(EIO, _STOPPED) from error
 
     def _finish(self) -> list[Effect]:
         events, self._unfinished = self._unfinished, []
@@ -173,15 +179,15 @@ class ShardDriver:
         if self._broken is not None:
             raise OSError(EIO, _STOPPED)
 
-    def _request(self, event: Submitted, limits: SessionLimits | None = None) -> list[Effect]:
+    def _request(self, event: Submitted) -> list[Effect]:
         if self._broken is not None:
             raise OSError(EIO, _STOPPED)
         kind = type(event.request)
         changes = kind in CHANGING
         repeats = changes and event.sequence and self._shard.repeats(event)
-        if limits is not None and not repeats:
+        if event.limits is not None and not repeats:
             # What was admitted once is answered as it was then, whatever has become of the inode.
-            errno = admit(self._shard.state, limits, event.request)
+            errno = admit(self._shard.state, event.limits, event.request)
             if errno:
                 raise OSError(errno, "not admitted")
         try:
@@ -213,6 +219,8 @@ class ShardDriver:
             kind = type(effect)
             if kind in SAID:
                 said.append(effect)
+            elif kind is Retry:
+                self._retries.append(effect.event)  # type: ignore[union-attr, arg-type]
             elif kind is AppendJournal:
                 self._store.append(effect.writes)  # type: ignore[union-attr]
                 failpoint("driver.step.journaled")

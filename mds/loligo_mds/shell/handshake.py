@@ -16,7 +16,6 @@ PROTOCOL_MAX: Final = 1
 WINDOW: Final = 1024
 TEXT_MAX: Final = 1024
 PATH_MAX_BYTES: Final = 4096
-_HEARTBEAT_MAX_S: Final = 5.0
 
 
 class Refused(Exception):
@@ -100,6 +99,7 @@ async def _begin(service: Service, hello: pb.Hello, identity: str) -> tuple[Sess
         read_only=hello.read_only,
         identity=identity,
         version=_on_a_line(hello.version),
+        takes_leases=hello.takes_leases,
     )
     session = Session(new_session_id(), record, asyncio.get_running_loop().time())
     await service.open_session(session)
@@ -125,7 +125,8 @@ def _welcome(service: Service, session: Session, secret: bytes, resumed: bool) -
         data_url=volume.data_url,
         block_bytes=volume.block_bytes,
         inline_limit_bytes=volume.inline_limit_bytes,
-        heartbeat_ms=int(min(_HEARTBEAT_MAX_S, expiry_s / 4) * 1000),
+        heartbeat_ms=int(service.sessions.heartbeat_s * 1000),
         expiry_ms=int(expiry_s * 1000),
         window=WINDOW,
+        lease_ms=int(service.sessions.lease_s * 1000),
     )

@@ -79,6 +79,7 @@ class Metrics:
         self.handshakes: dict[str, int] = {"welcome": 0, "resumed": 0}
         self.recalls = 0
         self.reports = 0
+        self.lease_recalls = 0
         self.expired = 0
         self.evicted = 0
         self.fence_failures = 0
@@ -135,6 +136,11 @@ class Metrics:
             ("bad_frames", "Frames that made no sense, and ended their connection.", self.frames_bad),
             ("recalls", "Files that a client was told to leave alone for a while.", self.recalls),
             ("reports", "Files that others asked about while a client was writing them.", self.reports),
+            (
+                "lease_recalls",
+                "Leases that clients were asked to give back, as a whole or for one inode.",
+                self.lease_recalls,
+            ),
             ("sessions_expired", "Sessions that ended because their client was silent.", self.expired),
             ("sessions_evicted", "Sessions that the operator ended.", self.evicted),
             ("fence_failures", "Attempts to shut a client out of the object store that failed.", self.fence_failures),

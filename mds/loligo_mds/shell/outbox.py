@@ -9,15 +9,14 @@ Rules
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc.aio
 
-from loligo_mds.core.codec import encode_answer, encode_directories, encode_resume
-from loligo_mds.core.effects import Joined, Recall, Reply, Report, Resume
+from loligo_mds.core.codec import encode_answer, encode_leases, encode_recall, encode_resume
+from loligo_mds.core.effects import LeaseRecall, Recall, Reply, Report, Resume
 from loligo_mds.core.requests import Opened
-from loligo_wire.attributes import Attributes
 from loligo_wire.v1 import loligo_pb2 as pb
 
 #: A frame that has grown so far is written before more is asked.
@@ -60,10 +59,7 @@ class Outbox:
         self._seal()
         self._out.append(frame)
 
-    def add_answer(
-        self, id: int, reply: Reply, directories: Sequence[Attributes] = (), alone: Sequence[int] = ()
-    ) -> None:
-        """`directories`: those that the request was about, as they are now; `alone`: see `core.alone`."""
+    def add_answer(self, id: int, reply: Reply) -> None:
         frame = self._frame
         if frame.notices:
             self._seal()
@@ -76,20 +72,19 @@ class Outbox:
             return
         value = reply.value
         encode_answer(value, answer)
-        if directories:
-            encode_directories(directories, alone, answer)
-        self._bytes += _ANSWER_BYTES * (1 + len(directories))
+        encode_leases(reply, answer)
+        self._bytes += _ANSWER_BYTES * (1 + len(reply.directories))
         if type(value) is list or type(value) is bytes or (type(value) is Opened and value.inline):
             self._bytes += answer.ByteSize()
 
-    def add_notice(self, notice: Recall | Report | Resume | Joined) -> None:
+    def add_notice(self, notice: Recall | Report | Resume | LeaseRecall) -> None:
         message = self._frame.notices.add()
         if isinstance(notice, Recall):
             message.recall = notice.ino
         elif isinstance(notice, Report):
             message.report = notice.ino
-        elif isinstance(notice, Joined):
-            message.joined = notice.ino
+        elif isinstance(notice, LeaseRecall):
+            encode_recall(notice, message.lease)
         else:
             encode_resume(notice.attributes, message.resume)
 

@@ -54,7 +54,8 @@ class ServedVolume:
         if self.store.after_power_loss:
             self._shut_out_all(known)
             known = {}
-        self.driver.start(surviving=tuple(known))
+        takers = tuple(id for id, record in known.items() if record.takes_leases)
+        self.driver.start(surviving=tuple(known), lease_takers=takers)
         if not known:
             # With survivors the shard says later what is to be repaired: they may still be writing.
             self.keeper.reconcile()

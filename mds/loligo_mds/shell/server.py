@@ -227,6 +227,11 @@ class _Server:
         metrics.asked.update(
             {
                 "sessions": ("Clients with a session.", False, lambda: len(sessions)),
+                "leases": (
+                    "Leases that clients have.",
+                    False,
+                    lambda: sum(served.driver.leases(session.id) for session in sessions),
+                ),
                 "sessions_connected": ("... of them connected.", False, lambda: sessions.connected),
                 "up_seconds": ("Since the start of this server.", False, lambda: time.monotonic() - began_s),
             }

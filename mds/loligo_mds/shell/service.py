@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 from errno import EIO
 from typing import TYPE_CHECKING, Any
 
-from loligo_mds.core.effects import SAID, Effect, Recall, Report
-from loligo_mds.core.events import Repaired, SessionEnded, SessionOpened
+from loligo_mds.core.effects import SAID, Effect, LeaseRecall, Recall, Report
+from loligo_mds.core.events import LeasesLapsed, Repaired, SessionEnded, SessionOpened
 from loligo_mds.core.requests import GetAttributes, Lookup
 from loligo_mds.shell.driver import ShardDriver
 from loligo_mds.shell.fence import Fencer
@@ -61,7 +61,6 @@ class Service:
         self.sync = sync
         self.metrics = metrics
         self.step = shard.step
-        self.find_directories = shard.find_directories
         self.fill_in = shard.fill_in
         self._shard = shard
         self._fencer = fencer
@@ -86,7 +85,12 @@ class Service:
                     self.metrics.reports += 1
                     self._reports[effect.session, effect.ino] = self.now_s()
                 session = self.sessions.get(effect.session)
-                if session is not None and session.connection is not None:
+                if session is None:
+                    continue
+                if isinstance(effect, LeaseRecall):
+                    self.metrics.lease_recalls += 1
+                    session.recalls += 1
+                if session.connection is not None:
                     session.connection.tell(effect)
 
     def repaired(self, ino: int) -> None:
@@ -104,7 +108,7 @@ class Service:
 
     async def open_session(self, session: Session) -> None:
         """It is known from now on, also after a crash of this machine."""
-        self.tell(self.step(SessionOpened(session.id, session.record.encode())))
+        self.tell(self.step(SessionOpened(session.id, session.record.encode(), session.record.takes_leases)))
         self.sessions.add(session)
         try:
             await self.sync.wait()
@@ -114,7 +118,7 @@ class Service:
 
     async def change_record(self, session: Session, record: SessionRecord) -> None:
         session.record = record
-        self.tell(self.step(SessionOpened(session.id, record.encode())))
+        self.tell(self.step(SessionOpened(session.id, record.encode(), record.takes_leases)))
         await self.sync.wait()
 
     def may_name(self, session: Session, addresses: Sequence[str]) -> bool:
@@ -212,9 +216,17 @@ class Service:
                 self.shut_out(
                     owing, f"for {now_s - since_s:.1f} s it has not said what became of a file that others ask about"
                 )
+        for session in self.sessions.lapsed(now_s):
+            self._take_leases(session, now_s)
         for session in self.sessions.expired(now_s):
             self.metrics.expired += 1
             self.shut_out(session, f"silent for {now_s - session.heard_s:.1f} s")
+
+    def _take_leases(self, session: Session, now_s: float) -> None:
+        """It was not heard for so long that it has dropped them, and ended its connection."""
+        session.has_lapsed = True
+        log.warning("%s: silent for %.1f s, its leases are over", session, now_s - session.heard_s)
+        self.tell(self.step(LeasesLapsed(session.id)))
 
     async def evict(self, id: int) -> str:
         """What stands in the way; empty: it is done."""

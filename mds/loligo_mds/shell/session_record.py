@@ -28,6 +28,7 @@ class SessionRecord:
     identity: str = ""
     fence: tuple[str, ...] = ()
     version: str = ""
+    takes_leases: bool = False
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":")).encode()

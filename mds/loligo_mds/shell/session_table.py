@@ -6,7 +6,7 @@ comes here.
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from loligo_mds.core.admission import SessionLimits
 from loligo_mds.shell.session_record import SessionRecord
@@ -14,11 +14,28 @@ from loligo_mds.shell.session_record import SessionRecord
 if TYPE_CHECKING:
     from loligo_mds.shell.connection import Connection
 
+_HEARTBEAT_MAX_S: Final = 5.0
+#: Clients give a connection up after two, see `loligo_client.core.session_link`.
+_LEASE_HEARTBEATS: Final = 3
+
 
 class Session:
-    """`heard_s` is of the loop's clock. `ending`: it is being fenced, and nobody may come back to it."""
+    """`heard_s` is of the loop's clock. `ending`: it is being fenced, and nobody may come back to it. `has_lapsed`: it has no
+    leases, for want of a word from it.
+    """
 
-    __slots__ = ("connection", "ended", "ending", "heard_s", "id", "limits", "record", "requests")
+    __slots__ = (
+        "connection",
+        "ended",
+        "ending",
+        "has_lapsed",
+        "heard_s",
+        "id",
+        "limits",
+        "recalls",
+        "record",
+        "requests",
+    )
 
     def __init__(self, id: int, record: SessionRecord, heard_s: float) -> None:
         self.id = id
@@ -27,6 +44,8 @@ class Session:
         self.limits = SessionLimits(record.root_ino, record.read_only, id)
         self.connection: Connection | None = None
         self.requests = 0
+        self.recalls = 0
+        self.has_lapsed = False
         #: Why, once it is so.
         self.ending = ""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -36,8 +55,14 @@ class Session:
 
 
 class SessionTable:
+    """A session that is silent for `lease_s` has lost its leases, and after `expiry_s` it ends. `heartbeat_s`: how often it
+    says something.
+    """
+
     def __init__(self, expiry_s: float) -> None:
         self.expiry_s = expiry_s
+        self.heartbeat_s = min(_HEARTBEAT_MAX_S, expiry_s / 4)
+        self.lease_s = _LEASE_HEARTBEATS * self.heartbeat_s
         self._sessions: dict[int, Session] = {}
 
     def add(self, session: Session) -> None:
@@ -58,6 +83,16 @@ class SessionTable:
     @property
     def connected(self) -> int:
         return sum(session.connection is not None for session in list(self._sessions.values()))
+
+    def lapsed(self, now_s: float) -> list[Session]:
+        """Those that have been silent for longer than leases last, and had not been before."""
+        found = []
+        for session in self._sessions.values():
+            if now_s - session.heard_s <= self.lease_s:
+                session.has_lapsed = False
+            elif not session.has_lapsed:
+                found.append(session)
+        return found
 
     def expired(self, now_s: float) -> list[Session]:
         """Those that have been silent for too long, and are not ending yet."""

@@ -1,0 +1,424 @@
+"""What this client and its kernel believe about names and attributes without asking, under the leases that it holds.
+
+The rules of leases are told in `loligo_mds.core.leases`. Here is kept, for each lease, what the kernel was told under it: names
+that are there or are not, and inodes of which it has the attributes. The kernel believes what it was told until it hears
+otherwise, so whoever gives a lease back has the kernel forget exactly that first (`Forgotten`).
+
+Invariants
+1. The kernel was told to believe nothing for long but what is noted here, and what is noted is covered by a lease that we hold.
+2. What is known agrees with the last answer of the server: `heard` is called for each, in order, before whoever asked it.
+3. At most NAMES_MAX names and LEASES_KEPT leases: then those that were used longest ago are given back.
+
+Besides what the kernel knows, this is a cache of its own: of directories it keeps the attributes, of a directory that was
+listed what the kernel has not asked for yet; and one that was made here, or listed to its end, is *whole*: what is not in it is
+not there.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from stat import S_IFDIR
+from typing import Any, Final
+
+from loligo_mds.core.codec import Covered
+from loligo_mds.core.leases import cover_of
+from loligo_mds.core.limits import LEASES_MAX, LISTING_PAGE_MAX, NAME_MAX_BYTES
+from loligo_mds.core.requests import (
+    Create,
+    GetAttributes,
+    LeaseReturned,
+    Link,
+    Lookup,
+    Publish,
+    ReadDirectory,
+    RecordAccess,
+    RemoveDirectory,
+    RemoveXattr,
+    Rename,
+    SetAttributes,
+    SetXattr,
+    Unlink,
+)
+from loligo_wire.attributes import Attributes
+from loligo_wire.ids import ROOT_INO
+
+#: Each costs some 250 bytes, and 800 before the kernel has asked for it.
+NAMES_MAX: Final = 200_000
+LEASES_KEPT: Final = LEASES_MAX * 3 // 4
+#: Directories with more entries are not listed only because names in them are looked up.
+WHOLE_MAX: Final = 4096
+_EXCHANGE: Final = 2
+
+#: A name that is not there.
+_ABSENT: Final = 0
+
+
+class _Lease:
+    """`names`: inode numbers, negative those of directories; they may be known to the kernel. `inos`: of which it may have
+    attributes; `untold`: those that it was not told. `attributes`: the directory's own. `listed_to`: the cookie up to which it
+    was listed. `misses`: names that were asked for.
+    """
+
+    __slots__ = ("attributes", "inos", "listed_to", "misses", "names", "untold", "whole")
+
+    def __init__(self) -> None:
+        self.attributes: Attributes | None = None
+        self.names: dict[bytes, int] = {}
+        self.inos: set[int] = set()
+        self.untold: dict[int, Attributes] = {}
+        self.whole = False
+        self.listed_to = 0
+        self.misses = 0
+
+
+@dataclass(slots=True)
+class Forgotten:
+    """What the kernel has to forget before `answer` is sent: names in `directory`, those of directories apart, and attributes
+    of `inos`, when no lookup is under way any more in the directories `lookups_in`; with `listing` what it has listed of
+    `directory`.
+    """
+
+    answer: LeaseReturned
+    directory: int
+    lookups_in: list[int]
+    names: list[bytes]
+    directories: list[bytes]
+    inos: list[int]
+    listing: bool
+
+
+class Leased:
+    """Any thread may look here; `heard` is the connection's."""
+
+    def __init__(self, root_ino: int, lock: AbstractContextManager[Any]) -> None:
+        """`root_ino`: what inode 1 of this mount is at the server. `lock` is held for microseconds, and nothing is called under
+        it.
+        """
+        self._root_ino = root_ino
+        self._lock = lock
+        #: Those used longest ago first.
+        self._held: dict[int, _Lease] = {}
+        self._names = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    # -- what is known ------------------------------------------------------------------------------------------------
+
+    def find(self, parent: int, name: bytes) -> tuple[bool, Attributes | None]:
+        """Whether it is known what `name` is, and what it is; the kernel may be told, and to believe it."""
+        with self._lock:
+            lease = self._held.get(self._here(parent))
+            if lease is None:
+                return False, None
+            known = lease.names.get(name)
+            if known is None:
+                if not lease.whole or name in (b".", b"..") or len(name) > NAME_MAX_BYTES:
+                    lease.misses += 1
+                    return False, None
+                self._set(lease, name, _ABSENT)
+                return True, None
+            if known == _ABSENT:
+                return True, None
+            child = self._held.get(abs(known))
+            if known < 0:
+                found = child.attributes if child is not None else None
+            else:
+                found = lease.untold.get(known) or (child.untold.get(known) if child is not None else None)
+                if found is not None:
+                    self._believe(found)
+            return found is not None, found
+
+    def wants_listing(self, directory: int) -> bool:
+        """Whether names are looked up there, one after the other, that would come with one listing."""
+        lease = self._held.get(self._here(directory))
+        if lease is None or lease.whole or lease.misses < 2 or lease.attributes is None:
+            return False
+        return lease.attributes.size <= WHOLE_MAX
+
+    def listed_to(self, directory: int) -> int:
+        """The cookie behind which a listing of it is to go on."""
+        lease = self._held.get(self._here(directory))
+        return lease.listed_to if lease is not None else 0
+
+    def is_whole(self, directory: int) -> bool:
+        lease = self._held.get(self._here(directory))
+        return lease is not None and lease.whole
+
+    def directory(self, ino: int) -> Attributes | None:
+        """Its attributes, if they are known, and the kernel may believe them."""
+        lease = self._held.get(self._here(ino))
+        return lease.attributes if lease is not None else None
+
+    def holds(self, directory: int) -> bool:
+        """Whether the kernel may believe what it is told now about all that the lease covers."""
+        return self._here(directory) in self._held
+
+    def believes_name(self, parent: int, name: bytes) -> bool:
+        """Whether the kernel may believe what it was, or is being, told about this name."""
+        lease = self._held.get(self._here(parent))
+        return lease is not None and name in lease.names
+
+    def believes(self, attributes: Attributes) -> bool:
+        """Whether it may believe them."""
+        lease = self._held.get(self._here(cover_of(attributes)))
+        if lease is None:
+            return False
+        if attributes.is_directory:
+            return lease.attributes is not None
+        return attributes.ino in lease.inos
+
+    def doubts(self, directory: int) -> None:
+        """Its attributes are being changed, and who looks at them next must see that."""
+        with self._lock:
+            lease = self._held.get(self._here(directory))
+            if lease is not None:
+                lease.attributes = None
+
+    def told(self, directory: int, name: bytes) -> None:
+        """The kernel is told all about it with a listing."""
+        with self._lock:
+            lease = self._held.get(self._here(directory))
+            known = lease.names.get(name, _ABSENT) if lease is not None else _ABSENT
+            child = self._held.get(known, lease) if known > 0 else None
+            for one in (lease, child):
+                if one is not None and known in one.untold:
+                    self._believe(one.untold[known])
+
+    # -- what is heard ------------------------------------------------------------------------------------------------
+
+    def heard(self, request: Any, answer: Any, covered: Covered) -> list[Forgotten]:
+        """The server has granted the request, or, if `covered.repeated`, had done so before. -> what is given back for want of
+        room
+        """
+        kind = type(request)
+        if covered.repeated or kind not in _HEARD:
+            return []
+        with self._lock:
+            held = self._held
+            for key in covered.leases:
+                self._forget(key)
+                held[key] = _Lease()
+            for ino in covered.forgets:
+                self._moved(request, answer, ino)
+            for directory in covered.directories:
+                lease = held.pop(directory.ino, None)
+                if lease is not None:
+                    held[directory.ino] = lease  # the last one to be given back
+                    lease.attributes = directory
+            _HEARD[kind](self, request, answer, covered)
+            if self._names <= NAMES_MAX and len(held) <= LEASES_KEPT:
+                return []
+            given_back = []
+            while (self._names > NAMES_MAX or len(held) > LEASES_KEPT) and len(held) > 1:
+                forgotten = self._give_back(next(iter(held)))
+                if forgotten is not None:
+                    given_back.append(forgotten)
+            return given_back
+
+    def _looked_up(self, request: Lookup, answer: Attributes | None, covered: Covered) -> None:
+        if request.name in (b".", b".."):
+            return
+        lease = self._held.pop(request.parent, None)
+        if lease is not None:
+            self._held[request.parent] = lease  # the last one to be given back
+            self._set(lease, request.name, _ABSENT if answer is None else _number_of(answer))
+        if answer is not None:
+            self._got(request, answer, covered)
+
+    def _got(self, request: Any, answer: Attributes, covered: Covered) -> None:
+        if not covered.unsure:
+            self._believe(answer)
+            return
+        lease = self._held.get(cover_of(answer))
+        if lease is not None:
+            self._doubt(lease, answer.ino)
+
+    def _accessed(self, request: RecordAccess, answer: Attributes, covered: Covered) -> None:
+        lease = self._held.get(answer.ino) if answer.is_directory else None
+        if lease is not None and lease.attributes is not None:
+            lease.attributes = answer
+
+    def _created(self, request: Create, answer: Attributes, covered: Covered) -> None:
+        lease = self._held.get(request.parent)
+        if lease is not None:
+            self._set(lease, request.name, _number_of(answer))
+        self._got(request, answer, covered)
+        if answer.is_directory and answer.ino in covered.leases:
+            self._held[answer.ino].whole = True
+
+    def _linked(self, request: Link, answer: Attributes, covered: Covered) -> None:
+        lease = self._held.get(request.new_parent)
+        if lease is not None:
+            self._set(lease, request.new_name, _number_of(answer))
+        self._got(request, answer, covered)
+
+    def _removed(self, request: Unlink | RemoveDirectory, answer: Attributes, covered: Covered) -> None:
+        lease = self._held.get(request.parent)
+        if lease is not None:
+            self._set(lease, request.name, _ABSENT)
+        self._gone(answer)
+
+    def _renamed(self, request: Rename, answer: Attributes | None, covered: Covered) -> None:
+        source = self._held.get(request.parent)
+        destination = self._held.get(request.new_parent)
+        moved = source.names.get(request.name) if source is not None else None
+        replaced = destination.names.get(request.new_name) if destination is not None else None
+        left: int | None = _ABSENT
+        if request.flags & _EXCHANGE:
+            left = replaced
+        elif answer is None and replaced is None and not (destination is not None and destination.whole):
+            left = None  # two names of one inode stay as they are
+        if source is not None:
+            self._settle_in(source, request.name, left)
+        if destination is not None:
+            self._settle_in(destination, request.new_name, moved)
+        if answer is not None:
+            self._gone(answer)
+
+    def _settle_in(self, lease: _Lease, name: bytes, known: int | None) -> None:
+        """`name` is now what was known by another name."""
+        if known is not None:
+            self._set(lease, name, known)
+        elif lease.names.pop(name, None) is not None:
+            self._names -= 1
+        if known is None:
+            lease.whole = False
+            lease.listed_to = 0
+
+    def _listed(self, request: ReadDirectory, answer: list[Any], covered: Covered) -> None:
+        lease = self._held.get(request.ino)
+        if lease is None:
+            return
+        for name, _, ino, kind, attributes in answer:
+            self._set(lease, name, -ino if kind == S_IFDIR else ino)
+            if attributes is not None:
+                self._learn(attributes)
+        if request.after_cookie <= lease.listed_to:
+            if answer:
+                lease.listed_to = max(lease.listed_to, answer[-1][1])
+            lease.whole = lease.whole or len(answer) < min(request.count, LISTING_PAGE_MAX)
+
+    def _changed(self, request: Publish, answer: Attributes, covered: Covered) -> None:
+        """What was not told of the file is not so any more."""
+        lease = self._held.get(cover_of(answer))
+        if lease is not None:
+            lease.untold.pop(answer.ino, None)
+
+    def _set(self, lease: _Lease, name: bytes, known: int) -> None:
+        if name not in lease.names:
+            self._names += 1
+        lease.names[name] = known
+
+    def _learn(self, attributes: Attributes) -> None:
+        """Without telling the kernel."""
+        lease = self._held.get(cover_of(attributes))
+        if lease is None:
+            return
+        if attributes.is_directory:
+            lease.attributes = attributes
+        elif attributes.ino not in lease.inos:
+            lease.untold[attributes.ino] = attributes
+
+    def _believe(self, attributes: Attributes) -> None:
+        """The kernel is told."""
+        lease = self._held.get(cover_of(attributes))
+        if lease is None:
+            return
+        if attributes.is_directory:
+            lease.attributes = attributes
+        else:
+            lease.inos.add(attributes.ino)
+            lease.untold.pop(attributes.ino, None)
+
+    def _moved(self, request: Unlink | Rename | Link, answer: Attributes | None, ino: int) -> None:
+        """Its attributes are others now, and may be covered by another lease; the kernel forgets them, too."""
+        may_have_covered = {ino, request.parent if type(request) is not Link else answer.parent}  # type: ignore[union-attr]
+        if type(request) is Rename:
+            may_have_covered.add(request.new_parent)
+        for key in may_have_covered:
+            lease = self._held.get(key)
+            if lease is not None:
+                self._doubt(lease, ino)
+
+    def _gone(self, attributes: Attributes) -> None:
+        if not attributes.nlink:
+            self._forget(attributes.ino)
+
+    def _doubt(self, lease: _Lease, ino: int) -> None:
+        if lease.attributes is not None and lease.attributes.ino == ino:
+            lease.attributes = None
+        lease.inos.discard(ino)
+        lease.untold.pop(ino, None)
+
+    # -- giving back --------------------------------------------------------------------------------------------------
+
+    def recalled(self, recall: LeaseReturned) -> Forgotten | None:
+        """What the kernel must forget now. None: we have no such lease, and the server knows that by now."""
+        key, ino = recall.ino, recall.attributes_of
+        with self._lock:
+            lease = self._held.get(key)
+            if lease is None:
+                return None
+            if not ino:
+                return self._give_back(key)
+            lookups_in = self._above(lease) if ino == key else [self._there(key)]
+            self._doubt(lease, ino)
+            return Forgotten(recall, self._there(key), lookups_in, [], [], [self._there(ino)], listing=False)
+
+    def give_all_back(self) -> list[Forgotten]:
+        """Nothing is believed any more."""
+        with self._lock:
+            return [forgotten for key in list(self._held) if (forgotten := self._give_back(key)) is not None]
+
+    def _give_back(self, key: int) -> Forgotten | None:
+        lease = self._forget(key)
+        if lease is None:
+            return None
+        names = [name for name, known in lease.names.items() if known >= 0]
+        directories = [name for name, known in lease.names.items() if known < 0]
+        there = self._there(key)
+        lookups_in = [there, *self._above(lease)]
+        return Forgotten(LeaseReturned(key), there, lookups_in, names, directories, [there, *lease.inos], listing=True)
+
+    def _above(self, lease: _Lease) -> list[int]:
+        """Where the directory itself may be looked up."""
+        if lease.attributes is None or not lease.attributes.parent:
+            return []
+        return [self._there(lease.attributes.parent)]
+
+    def _forget(self, key: int) -> _Lease | None:
+        lease = self._held.pop(key, None)
+        if lease is not None:
+            self._names -= len(lease.names)
+        return lease
+
+    # -- inode numbers here and there -----------------------------------------------------------------------------------
+
+    def _here(self, ino: int) -> int:
+        """As the server knows it."""
+        return self._root_ino if ino == ROOT_INO else ino
+
+    def _there(self, ino: int) -> int:
+        """As the kernel knows it."""
+        return ROOT_INO if ino == self._root_ino else ino
+
+
+def _number_of(attributes: Attributes) -> int:
+    return -attributes.ino if attributes.is_directory else attributes.ino
+
+
+_HEARD: Final[dict[type, Any]] = {
+    Lookup: Leased._looked_up,
+    GetAttributes: Leased._got,
+    SetAttributes: Leased._got,
+    SetXattr: Leased._got,
+    RemoveXattr: Leased._got,
+    RecordAccess: Leased._accessed,
+    Create: Leased._created,
+    Link: Leased._linked,
+    Unlink: Leased._removed,
+    RemoveDirectory: Leased._removed,
+    Rename: Leased._renamed,
+    ReadDirectory: Leased._listed,
+    Publish: Leased._changed,
+}

@@ -1,0 +1,390 @@
+"""Leases: what sessions may believe about names and attributes without asking, for as long as they like.
+
+A lease has the number of an inode, and any number of sessions hold it. One on a directory covers the names in it, those that
+are not there, its own attributes, and the attributes of its children that are no directories and have one name. Other inodes
+have one of their own (`cover_of`). Leases are granted with answers (`answer`): who asks gets what covers the answer.
+
+Invariant: before anything changes that a lease covers, everybody but the one who changes it has said that he believes it no
+more. So a request that changes something first has the leases in its way *recalled*, and is *parked* until the last of
+them has come back (`LeaseReturned`); then it begins anew. Questions never wait for that: meanwhile they are answered without
+a lease. Two things are recalled: a whole lease, when names change, or one inode's attributes, which are then *excepted* from it
+until they are granted again.
+
+What else follows from the invariant:
+
+- A file that somebody has open for writing may change at any time without asking (`core.news`), so nobody else is granted its
+  attributes, and before a session opens it for writing they are recalled. If several have it open, nobody is granted them.
+- atime is left out: it says little, and moves by reading.
+- An inode that gets a name, or loses one, may come to be covered by another lease. So whoever did that is told to forget its
+  attributes (`Reply.forgets`).
+- A session that comes back, or that was not heard for so long that it has dropped its leases by itself, holds none. After a
+  restart any session that survives may hold any, so nothing that a lease could cover changes before all of them have come
+  back or have been silent for that long.
+- Where many sessions get in each other's way again and again, no leases are granted for CALM_NS, and questions are answered one
+  by one.
+
+In memory only; `LEASES_MAX` for each session that takes any.
+"""
+
+from collections.abc import Callable, Sequence
+from errno import ESTALE
+from typing import Any, Final
+
+from loligo_mds.core import namespace
+from loligo_mds.core.effects import LeaseRecall, Reply, Retry
+from loligo_mds.core.events import Submitted
+from loligo_mds.core.limits import BUSY_LEASES_MAX, EXCEPTED_MAX, LEASES_MAX
+from loligo_mds.core.open_file import SHARD_SESSION, OpenFile, others_write, owner_of
+from loligo_mds.core.requests import (
+    IN_DIRECTORIES,
+    Create,
+    GetAttributes,
+    LeaseReturned,
+    Link,
+    Lookup,
+    Open,
+    Publish,
+    ReadDirectory,
+    RemoveDirectory,
+    RemoveXattr,
+    Rename,
+    SetAttributes,
+    SetXattr,
+    Unlink,
+)
+from loligo_mds.core.state import Refused, ShardState
+from loligo_wire.attributes import Attributes
+
+#: A lease that is recalled from CROWD sessions or more twice within this time is not granted for as long. With fewer, asking
+#: again
+#: for what was recalled costs less than asking for everything.
+CALM_NS: Final = 1_000_000_000
+CROWD: Final = 8
+#: (lease, 0): all that it covers; (lease, inode): that inode's attributes.
+_Touched = list[tuple[int, int]]
+#: Stands for any lease: what is parked there waits for sessions that may hold some from before a restart.
+_ANY: Final = 0
+
+
+class Lease:
+    """What one session has. `asked`: inodes whose attributes were recalled; `recalled`: all was; not answered yet."""
+
+    __slots__ = ("asked", "excepted", "recalled")
+
+    def __init__(self) -> None:
+        self.recalled = False
+        self.asked: set[int] = set()
+        self.excepted: set[int] = set()
+
+
+class Busy:
+    __slots__ = ("recalled_ns", "until_ns")
+
+    def __init__(self) -> None:
+        self.recalled_ns = self.until_ns = -CALM_NS
+
+
+def cover_of(attributes: Attributes) -> int:
+    """The lease that covers the attributes of the inode."""
+    if attributes.is_directory or attributes.nlink != 1 or not attributes.parent:
+        return attributes.ino
+    return attributes.parent
+
+
+# -- changes wait for those who hold leases -------------------------------------------------------------------------
+
+
+def are_in_the_way(state: ShardState, event: Submitted) -> bool:
+    """Whether the request has to wait; then it is parked, and will be given to the shard once more (`Retry`).
+
+    Refused (ESTALE) if it must not: the kernel behind it keeps the directories that it names locked until it is answered, and
+    if it was asked for a lease of one, it cannot forget the names there before. It begins anew, and by then has forgotten.
+    """
+    touches = _TOUCHED.get(type(event.request))
+    if touches is None or event.session == SHARD_SESSION or not (state.leases or state.lease_grace):
+        return False
+    try:
+        touched = touches(state, event.request)
+    except Refused:
+        return False  # so will the request be
+    keys = {key for key, ino in touched if _recall(state, event.session, key, ino)}
+    if touched and state.lease_grace:
+        keys.add(_ANY)
+    if keys or type(event.request) is Rename:
+        _refuse_knots(state, event, touched)
+    for key in keys:
+        state.parked.setdefault(key, {})[event.session, event.id] = event
+    return bool(keys)
+
+
+def _refuse_knots(state: ShardState, event: Submitted, touched: _Touched) -> None:
+    """A rename is one always: the kernel moves what it believes of the name to where it has just been asked to forget."""
+    mine = state.session_leases.get(event.session, {})
+    for key, ino in touched:
+        lease = mine.get(key) if not ino else None
+        if lease is not None and lease.recalled:
+            _note_busy(state, key).until_ns = state.now_ns + CALM_NS
+            raise Refused(ESTALE)
+
+
+def _recall(state: ShardState, session: int, key: int, ino: int) -> bool:
+    """Have other sessions forget all that the lease covers, or the attributes of `ino`. Whether that is still to come."""
+    holders = state.leases.get(key)
+    if not holders:
+        return False
+    waits = False
+    recalled = 0
+    for other, lease in holders.items():
+        if other == session or (ino and ino in lease.excepted and not lease.recalled):
+            continue
+        waits = True
+        if lease.recalled or (ino and ino in lease.asked):
+            continue
+        if ino and len(lease.excepted) + len(lease.asked) < EXCEPTED_MAX:
+            lease.asked.add(ino)
+            state.notices.append(LeaseRecall(other, key, ino))
+        else:
+            lease.recalled = True
+            state.notices.append(LeaseRecall(other, key))
+            recalled += 1
+    if recalled >= CROWD:
+        _note_busy(state, key)
+    return waits
+
+
+def _note_busy(state: ShardState, key: int) -> Busy:
+    busy = state.busy_leases.pop(key, None) or Busy()
+    if len(state.busy_leases) >= BUSY_LEASES_MAX:
+        del state.busy_leases[next(iter(state.busy_leases))]
+    state.busy_leases[key] = busy
+    if state.now_ns - busy.recalled_ns < CALM_NS:
+        busy.until_ns = state.now_ns + CALM_NS
+    busy.recalled_ns = state.now_ns
+    return busy
+
+
+def returned(state: ShardState, request: LeaseReturned, now_ns: int) -> None:
+    """Whether or not it was recalled."""
+    key, ino = request.ino, request.attributes_of
+    lease = state.leases.get(key, {}).get(state.asking)
+    if lease is None:
+        return
+    if not ino:
+        _drop(state, state.asking, key)
+    elif ino in lease.asked:
+        lease.asked.discard(ino)
+        lease.excepted.add(ino)
+        _go_on(state, key)
+
+
+def _drop(state: ShardState, session: int, key: int) -> None:
+    holders = state.leases[key]
+    del holders[session]
+    del state.session_leases[session][key]
+    if not holders:
+        del state.leases[key]
+    _go_on(state, key)
+
+
+def _go_on(state: ShardState, key: int) -> None:
+    """Those who are parked there try again, if nothing is left to wait for."""
+    parked = state.parked.get(key)
+    if parked and not any(lease.recalled or lease.asked for lease in state.leases.get(key, {}).values()):
+        for event in list(parked.values()):
+            _unpark(state, event)
+            state.retries.append(Retry(event))
+
+
+def _unpark(state: ShardState, event: Submitted) -> None:
+    for key in [key for key, events in state.parked.items() if (event.session, event.id) in events]:
+        events = state.parked[key]
+        del events[event.session, event.id]
+        if not events:
+            del state.parked[key]
+
+
+# -- what a change touches --------------------------------------------------------------------------------------------
+
+
+def _attributes_of(state: ShardState, found: Attributes | None) -> _Touched:
+    if found is None:
+        return []
+    file = state.files.get(found.ino)
+    if file is not None and not file.contended and owner_of(file) == state.asking:
+        return []  # nobody else was granted them
+    return [(cover_of(found), found.ino)]
+
+
+def _of_inode(state: ShardState, request: Any) -> _Touched:
+    return _attributes_of(state, state.find_inode(request.ino))
+
+
+def _of_open(state: ShardState, request: Open) -> _Touched:
+    return _of_inode(state, request) if request.writes else []
+
+
+def _of_create(state: ShardState, request: Create) -> _Touched:
+    return [(request.parent, 0)]
+
+
+def _of_removal(state: ShardState, request: Unlink | RemoveDirectory) -> _Touched:
+    return [(request.parent, 0), *_of_victim(state, request.parent, request.name)]
+
+
+def _of_victim(state: ShardState, parent: int, name: bytes) -> _Touched:
+    victim = namespace.lookup(state, Lookup(parent, name), state.now_ns)
+    if victim is not None and victim.is_directory:
+        return [(victim.ino, 0)]
+    return _attributes_of(state, victim)
+
+
+def _of_link(state: ShardState, request: Link) -> _Touched:
+    return [(request.new_parent, 0), *_attributes_of(state, state.find_inode(request.ino))]
+
+
+def _of_rename(state: ShardState, request: Rename) -> _Touched:
+    moved = namespace.lookup(state, Lookup(request.parent, request.name), state.now_ns)
+    return [
+        (request.parent, 0),
+        (request.new_parent, 0),
+        *_attributes_of(state, moved),
+        *_of_victim(state, request.new_parent, request.new_name),
+    ]
+
+
+_TOUCHED: dict[type, Callable[[ShardState, Any], _Touched]] = {
+    SetAttributes: _of_inode,
+    SetXattr: _of_inode,
+    RemoveXattr: _of_inode,
+    Publish: _of_inode,
+    Open: _of_open,
+    Create: _of_create,
+    Unlink: _of_removal,
+    RemoveDirectory: _of_removal,
+    Rename: _of_rename,
+    Link: _of_link,
+}
+
+#: After these an inode may be covered by another lease than before.
+_MOVING = frozenset({Unlink, Rename, Link})
+
+
+def inodes_moved(state: ShardState, request: Any) -> list[int]:
+    """Inodes that the request gives names, or takes some from. Before it is carried out."""
+    kind = type(request)
+    if kind not in _MOVING or not state.session_leases.get(state.asking):
+        return []
+    if kind is Link:
+        return [request.ino]
+    try:
+        inodes = [namespace.lookup(state, Lookup(request.parent, request.name), state.now_ns)]
+        if kind is Rename:
+            inodes.append(namespace.lookup(state, Lookup(request.new_parent, request.new_name), state.now_ns))
+    except Refused:
+        return []
+    return [found.ino for found in inodes if found is not None]
+
+
+# -- granting ---------------------------------------------------------------------------------------------------------
+
+#: Requests that are answered with an inode of which whoever asks has been told everything there is to know.
+_ABOUT_INODES = frozenset({Lookup, GetAttributes, SetAttributes, SetXattr, RemoveXattr, Create, Link})
+
+
+def answer(state: ShardState, session: int, id: int, request: Any, value: Any, moved: Sequence[int] = ()) -> Reply:
+    """The reply to a request that has just been carried out, with the leases that cover it. `moved`: see `inodes_moved`."""
+    if session not in state.lease_takers:
+        return Reply(session, id, value)
+    kind = type(request)
+    granting = _Granting(state, session)
+    directories = []
+    if kind in IN_DIRECTORIES:
+        for ino in {getattr(request, field) for field in IN_DIRECTORIES[kind]}:
+            directory = state.find_inode(ino)
+            if directory is None:
+                continue
+            if kind is Rename:  # in any case, because the kernel moves what it believes of the name
+                granting.hold(ino, whatever=True)
+            if granting.covers(directory):
+                directories.append(directory)
+        if kind is ReadDirectory:
+            value = [entry if entry[4] is None or granting.covers(entry[4]) else (*entry[:4], None) for entry in value]
+        elif type(value) is Attributes and not value.nlink:
+            _gone(state, value.ino)
+    elif kind is Lookup:
+        granting.hold(request.parent)
+    unsure = kind in _ABOUT_INODES and value is not None and not granting.covers(value)
+    return Reply(session, id, value, 0, directories, granting.granted, unsure, moved)
+
+
+class _Granting:
+    """To one session, for one answer."""
+
+    def __init__(self, state: ShardState, session: int) -> None:
+        self._state = state
+        self._session = session
+        self._mine: dict[int, Lease] = state.session_leases.setdefault(session, {})
+        #: Those that it did not have.
+        self.granted: list[int] = []
+
+    def hold(self, key: int, *, whatever: bool = False) -> Lease | None:
+        """The lease, if the session may have it, or `whatever` is in the way: who waits for it will have it recalled then."""
+        lease = self._mine.get(key)
+        if lease is not None:
+            return None if lease.recalled else lease
+        state = self._state
+        busy = state.busy_leases.get(key)
+        is_busy = busy is not None and busy.until_ns > state.now_ns
+        if not whatever and (is_busy or key in state.parked or len(self._mine) >= LEASES_MAX):
+            return None
+        lease = self._mine[key] = Lease()
+        state.leases.setdefault(key, {})[self._session] = lease
+        self.granted.append(key)
+        return lease
+
+    def covers(self, attributes: Attributes) -> bool:
+        """Whether the session may believe these attributes from now on."""
+        key, ino = cover_of(attributes), attributes.ino
+        lease = self.hold(key)
+        if lease is None or ino in lease.asked or (attributes.is_file and not self._is_settled(ino)):
+            return False
+        if ino in lease.excepted:
+            if key in self._state.parked:
+                return False
+            lease.excepted.discard(ino)
+        return True
+
+    def _is_settled(self, ino: int) -> bool:
+        """No other session has the file open for writing, or is about to."""
+        state = self._state
+        file: OpenFile | None = state.files.get(ino)
+        if file is None:
+            return ino >= state.reclaim_below
+        if file.contended or file.waiting or file.claimants or file.repair or others_write(file, self._session):
+            return False
+        return ino >= state.reclaim_below or self._session in file.openers
+
+
+def _gone(state: ShardState, ino: int) -> None:
+    """The inode is not there any more, and there is nothing to believe of it."""
+    for session in list(state.leases.get(ino, ())):
+        _drop(state, session, ino)
+
+
+# -- coming and going -------------------------------------------------------------------------------------------------
+
+
+def drop_all(state: ShardState, session: int) -> None:
+    """The session believes nothing any more: it has come back, was not heard for too long, or has ended."""
+    for key in list(state.session_leases.get(session, ())):
+        _drop(state, session, key)
+    state.session_leases.pop(session, None)
+    if state.lease_grace.pop(session, 0) is None and not state.lease_grace:
+        _go_on(state, _ANY)
+
+
+def stop_waiting(state: ShardState, session: int) -> None:
+    """Nobody wants to hear the answers that the session waits for."""
+    for events in list(state.parked.values()):
+        for event in [event for event in events.values() if event.session == session]:
+            _unpark(state, event)

@@ -1,0 +1,450 @@
+"""Random clients that look, change, remember under their leases, give them back late, lose their connections, are not heard for
+too long and die, on a shard that restarts. Each client is `Leased`, the real one, in front of a kernel that believes what it is
+told and forgets what it is told to.
+
+Checked after every step:
+
+- What a kernel believes, the shard knows: names, and attributes but for atime; but for what its own caller has changed and is
+  not answered for. So whatever was changed is seen by all when its caller is answered, and by all others at once.
+- Each client's own notes cover what its kernel believes, and what it notes the shard has granted it.
+- Each change happens once, and those who asked are answered: at the end nothing waits.
+
+`LOLIGO_SIM_STEPS` and `LOLIGO_SIM_SEED` ask for more (`make sim-long`).
+"""
+
+import os
+from collections import deque
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from errno import ESTALE
+from random import Random
+from stat import S_IFDIR, S_IFREG
+from typing import Any
+
+import pytest
+
+from loligo_client.core import leased as leased_module
+from loligo_client.core.leased import Forgotten, Leased
+from loligo_mds.core import leases, namespace
+from loligo_mds.core.codec import Covered
+from loligo_mds.core.effects import AppendJournal, LeaseRecall, Recall, Reply, Report, Retry
+from loligo_mds.core.events import (
+    Event,
+    Hold,
+    LeasesLapsed,
+    SessionEnded,
+    SessionOpened,
+    SessionRestated,
+    ShardRestarted,
+    Submitted,
+)
+from loligo_mds.core.requests import (
+    CHANGING,
+    STATED_BY_HOLDS,
+    Close,
+    Create,
+    GetAttributes,
+    LeaseReturned,
+    Link,
+    Lookup,
+    Open,
+    Publish,
+    ReadDirectory,
+    RemoveDirectory,
+    Rename,
+    Reported,
+    Request,
+    SetAttributes,
+    SetXattr,
+    Unlink,
+    Yielded,
+)
+from loligo_mds.core.state import ino_key
+from loligo_mds.core.tables import Table
+from loligo_wire.attributes import Attributes
+from loligo_wire.ids import ROOT_INO
+from unit.shard_lab import ShardLab
+
+R = int(ROOT_INO)
+CLIENTS = 4
+NAMES = [b"a", b"b", b"c", b"d"]
+STEPS = int(os.environ.get("LOLIGO_SIM_STEPS", "2500"))
+FIRST_SEED = int(os.environ.get("LOLIGO_SIM_SEED", "1"))
+SEEDS = range(FIRST_SEED, FIRST_SEED + 40)
+
+
+@dataclass
+class Asked:
+    request: Request
+    sequence: int
+
+
+class Kernel:
+    """Believes names (directory, name) -> inode or 0, and attributes."""
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[int, bytes], int] = {}
+        self.attributes: dict[int, Attributes] = {}
+
+    def forget(self, forgotten: Forgotten) -> None:
+        for name in (*forgotten.names, *forgotten.directories):
+            self.names.pop((forgotten.directory, name), None)
+        for ino in forgotten.inos:
+            self.attributes.pop(ino, None)
+
+
+@dataclass
+class Client:
+    session: int
+    leased: Leased
+    kernel: Kernel = field(default_factory=Kernel)
+    #: Opens that were answered, by inode: how many, and whether to write.
+    opens: dict[int, list[int]] = field(default_factory=dict)
+    unanswered: dict[int, Asked] = field(default_factory=dict)
+    up: deque[Event] = field(default_factory=deque)
+    down: deque[Any] = field(default_factory=deque)
+    #: Rows that the shard has changed for requests of ours whose answers are on the way, by id.
+    changed: dict[int, set[tuple[int, bytes]]] = field(default_factory=dict)
+    #: Given back by the table, and not by the kernel yet.
+    forgetting: list[Forgotten] = field(default_factory=list)
+    connected: bool = True
+    sequence: int = 0
+
+    @property
+    def acknowledged(self) -> int:
+        pending = [asked.sequence for asked in self.unanswered.values() if asked.sequence]
+        return min(pending) - 1 if pending else self.sequence
+
+
+class World:
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.lab = ShardLab()
+        self.lab.event(SessionEnded(1))
+        self.now_ns = 0
+        self.last_id = 0
+        self.last_session = 1
+        self.clients: list[Client] = []
+        for _ in range(CLIENTS):
+            self.begin()
+        for name in (b"x", b"y"):
+            self.ask_now(Create(R, name, S_IFDIR | 0o755, 0, 0))
+
+    # -- the shard ------------------------------------------------------------------------------------------------------
+
+    def step(self, event: Event) -> None:
+        # Time passes unevenly, so that leases are busy, and are not.
+        self.lab.now_ns += self.random.choice((0, 1, leases.CALM_NS // 3, 2 * leases.CALM_NS))
+        todo = deque([event])
+        while todo:
+            event = todo.popleft()
+            submitted = event if isinstance(event, Submitted) else None
+            asks = self.find(submitted.session) if submitted is not None else None
+            for effects in self.lab.whole_event(event):
+                for effect in effects:
+                    if isinstance(effect, AppendJournal):
+                        if submitted is not None and asks is not None and asks.connected:
+                            asks.changed[submitted.id] = {(table, key) for table, key, _ in effect.writes}
+                    elif isinstance(effect, Retry):
+                        todo.append(effect.event)
+                    elif isinstance(effect, Reply | LeaseRecall) or hasattr(effect, "session"):
+                        client = self.find(effect.session)
+                        if client is not None and client.connected:
+                            client.down.append(effect)
+
+    def find(self, session: int) -> Client | None:
+        return next((client for client in self.clients if client.session == session), None)
+
+    def ask_now(self, request: Request) -> None:
+        client = self.random.choice(self.clients)
+        self.ask(client, request)
+        while client.unanswered:
+            self.some_message()
+
+    # -- clients --------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        self.last_session += 1
+        client = Client(self.last_session, Leased(R, nullcontext()))
+        self.clients.append(client)
+        self.step(SessionOpened(client.session, b"client %d" % client.session, takes_leases=True))
+
+    def ask(self, client: Client, request: Request) -> None:
+        sequence = 0
+        if type(request) in CHANGING:
+            client.sequence += 1
+            sequence = client.sequence
+        self.send(client, Asked(request, sequence))
+
+    def send(self, client: Client, asked: Asked) -> None:
+        self.last_id += 1
+        client.unanswered[self.last_id] = asked
+        client.up.append(Submitted(client.session, asked.sequence, asked.request, client.acknowledged, self.last_id))
+
+    def some_message(self) -> bool:
+        """Something arrives, or a kernel has forgotten. Whether there was anything."""
+        ways = [(client, "up") for client in self.clients if client.up]
+        ways += [(client, "down") for client in self.clients if client.down]
+        ways += [(client, "kernel") for client in self.clients if client.forgetting]
+        if not ways:
+            return False
+        client, way = self.random.choice(ways)
+        if way == "up":
+            self.step(client.up.popleft())
+        elif way == "down":
+            self.hear(client, client.down.popleft())
+        else:
+            forgotten = client.forgetting.pop(self.random.randrange(len(client.forgetting)))
+            client.kernel.forget(forgotten)
+            if client.connected:
+                self.ask(client, forgotten.answer)
+        return True
+
+    def hear(self, client: Client, effect: Any) -> None:
+        if isinstance(effect, LeaseRecall):
+            forgotten = client.leased.recalled(LeaseReturned(effect.ino, effect.attributes_of))
+            if forgotten is not None:
+                client.forgetting.append(forgotten)
+        elif isinstance(effect, Recall) and effect.ino in client.opens:
+            self.ask(client, Yielded(effect.ino))
+        elif isinstance(effect, Report):
+            self.ask(client, Reported(effect.ino))
+        elif isinstance(effect, Reply):
+            asked = client.unanswered.pop(effect.id)
+            client.changed.pop(effect.id, None)
+            if not effect.errno:
+                self.answered(client, asked.request, effect)
+            elif effect.errno == ESTALE:
+                assert any(isinstance(asked.request, kind) for kind in (Create, Unlink, RemoveDirectory, Rename, Link))
+
+    def answered(self, client: Client, request: Any, reply: Reply) -> None:
+        value, kernel, leased = reply.value, client.kernel, client.leased
+        covered = Covered(
+            list(reply.directories), list(reply.leases), reply.unsure, list(reply.forgets), reply.repeated
+        )
+        for ino in covered.forgets:
+            kernel.attributes.pop(ino, None)
+        client.forgetting += leased.heard(request, value, covered)
+        if isinstance(request, Open):
+            held = client.opens.setdefault(request.ino, [0, 0])
+            held[0] += 1
+            held[1] |= request.writes
+        elif isinstance(request, (Lookup, Create)):
+            self.tell_name(client, request.parent, request.name, value)
+        elif isinstance(request, Link):
+            self.tell_name(client, request.new_parent, request.new_name, value)
+        elif isinstance(request, GetAttributes | SetAttributes):
+            self.tell(client, value)
+        elif isinstance(request, Publish | SetXattr):
+            kernel.attributes.pop(request.ino, None)  # it asks for them again
+        elif isinstance(request, ReadDirectory):
+            for name, _, _, _, attributes in value:
+                if attributes is not None and self.random.random() < 0.5:
+                    leased.told(request.ino, name)
+                    self.tell_name(client, request.ino, name, attributes)
+        elif isinstance(request, Unlink | RemoveDirectory):
+            # The kernel knows what it has removed, and believes nothing of it but that.
+            kernel.names.pop((request.parent, request.name), None)
+            self.left(client, value)
+        elif isinstance(request, Rename):
+            moved = kernel.names.pop((request.parent, request.name), None)
+            replaced = kernel.names.pop((request.new_parent, request.new_name), None)
+            if moved:
+                kernel.names[request.new_parent, request.new_name] = moved
+            if replaced and request.flags & 2:
+                kernel.names[request.parent, request.name] = replaced
+            self.left(client, value)
+        if isinstance(request, Unlink | RemoveDirectory | Rename | Create | Link):
+            for ino in (getattr(request, name, 0) for name in ("parent", "new_parent")):
+                kernel.attributes.pop(ino, None)  # the kernel asks for them again
+
+    def left(self, client: Client, victim: Attributes | None) -> None:
+        """A name of the victim has gone by the kernel's own doing."""
+        if victim is not None:
+            client.kernel.attributes.pop(victim.ino, None)
+
+    def tell_name(self, client: Client, parent: int, name: bytes, found: Attributes | None) -> None:
+        client.kernel.names.pop((parent, name), None)
+        if client.leased.believes_name(parent, name):
+            client.kernel.names[parent, name] = 0 if found is None else found.ino
+        if found is not None:
+            self.tell(client, found)
+
+    def tell(self, client: Client, found: Attributes) -> None:
+        client.kernel.attributes.pop(found.ino, None)
+        if client.leased.believes(found):
+            client.kernel.attributes[found.ino] = found
+
+    # -- what happens -----------------------------------------------------------------------------------------------------
+
+    def directories(self) -> list[int]:
+        state = self.lab.shard.state
+        return [ino for ino in range(1, state.next_counter) if (found := state.find_inode(ino)) and found.is_directory]
+
+    def files(self) -> list[int]:
+        state = self.lab.shard.state
+        return [ino for ino in range(1, state.next_counter) if (found := state.find_inode(ino)) and found.is_file]
+
+    def some_request(self) -> Request | None:
+        choose = self.random
+        parent, other = choose.choice(self.directories()), choose.choice(self.directories())
+        name, new_name = choose.choice(NAMES), choose.choice(NAMES)
+        file = choose.choice(self.files() or [R])
+        inode = choose.choice([file, file, parent])
+        return choose.choice(
+            [
+                Lookup(parent, name),
+                Lookup(parent, name),
+                Lookup(parent, name),
+                GetAttributes(inode),
+                ReadDirectory(parent, 0, choose.choice((2, 100)), with_attributes=choose.random() < 0.7),
+                Create(parent, name, choose.choice((S_IFREG | 0o644, S_IFREG | 0o644, S_IFDIR | 0o755)), 0, 0),
+                Create(parent, name, S_IFREG | 0o644, 0, 0),
+                Unlink(parent, name),
+                RemoveDirectory(parent, name),
+                Rename(parent, name, other, new_name, choose.choice((0, 0, 2))),
+                Link(file, parent, name),
+                SetAttributes(inode, mode=choose.randrange(0o1000)),
+                SetXattr(inode, b"user.x", b"%d" % choose.randrange(9)),
+                Open(file, writes=choose.random() < 0.5) if file != R else None,
+            ]
+        )
+
+    def deed(self) -> None:
+        choose = self.random
+        client = choose.choice(self.clients)
+        chance = choose.random()
+        if chance < 0.62:
+            self.some_message()
+        elif chance < 0.90:
+            if client.connected and len(client.unanswered) < 3:
+                request = self.look(client) if choose.random() < 0.3 else self.some_request()
+                if request is not None:
+                    self.ask(client, request)
+        elif chance < 0.95:
+            self.work_on_open_file(client)
+        elif chance < 0.97:
+            if client.connected:
+                self.lose_connection(client)
+            else:
+                self.reconnect(client)
+        elif chance < 0.98:
+            if not client.connected:
+                self.step(LeasesLapsed(client.session))
+        elif chance < 0.985:
+            self.clients.remove(client)
+            self.step(SessionEnded(client.session))
+            self.begin()
+        elif chance < 0.988:
+            self.restart()
+
+    def look(self, client: Client) -> Request | None:
+        """In the client's own memory first, as a lookup of its kernel does."""
+        parent, name = self.random.choice(self.directories()), self.random.choice(NAMES)
+        is_known, found = client.leased.find(parent, name)
+        if is_known:
+            self.tell_name(client, parent, name, found)
+            return None
+        return Lookup(parent, name)
+
+    def work_on_open_file(self, client: Client) -> None:
+        """Who has a file open for writing, alone, changes it as it pleases; then it closes it."""
+        if not client.opens or not client.connected or client.unanswered:
+            return
+        ino, (count, writes) = self.random.choice(list(client.opens.items()))
+        file = self.lab.shard.state.files.get(ino)
+        if writes and file is not None and not file.contended and self.random.random() < 0.6:
+            self.ask(client, Publish(ino, self.random.randrange(1, 100), self.lab.now_ns))
+        else:
+            del client.opens[ino]
+            self.ask(client, Close(ino, count))
+
+    def lose_connection(self, client: Client) -> None:
+        """It believes nothing any more, before it comes back."""
+        client.connected = False
+        client.up.clear()
+        client.down.clear()
+        client.changed.clear()
+        under_way, client.forgetting = client.forgetting, []
+        for forgotten in (*under_way, *client.leased.give_all_back()):
+            client.kernel.forget(forgotten)
+        assert not client.kernel.names and not client.kernel.attributes, "it believed what no lease covered"
+
+    def reconnect(self, client: Client) -> None:
+        client.connected = True
+        holds = [Hold(ino, count, bool(writes)) for ino, (count, writes) in client.opens.items()]
+        again = [asked for asked in client.unanswered.values() if type(asked.request) not in STATED_BY_HOLDS]
+        client.unanswered.clear()
+        # An Open that was answered by the shard and not heard of is not stated, so it is over.
+        self.step(SessionRestated(client.session, holds, acknowledged=client.acknowledged))
+        for asked in again:
+            self.send(client, asked)
+
+    def restart(self) -> None:
+        for client in self.clients:
+            if client.connected:
+                self.lose_connection(client)
+        self.lab.restarted()
+        sessions = tuple(client.session for client in self.clients)
+        self.step(ShardRestarted(sessions, lease_takers=sessions))
+
+    # -- checks -----------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        state = self.lab.shard.state
+        for client in self.clients:
+            mine = set().union(*client.changed.values())
+            for (parent, name), ino in client.kernel.names.items():
+                if (Table.DENTRY, namespace.entry_key(parent, name)) in mine:
+                    continue
+                found = namespace.lookup(state, Lookup(parent, name), 0) if state.find_inode(parent) else None
+                assert (found.ino if found is not None else 0) == ino, f"{client.session} believes in {parent}/{name!r}"
+            for ino, believed in client.kernel.attributes.items():
+                if (Table.INODE, ino_key(ino)) in mine:
+                    continue
+                known = state.find_inode(ino)
+                if known is None and not believed.nlink:
+                    continue  # no name leads there, and nobody has it open
+                assert known is not None, f"{client.session} believes in inode {ino}"
+                assert as_told(known) == as_told(believed), f"{client.session} believes other attributes of {ino}"
+            held = set(client.leased._held)
+            granted = set(state.session_leases.get(client.session, ()))
+            made_up = [ino for ino in held - granted if (found := state.find_inode(ino)) is not None and found.nlink]
+            assert not made_up, f"{client.session} has {made_up}, which nobody granted"
+
+    def finish(self) -> None:
+        for client in self.clients:
+            if not client.connected:
+                self.reconnect(client)
+        while self.some_message():
+            self.check()
+        state = self.lab.shard.state
+        assert not state.parked, "somebody waits for ever"
+        assert not any(client.unanswered for client in self.clients)
+
+
+def as_told(attributes: Attributes) -> tuple[Any, ...]:
+    return (
+        attributes.mode,
+        attributes.uid,
+        attributes.nlink,
+        attributes.size,
+        attributes.mtime_ns,
+        attributes.ctime_ns,
+        attributes.parent if attributes.is_directory else 0,
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nobody_believes_what_is_not_so(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "CROWD", 2)
+    if seed % 3 == 0:  # so few that they are given back for want of room
+        monkeypatch.setattr(leased_module, "NAMES_MAX", 4)
+        monkeypatch.setattr(leased_module, "LEASES_KEPT", 3)
+    if seed % 4 == 0:
+        monkeypatch.setattr(leases, "EXCEPTED_MAX", 1)
+    world = World(seed)
+    for _ in range(STEPS):
+        world.deed()
+        world.check()
+    world.finish()
