@@ -134,13 +134,13 @@ class Session:
             if self._wake_fd >= 0 and not self._ended:
                 os.eventfd_write(self._wake_fd, 1)
 
-    def notify_inval_inode(self, ino: int, offset: int, length: int) -> None:
-        """Drop cached attributes, and data from `offset` (negative: none); `length` 0 is up to the end."""
-        self._notify([encode_inval_inode(ino, offset, length)])
+    def notify_inval_inode(self, ino: int, offset: int, length: int) -> bool:
+        """Drop cached attributes, and data from `offset` (negative: none), `length` 0 is up to the end. Whether it is known."""
+        return self._notify([encode_inval_inode(ino, offset, length)])
 
-    def notify_inval_attributes(self, ino: int) -> None:
+    def notify_inval_attributes(self, ino: int) -> bool:
         """Drop cached attributes. Waits for no page and no directory, so an operation may call it before it answers."""
-        self.notify_inval_inode(ino, -1, 0)
+        return self.notify_inval_inode(ino, -1, 0)
 
     def notify_inval_entry(self, parent: int, name: bytes) -> None:
         """Drop a cached name, present or absent, and the parent's attributes. What is mounted there, or below, goes too."""
@@ -154,13 +154,15 @@ class Session:
         """Put data into the kernel's page cache, ahead of the read that would ask for it."""
         self._notify(encode_store(ino, offset, data))
 
-    def _notify(self, message: list[Any]) -> None:
+    def _notify(self, message: list[Any]) -> bool:
         try:
             os.writev(self._fd, message)
         except OSError as error:
             # ENOENT: the kernel does not know this inode or name, so nothing is stale.
             if error.errno != errno.ENOENT and error.errno not in _GONE:
                 raise
+            return False
+        return True
 
     def _read(self, view: memoryview) -> int:
         """The length of the next request; 0 when the mount is gone."""

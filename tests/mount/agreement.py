@@ -373,6 +373,10 @@ def outcome(place: Place, name: str, uid: int, arguments: tuple[Any, ...]) -> An
             return errno.errorcode[error.errno or 0]
 
 
+def assert_same_outcome(number: int, step: str, uid: int, found: Any, expected: Any) -> None:
+    assert found == expected, f"step {number}, {step} as {uid}: {found!r:.200}, a plain directory: {expected!r:.200}"
+
+
 def furnish(place: Place) -> None:
     """Something to start with: an inline file, two with several blocks, directories, a link, open descriptors."""
     os.mkdir(place.root)
@@ -412,9 +416,7 @@ class Pair:
                     continue
                 found, expected = (outcome(place, step, uid, tuple(arguments)) for place in (ours, theirs))
                 event(f"{step}: {'refused' if isinstance(expected, str) else 'done'}")
-                assert found == expected, (
-                    f"step {number}, {step} as {uid}: {found!r:.200}, a plain directory: {expected!r:.200}"
-                )
+                assert_same_outcome(number, step, uid, found, expected)
             assert_same_tree(ours.root, theirs.root)
         finally:
             ours.close()

@@ -5,7 +5,8 @@ told and forgets what it is told to.
 Checked after every step:
 
 - What a kernel believes, the shard knows: names, and attributes but for atime; but for what its own caller has changed and is
-  not answered for. So whatever was changed is seen by all when its caller is answered, and by all others at once.
+  not answered for, and what it is late to forget because of that (`waived`). So whatever was changed is seen by all when its
+  caller is answered, and by all others at once.
 - Each client's own notes cover what its kernel believes, and what it notes the shard has granted it.
 - Each change happens once, and those who asked are answered: at the end nothing waits.
 
@@ -89,7 +90,7 @@ class Kernel:
     def forget(self, forgotten: Forgotten) -> None:
         for name in (*forgotten.names, *forgotten.directories):
             self.names.pop((forgotten.directory, name), None)
-        for ino in forgotten.inos:
+        for ino in (*forgotten.inos, *([forgotten.directory] if forgotten.listing else ())):
             self.attributes.pop(ino, None)
 
 
@@ -196,7 +197,7 @@ class World:
         else:
             forgotten = client.forgetting.pop(self.random.randrange(len(client.forgetting)))
             client.kernel.forget(forgotten)
-            if client.connected:
+            if client.connected and forgotten.answer is not None:
                 self.ask(client, forgotten.answer)
         return True
 
@@ -260,8 +261,11 @@ class World:
 
     def left(self, client: Client, victim: Attributes | None) -> None:
         """A name of the victim has gone by the kernel's own doing."""
+        kernel = client.kernel
         if victim is not None:
-            client.kernel.attributes.pop(victim.ino, None)
+            kernel.attributes.pop(victim.ino, None)
+            if not victim.nlink:  # a directory takes with it what is known of names in it
+                kernel.names = {place: ino for place, ino in kernel.names.items() if place[0] != victim.ino}
 
     def tell_name(self, client: Client, parent: int, name: bytes, found: Attributes | None) -> None:
         client.kernel.names.pop((parent, name), None)
@@ -394,13 +398,15 @@ class World:
         state = self.lab.shard.state
         for client in self.clients:
             mine = set().union(*client.changed.values())
+            late = {key for key, lease in state.session_leases.get(client.session, {}).items() if lease.waived}
+            late |= {forgotten.directory for forgotten in client.forgetting if forgotten.answer is None}
             for (parent, name), ino in client.kernel.names.items():
-                if (Table.DENTRY, namespace.entry_key(parent, name)) in mine:
+                if (Table.DENTRY, namespace.entry_key(parent, name)) in mine or parent in late:
                     continue
                 found = namespace.lookup(state, Lookup(parent, name), 0) if state.find_inode(parent) else None
                 assert (found.ino if found is not None else 0) == ino, f"{client.session} believes in {parent}/{name!r}"
             for ino, believed in client.kernel.attributes.items():
-                if (Table.INODE, ino_key(ino)) in mine:
+                if (Table.INODE, ino_key(ino)) in mine or leases.cover_of(believed) in late:
                     continue
                 known = state.find_inode(ino)
                 if known is None and not believed.nlink:

@@ -54,16 +54,17 @@ _ABSENT: Final = 0
 
 class _Lease:
     """`names`: inode numbers, negative those of directories; they may be known to the kernel. `inos`: of which it may have
-    attributes; `untold`: those that it was not told. `attributes`: the directory's own. `listed_to`: the cookie up to which it
-    was listed. `misses`: names that were asked for.
+    attributes, and whether it may believe them; `untold`: those that it was not told. `attributes`: the directory's own.
+    `listed_to`: the cookie up to which it was listed. `misses`: names that were asked for.
     """
 
-    __slots__ = ("attributes", "inos", "listed_to", "misses", "names", "untold", "whole")
+    __slots__ = ("attributes", "inos", "is_file", "listed_to", "misses", "names", "untold", "whole")
 
     def __init__(self) -> None:
+        self.is_file = False
         self.attributes: Attributes | None = None
         self.names: dict[bytes, int] = {}
-        self.inos: set[int] = set()
+        self.inos: dict[int, bool] = {}
         self.untold: dict[int, Attributes] = {}
         self.whole = False
         self.listed_to = 0
@@ -72,14 +73,14 @@ class _Lease:
 
 @dataclass(slots=True)
 class Forgotten:
-    """What the kernel has to forget before `answer` is sent: names in `directory`, those of directories apart, and attributes
-    of `inos`, when no lookup is under way any more in the directories `lookups_in`; with `listing` what it has listed of
-    `directory`.
+    """What the kernel has to forget before `answer` is sent, if there is one: names in `directory`, those of directories apart,
+    and attributes of `inos`, which are looked up there, if anywhere; with `listing` its own attributes, looked up in `above`,
+    and what was listed of it.
     """
 
-    answer: LeaseReturned
+    answer: LeaseReturned | None
     directory: int
-    lookups_in: list[int]
+    above: int
     names: list[bytes]
     directories: list[bytes]
     inos: list[int]
@@ -165,7 +166,7 @@ class Leased:
             return False
         if attributes.is_directory:
             return lease.attributes is not None
-        return attributes.ino in lease.inos
+        return lease.inos.get(attributes.ino, False)
 
     def doubts(self, directory: int) -> None:
         """Its attributes are being changed, and who looks at them next must see that."""
@@ -206,9 +207,7 @@ class Leased:
                     held[directory.ino] = lease  # the last one to be given back
                     lease.attributes = directory
             _HEARD[kind](self, request, answer, covered)
-            if self._names <= NAMES_MAX and len(held) <= LEASES_KEPT:
-                return []
-            given_back = []
+            given_back = self._moved_blindly(request) if kind is Rename else []
             while (self._names > NAMES_MAX or len(held) > LEASES_KEPT) and len(held) > 1:
                 forgotten = self._give_back(next(iter(held)))
                 if forgotten is not None:
@@ -275,6 +274,20 @@ class Leased:
         if answer is not None:
             self._gone(answer)
 
+    def _moved_blindly(self, request: Rename) -> list[Forgotten]:
+        """Names of which it is not known what became of them: what the kernel believes of one has moved with it. That it is
+        asked to forget now.
+        """
+        names = [(request.new_parent, request.new_name)]
+        if request.flags & _EXCHANGE:
+            names.append((request.parent, request.name))
+        blind = []
+        for directory, name in names:
+            lease = self._held.get(directory)
+            if lease is None or name not in lease.names:
+                blind.append(Forgotten(None, self._there(directory), 0, [name], [], [], listing=False))
+        return blind
+
     def _settle_in(self, lease: _Lease, name: bytes, known: int | None) -> None:
         """`name` is now what was known by another name."""
         if known is not None:
@@ -316,7 +329,7 @@ class Leased:
             return
         if attributes.is_directory:
             lease.attributes = attributes
-        elif attributes.ino not in lease.inos:
+        elif not lease.inos.get(attributes.ino):
             lease.untold[attributes.ino] = attributes
 
     def _believe(self, attributes: Attributes) -> None:
@@ -327,7 +340,8 @@ class Leased:
         if attributes.is_directory:
             lease.attributes = attributes
         else:
-            lease.inos.add(attributes.ino)
+            lease.is_file = lease is self._held.get(attributes.ino)
+            lease.inos[attributes.ino] = True
             lease.untold.pop(attributes.ino, None)
 
     def _moved(self, request: Unlink | Rename | Link, answer: Attributes | None, ino: int) -> None:
@@ -347,7 +361,8 @@ class Leased:
     def _doubt(self, lease: _Lease, ino: int) -> None:
         if lease.attributes is not None and lease.attributes.ino == ino:
             lease.attributes = None
-        lease.inos.discard(ino)
+        if ino in lease.inos:
+            lease.inos[ino] = False  # it is forgotten with the lease in any case: that may be done before this is
         lease.untold.pop(ino, None)
 
     # -- giving back --------------------------------------------------------------------------------------------------
@@ -361,9 +376,11 @@ class Leased:
                 return None
             if not ino:
                 return self._give_back(key)
-            lookups_in = self._above(lease) if ino == key else [self._there(key)]
+            above = self._above(lease)
             self._doubt(lease, ino)
-            return Forgotten(recall, self._there(key), lookups_in, [], [], [self._there(ino)], listing=False)
+            if ino == key and not lease.is_file:
+                return Forgotten(recall, self._there(key), above, [], [], [], listing=True)
+            return Forgotten(recall, self._there(key), above, [], [], [ino], listing=False)
 
     def give_all_back(self) -> list[Forgotten]:
         """Nothing is believed any more."""
@@ -376,15 +393,14 @@ class Leased:
             return None
         names = [name for name, known in lease.names.items() if known >= 0]
         directories = [name for name, known in lease.names.items() if known < 0]
-        there = self._there(key)
-        lookups_in = [there, *self._above(lease)]
-        return Forgotten(LeaseReturned(key), there, lookups_in, names, directories, [there, *lease.inos], listing=True)
+        above = self._above(lease)
+        return Forgotten(
+            LeaseReturned(key), self._there(key), above, names, directories, [*lease.inos], not lease.is_file
+        )
 
-    def _above(self, lease: _Lease) -> list[int]:
-        """Where the directory itself may be looked up."""
-        if lease.attributes is None or not lease.attributes.parent:
-            return []
-        return [self._there(lease.attributes.parent)]
+    def _above(self, lease: _Lease) -> int:
+        """The directory that has the name of the directory; 0: not known."""
+        return self._there(lease.attributes.parent) if lease.attributes is not None else 0
 
     def _forget(self, key: int) -> _Lease | None:
         lease = self._held.pop(key, None)

@@ -147,11 +147,13 @@ class FileSystem(Operations):
         self._handles: dict[int, Handle] = {}
         self._next_handle = 1
         #: Tells the kernel to ask for an inode's attributes again; whoever mounts sets it. It must wait for nothing.
-        self.forget_attributes: Callable[[int], None] = lambda ino: None
+        self.forget_attributes: Callable[[int], object] = lambda ino: None
         #: Tells the kernel to drop what it has cached of a listing. It must wait for nothing that an operation has.
         self.forget_listing: Callable[[int], None] = lambda ino: None
         #: Directories of which the kernel has a page of a listing that no lease covered.
         self._unsure_listings: set[int] = set()
+        #: Inodes whose atime is on its way to the metadata.
+        self._accessed: set[int] = set()
         #: Tells the kernel to drop what it has cached of an inode; done when it has. Whoever mounts sets it.
         self.drop_pages: Callable[[int], Future[None]] = _nothing_to_drop
         #: Somebody who waits for this future was interrupted: true if he may be let go. Whoever knows the way sets it.
@@ -295,8 +297,10 @@ class FileSystem(Operations):
             if directory is not None:
                 return self._tell(ctx, directory)
             file = self._data.find(ino)
-            if file is not None and not (file.changed or file.telling) and leased.believes(file.seen):
-                return self._tell(ctx, file.seen)
+            if file is not None and ino not in self._accessed and not (file.changed or file.telling):
+                seen = file.seen
+                if leased.believes(seen):
+                    return self._tell(ctx, seen)
         return self._run(self._getattr(ctx, ino))
 
     def _getattr(self, ctx: Context, ino: int) -> Task[Attributes]:
@@ -647,6 +651,7 @@ class FileSystem(Operations):
         if self._is_atime_due(attributes):
             if self._leased is not None and attributes.is_directory:
                 self._leased.doubts(attributes.ino)
+            self._accessed.add(attributes.ino)
             self._run(self._record_access(RecordAccess(attributes.ino, self._now_ns())))
 
     def _record_access(self, request: RecordAccess) -> Task[None]:
@@ -657,6 +662,8 @@ class FileSystem(Operations):
                 log.info("atime of inode %d: %s", request.ino, error)
         else:
             self._data.attributes(recorded)
+        finally:
+            self._accessed.discard(request.ino)
 
     def _is_atime_due(self, attributes: Attributes) -> bool:
         if not self._update_atime:

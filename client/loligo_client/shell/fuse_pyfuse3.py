@@ -100,9 +100,9 @@ class Pyfuse3Session:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(self._scope.cancel)
 
-    def notify_inval_inode(self, ino: int, offset: int, length: int) -> None:
-        """Drop cached attributes and data. May block; not from an operation."""
-        self._notify(encode_inval_inode(ino, offset, length))
+    def notify_inval_inode(self, ino: int, offset: int, length: int) -> bool:
+        """Drop cached attributes and data. May block; not from an operation. Whether it is cached."""
+        return self._notify(encode_inval_inode(ino, offset, length))
 
     def notify_inval_entry(self, parent: int, name: bytes) -> None:
         """Drop a cached name, present or absent. May block; not from an operation."""
@@ -112,16 +112,18 @@ class Pyfuse3Session:
         """Have a cached name looked up again at its next use. May block; not from an operation."""
         self._notify(encode_inval_entry(parent, name, expire=True))
 
-    def notify_inval_attributes(self, ino: int) -> None:
+    def notify_inval_attributes(self, ino: int) -> bool:
         """Drop cached attributes. Waits for nothing, so an operation may call it before it answers."""
-        self._notify(encode_inval_inode(ino, -1, 0))
+        return self._notify(encode_inval_inode(ino, -1, 0))
 
-    def _notify(self, message: bytes) -> None:
+    def _notify(self, message: bytes) -> bool:
         try:
             os.write(self._fd, message)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ECONNABORTED):
                 raise
+            return False
+        return True
 
 
 def _context(ctx: Any) -> Context:

@@ -8,6 +8,9 @@ is given back, and nothing else waits for it; that those threads get on is the s
 Names of directories are made to be looked up again instead of being dropped: what is mounted on them, or below, must stay.
 A look at such a name may be under way just then, which the kernel does without a lock, and bring the old belief back. So the
 kernel never believes in names of directories for longer than DIRECTORY_NAMES_S.
+
+Attributes that are told of an inode which the kernel knows are measured against what it was told to forget since they were
+asked for. Of one that it does not know yet the answer may be under way: then they are forgotten once more when that is over.
 """
 
 import logging
@@ -15,7 +18,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from errno import EIO
 from typing import Any, Final, Protocol
 
 from loligo_client.core.leased import Forgotten, Leased
@@ -27,6 +29,8 @@ DIRECTORY_NAMES_S: Final = 30.0
 _THREADS_MAX: Final = 64
 #: How long a lost connection is not replaced because of names in directories in which something waits for the server.
 _LOST_WITHIN_S: Final = 0.2
+#: ... nor a recall answered, because of lookups that take so long.
+_LOOKUPS_WITHIN_S: Final = 0.02
 #: A name that there cannot be: to forget it is to wait for the lookups that are under way in a directory.
 _NO_NAME: Final = b"/"
 
@@ -40,11 +44,11 @@ class KernelCaches(Protocol):
     def notify_expire_entry(self, parent: int, name: bytes) -> None:
         """Have it looked up again. Waits likewise."""
 
-    def notify_inval_attributes(self, ino: int) -> None:
-        """Waits for nothing."""
+    def notify_inval_attributes(self, ino: int) -> bool:
+        """Waits for nothing. Whether the kernel knows the inode."""
 
-    def notify_inval_inode(self, ino: int, offset: int, length: int) -> None:
-        """Attributes and content, which is the listing of a directory."""
+    def notify_inval_inode(self, ino: int, offset: int, length: int) -> bool:
+        """Attributes and content, which is the listing of a directory. Likewise."""
 
 
 class Recalls:
@@ -96,7 +100,6 @@ class Recalls:
             self._connection += 1
         lost = self._leased.give_all_back()
         for forgotten in lost:
-            self._forget_attributes(forgotten)
             self._submit(self._forget_names, forgotten)
         with self._lock:
             talks = list(self._talks)  # also of what was given back before
@@ -107,7 +110,7 @@ class Recalls:
     def _give_back(self, forgotten: Forgotten, connection: int) -> None:
         self._forget_names(forgotten)
         with self._lock:
-            if connection == self._connection:
+            if connection == self._connection and forgotten.answer is not None:
                 with suppress(OSError):  # the session is gone
                     self._ask(forgotten.answer)
 
@@ -116,15 +119,12 @@ class Recalls:
         if kernel is None:
             return
         try:
-            for directory in forgotten.lookups_in:
-                kernel.notify_expire_entry(directory, _NO_NAME)
             for name in forgotten.names:
                 kernel.notify_inval_entry(forgotten.directory, name)
             for name in forgotten.directories:
                 kernel.notify_expire_entry(forgotten.directory, name)
         except OSError as error:
-            if error.errno != EIO:  # of a mount that was aborted
-                log.warning("the kernel may go on believing in names of inode %d: %s", forgotten.directory, error)
+            log.warning("the kernel may go on believing in names of inode %d: %s", forgotten.directory, error)
         self._forget_attributes(forgotten)
 
     def _forget_attributes(self, forgotten: Forgotten) -> None:
@@ -132,9 +132,27 @@ class Recalls:
         if kernel is None:
             return
         try:
-            for ino in forgotten.inos:
-                kernel.notify_inval_attributes(ino)
-            if forgotten.listing:
-                kernel.notify_inval_inode(forgotten.directory, 0, 0)
+            unknown = [ino for ino in forgotten.inos if not kernel.notify_inval_attributes(ino)]
+            if unknown and unknown != [forgotten.directory]:
+                self._forget_newborns(kernel, forgotten.directory, unknown)
+            if forgotten.listing and not kernel.notify_inval_inode(forgotten.directory, 0, 0) and forgotten.above:
+                self._forget_newborns(kernel, forgotten.above, [forgotten.directory])
         except OSError as error:
             log.warning("the kernel may go on believing in attributes below inode %d: %s", forgotten.directory, error)
+
+    def _forget_newborns(self, kernel: KernelCaches, directory: int, inos: list[int]) -> None:
+        """When no lookup is under way in the directory any more; but not behind what itself waits for this."""
+        over: Future[None] = Future()
+        threading.Thread(target=_wait_for_lookups, args=(kernel, directory, over), name="lookups", daemon=True).start()
+        wait([over], timeout=_LOOKUPS_WITHIN_S)
+        for ino in inos:
+            kernel.notify_inval_attributes(ino)
+
+
+def _wait_for_lookups(kernel: KernelCaches, directory: int, over: Future[None]) -> None:
+    try:
+        kernel.notify_expire_entry(directory, _NO_NAME)
+    except OSError as error:
+        log.debug("waiting for lookups: %s", error)
+    finally:
+        over.set_result(None)

@@ -60,6 +60,8 @@ from loligo_wire.attributes import Attributes
 #: for what was recalled costs less than asking for everything.
 CALM_NS: Final = 1_000_000_000
 CROWD: Final = 8
+#: A session that was refused with ESTALE is not refused so again for that long.
+BEGINS_ANEW_NS: Final = 60_000_000_000
 #: (lease, 0): all that it covers; (lease, inode): that inode's attributes.
 _Touched = list[tuple[int, int]]
 #: Stands for any lease: what is parked there waits for sessions that may hold some from before a restart.
@@ -67,12 +69,14 @@ _ANY: Final = 0
 
 
 class Lease:
-    """What one session has. `asked`: inodes whose attributes were recalled; `recalled`: all was; not answered yet."""
+    """What one session has. `asked`: inodes whose attributes were recalled; `recalled`: all was; not answered yet, and
+    `waived`: nobody waits for that.
+    """
 
-    __slots__ = ("asked", "excepted", "recalled")
+    __slots__ = ("asked", "excepted", "recalled", "waived")
 
     def __init__(self) -> None:
-        self.recalled = False
+        self.recalled = self.waived = False
         self.asked: set[int] = set()
         self.excepted: set[int] = set()
 
@@ -122,9 +126,18 @@ def _refuse_knots(state: ShardState, event: Submitted, touched: _Touched) -> Non
     mine = state.session_leases.get(event.session, {})
     for key, ino in touched:
         lease = mine.get(key) if not ino else None
-        if lease is not None and lease.recalled:
-            _note_busy(state, key).until_ns = state.now_ns + CALM_NS
+        if lease is None or not lease.recalled:
+            continue
+        _note_busy(state, key).until_ns = state.now_ns + CALM_NS
+        before_ns = state.knots.get(event.session)
+        if before_ns is None or state.now_ns - before_ns > BEGINS_ANEW_NS:
+            state.knots[event.session] = state.now_ns
             raise Refused(ESTALE)
+        # A caller may have begun anew already, and would be told. Nobody waits then for what his kernel forgets right after
+        # this.
+        if not lease.waived:
+            lease.waived = True
+            _go_on(state, key)
 
 
 def _recall(state: ShardState, session: int, key: int, ino: int) -> bool:
@@ -136,6 +149,8 @@ def _recall(state: ShardState, session: int, key: int, ino: int) -> bool:
     recalled = 0
     for other, lease in holders.items():
         if other == session or (ino and ino in lease.excepted and not lease.recalled):
+            continue
+        if lease.waived:
             continue
         waits = True
         if lease.recalled or (ino and ino in lease.asked):
@@ -187,12 +202,10 @@ def _drop(state: ShardState, session: int, key: int) -> None:
 
 
 def _go_on(state: ShardState, key: int) -> None:
-    """Those who are parked there try again, if nothing is left to wait for."""
-    parked = state.parked.get(key)
-    if parked and not any(lease.recalled or lease.asked for lease in state.leases.get(key, {}).values()):
-        for event in list(parked.values()):
-            _unpark(state, event)
-            state.retries.append(Retry(event))
+    """Those who are parked there try again: each waits for some of the answers, and for none of its own session's."""
+    for event in list(state.parked.get(key, {}).values()):
+        _unpark(state, event)
+        state.retries.append(Retry(event))
 
 
 def _unpark(state: ShardState, event: Submitted) -> None:
@@ -379,6 +392,7 @@ def drop_all(state: ShardState, session: int) -> None:
     for key in list(state.session_leases.get(session, ())):
         _drop(state, session, key)
     state.session_leases.pop(session, None)
+    state.knots.pop(session, None)
     if state.lease_grace.pop(session, 0) is None and not state.lease_grace:
         _go_on(state, _ANY)
 

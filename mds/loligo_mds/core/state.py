@@ -59,6 +59,7 @@ class ShardState:
         "effects",
         "files",
         "inode_count",
+        "knots",
         "lease_grace",
         "lease_takers",
         "leases",
@@ -127,6 +128,8 @@ class ShardState:
         #: Sessions that may hold leases from before the shard restarted.
         self.lease_grace: dict[int, None] = {}
         self.busy_leases: dict[int, Busy] = {}
+        #: session -> when it was refused with ESTALE.
+        self.knots: dict[int, int] = {}
         #: What the step under way lets go on.
         self.retries: list[Effect] = []
 

@@ -343,8 +343,9 @@ class Connection:
 
 def _beyond(requests: Any) -> int:
     """How many of the requests count: leases may come back when the window is full."""
-    returned = sum(message.WhichOneof("kind") == "lease_returned" for message in requests)
-    return len(requests) - min(returned, LEASES_RETURNED_MAX)
+    returned = [message for message in requests if message.WhichOneof("kind") == "lease_returned"]
+    count: int = len(requests) - min(len(returned), LEASES_RETURNED_MAX)
+    return count
 
 
 def _cannot_go_on(error: Exception) -> pb.Refusal:

@@ -14,7 +14,7 @@ from loligo_mds.shell.session_record import SessionRecord
 if TYPE_CHECKING:
     from loligo_mds.shell.connection import Connection
 
-_HEARTBEAT_MAX_S: Final = 5.0
+_HEARTBEAT_MAX_S: Final = 2.0
 #: Clients give a connection up after two, see `loligo_client.core.session_link`.
 _LEASE_HEARTBEATS: Final = 3
 

@@ -1,0 +1,242 @@
+"""Two mounts of one volume, taking turns: what one has changed the other sees when the call returns.
+
+Random operations are done through one mount or the other, and in a plain local directory, and every answer must be the same.
+What a mount has open it closes before the other's turn: files that several have open are the subject of `core.opens`.
+
+`LOLIGO_EXPLORE=N` runs N times as many examples, new ones.
+"""
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
+from loligo_lab.processes import wait_until
+from loligo_lab.serving import LabServer, RemoteMount
+from mount.agreement import (
+    Operation,
+    Place,
+    assert_same_outcome,
+    assert_same_tree,
+    furnish,
+    operations,
+    outcome,
+)
+
+EXPLORE = int(os.environ.get("LOLIGO_EXPLORE", "0"))
+TURNS_MAX = 12
+
+
+class TwoMounts:
+    def __init__(self, server: LabServer, mounts: Sequence[LabMount], plain: Path) -> None:
+        self.server = server
+        self.mounts = mounts
+        self.plain = plain
+        self.examples = 0
+
+    def run(self, turns: list[tuple[int, list[Operation]]]) -> None:
+        self.examples += 1
+        name = os.fsencode(f"{self.examples:05d}")
+        ours = [Place(os.path.join(os.fsencode(mount.path), name)) for mount in self.mounts]
+        theirs = Place(os.path.join(os.fsencode(self.plain), name))
+        for place in (ours[0], theirs):
+            furnish(place)
+        last = 0
+        for who, steps in turns:
+            if who != last:
+                for place in (ours[last], theirs):
+                    place.close()
+                last = who
+            for number, (step, uid, *arguments) in enumerate(steps):
+                found, expected = (outcome(place, step, uid, tuple(arguments)) for place in (ours[who], theirs))
+                assert_same_outcome(number, step, uid, found, expected)
+        for place in (*ours, theirs):
+            place.close()
+        for place in ours:
+            assert_same_tree(place.root, theirs.root)
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[TwoMounts]:
+    groups, umask = os.getgroups(), os.umask(0o022)
+    folder = Path(tempfile.mkdtemp(prefix="loligo-two-"))
+    folder.chmod(0o755)
+    plain = folder / "plain"
+    plain.mkdir()
+    volume = make_lab_volume(folder)
+    try:
+        os.setgroups([])
+        with ExitStack() as stack:
+            server = stack.enter_context(LabServer(volume, folder))
+            mounts = [stack.enter_context(RemoteMount(server, folder / f"mnt{number}")) for number in range(2)]
+            yield TwoMounts(server, mounts, plain)
+        assert_sound(volume)
+    finally:
+        os.setgroups(groups)
+        os.umask(umask)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+turns = st.lists(
+    st.tuples(st.integers(0, 1), st.lists(operations, min_size=1, max_size=6)), min_size=4, max_size=TURNS_MAX
+)
+
+
+@settings(
+    max_examples=150 * max(EXPLORE, 1),
+    deadline=None,
+    derandomize=not EXPLORE,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+@given(turns)
+def test_random_operations_agree(two: TwoMounts, turns: list[tuple[int, list[Operation]]]) -> None:
+    two.run(turns)
+
+
+@pytest.fixture
+def places(two: TwoMounts) -> tuple[Path, Path]:
+    """One new directory, as either mount has it."""
+    made = Path(tempfile.mkdtemp(dir=two.mounts[0].path))
+    return made, two.mounts[1].path / made.name
+
+
+def test_what_is_looked_at_again_asks_nobody(two: TwoMounts, places: tuple[Path, Path]) -> None:
+    """Neither of the mounts, but the kernel: the server hears nothing for as long as both look."""
+    one, _other = places
+    for number in range(20):
+        (one / f"f{number}").write_text("text")
+
+    def look() -> None:
+        for place in places:
+            for number in range(20):
+                assert os.stat(place / f"f{number}").st_size == 4
+                with pytest.raises(FileNotFoundError):
+                    os.stat(place / f"missing{number}")
+            assert len(os.listdir(place)) == 20
+
+    wait_until(lambda: quiet(two, look), "two looks of which the server hears nothing")
+
+
+def quiet(two: TwoMounts, look: Any) -> bool:
+    """Closes of what was written, and atime, are still on their way at first."""
+    before = requests(two)
+    look()
+    return requests(two) == before
+
+
+def requests(two: TwoMounts) -> int:
+    from urllib.request import urlopen
+
+    with urlopen(f"http://127.0.0.1:{two.server.metrics_port}/metrics") as page:
+        lines = page.read().decode().splitlines()
+    return sum(
+        int(float(line.split()[-1]))
+        for line in lines
+        if line.startswith("loligo_mds_requests_total") and "Settle" not in line
+    )
+
+
+@pytest.mark.parametrize(
+    "deed", ["rename over", "unlink and make", "chmod", "grow", "move away", "link", "xattr", "rmdir"]
+)
+def test_each_kind_of_change_is_seen_at_once(places: tuple[Path, Path], deed: str) -> None:
+    """A hundred times in a row, and whoever changes looks himself, too."""
+    for round in range(100):
+        here, there = places if round % 2 else places[::-1]
+        (here / "f").write_bytes(b"old")
+        (here / "d").mkdir()
+        for place in (there, here):
+            assert os.stat(place / "f").st_size == 3
+            assert sorted(os.listdir(place)) == ["d", "f"]
+            with pytest.raises(FileNotFoundError):
+                os.stat(place / "d" / "g")
+        _DEEDS[deed](here)
+        for place in (there, here):
+            _SEEN[deed](place)
+        for name in ("f", "g", "d/f"):
+            with suppress(FileNotFoundError):
+                (there / name).unlink()
+        with suppress(FileNotFoundError):
+            (there / "d").rmdir()
+        for place in places:
+            assert os.listdir(place) == []
+
+
+def _rename_over(place: Path) -> None:
+    (place / "g").write_bytes(b"newer")
+    (place / "g").rename(place / "f")
+
+
+def _unlink_and_make(place: Path) -> None:
+    (place / "f").unlink()
+    (place / "f").write_bytes(b"newer")
+
+
+def _grow(place: Path) -> None:
+    with (place / "f").open("ab") as file:
+        file.write(b"er")
+
+
+_DEEDS: dict[str, Callable[[Path], object]] = {
+    "rename over": _rename_over,
+    "unlink and make": _unlink_and_make,
+    "chmod": lambda place: (place / "f").chmod(0o751),
+    "grow": _grow,
+    "move away": lambda place: (place / "f").rename(place / "d" / "f"),
+    "link": lambda place: os.link(place / "f", place / "d" / "f"),
+    "xattr": lambda place: os.setxattr(place / "f", "user.a", b"v"),
+    "rmdir": lambda place: (place / "d").rmdir(),
+}
+
+
+def _sees(text: bytes) -> Any:
+    def look(place: Path) -> None:
+        assert os.stat(place / "f").st_size == len(text)
+        assert (place / "f").read_bytes() == text
+
+    return look
+
+
+def _sees_moved(place: Path) -> None:
+    assert os.stat(place / "d" / "f").st_size == 3
+    assert not (place / "f").exists()
+    assert os.listdir(place) == ["d"]
+
+
+def _sees_link(place: Path) -> None:
+    assert os.stat(place / "f").st_nlink == os.stat(place / "d" / "f").st_nlink == 2
+
+
+def _sees_mode(place: Path) -> None:
+    assert stat.S_IMODE(os.stat(place / "f").st_mode) == 0o751
+
+
+def _sees_no_directory(place: Path) -> None:
+    assert os.listdir(place) == ["f"]
+    with pytest.raises(FileNotFoundError):
+        os.stat(place / "d")
+
+
+def _sees_xattr(place: Path) -> None:
+    assert os.getxattr(place / "f", "user.a") == b"v"
+
+
+_SEEN: dict[str, Callable[[Path], None]] = {
+    "rename over": _sees(b"newer"),
+    "unlink and make": _sees(b"newer"),
+    "chmod": _sees_mode,
+    "grow": _sees(b"older"),
+    "move away": _sees_moved,
+    "link": _sees_link,
+    "xattr": _sees_xattr,
+    "rmdir": _sees_no_directory,
+}
