@@ -268,6 +268,7 @@ class SessionLink:
 
     def heartbeat_answered(self) -> None:
         if self._heartbeats:
+            self.was_answered = True
             self._arrived_ns = max(self._arrived_ns, self._heartbeats.popleft())
 
     def needs_heartbeat(self, now_ns: int) -> bool:

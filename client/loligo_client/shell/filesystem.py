@@ -184,17 +184,24 @@ class FileSystem(Operations):
 
     def lookup(self, ctx: Context, parent: int, name: bytes) -> Answer[Any]:
         if self._leased is not None:
-            is_known, found = self._leased.find(parent, name)
+            is_known, found = self._known(self._leased, parent, name)
             if is_known:
                 return self._tell_name(ctx, parent, name, found)
         return self._run(self._lookup(ctx, parent, name))
+
+    def _known(self, leased: Leased, parent: int, name: bytes) -> tuple[bool, Attributes | None]:
+        """As `Leased.find`; but of a file that is open here the metadata may not know all yet."""
+        is_known, found = leased.find(parent, name)
+        if found is not None and self._data.find(found.ino) is not None:
+            return False, None
+        return is_known, found
 
     def _lookup(self, ctx: Context, parent: int, name: bytes) -> Task[Attributes | None]:
         leased = self._leased
         try:
             if leased is not None and leased.wants_listing(parent):
                 yield from self._list(leased, parent)
-                is_known, found = leased.find(parent, name)
+                is_known, found = self._known(leased, parent, name)
                 if is_known:
                     return self._tell_name(ctx, parent, name, found)
             found = yield Lookup(parent, name)

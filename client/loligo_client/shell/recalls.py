@@ -3,7 +3,8 @@
 What the kernel believes is known to `core.leased`. To forget a name waits in the kernel for whatever is under way in its
 directory, which may be a request that another client's recall has to be answered for first. So each lease has a thread while it
 is given back, and nothing else waits for it; that those threads get on is the server's part, see `are_in_the_way` in
-`loligo_mds.core.leases`.
+`loligo_mds.core.leases`. Only a rename that waits for the object store can be in their way for long; others do not wait for
+that.
 
 Names of directories are made to be looked up again instead of being dropped: what is mounted on them, or below, must stay.
 A look at such a name may be under way just then, which the kernel does without a lock, and bring the old belief back. So the
@@ -29,7 +30,9 @@ DIRECTORY_NAMES_S: Final = 30.0
 _THREADS_MAX: Final = 64
 #: How long a lost connection is not replaced because of names in directories in which something waits for the server.
 _LOST_WITHIN_S: Final = 0.2
-#: ... nor a recall answered, because of lookups that take so long.
+#: ... nor another client kept waiting for longer because of something in a directory that waits for the object store here.
+_NAMES_WITHIN_S: Final = 1.0
+#: ... nor a recall answered later because of lookups.
 _LOOKUPS_WITHIN_S: Final = 0.02
 #: A name that there cannot be: to forget it is to wait for the lookups that are under way in a directory.
 _NO_NAME: Final = b"/"
@@ -86,11 +89,15 @@ class Recalls:
     def give_back(self, forgotten: Forgotten) -> None:
         self._submit(self._give_back, forgotten, self._connection)
 
-    def _submit(self, work: Callable[..., None], *arguments: Any) -> None:
-        with self._lock, suppress(RuntimeError):  # closed
-            talk = self._pool.submit(work, *arguments)
-            self._talks.add(talk)
-            talk.add_done_callback(self._talks.discard)
+    def _submit(self, work: Callable[..., None], *arguments: Any) -> "Future[None] | None":
+        try:
+            with self._lock:
+                talk = self._pool.submit(work, *arguments)
+                self._talks.add(talk)
+        except RuntimeError:  # closed
+            return None
+        talk.add_done_callback(self._talks.discard)
+        return talk
 
     def lost(self) -> None:
         """The connection is lost, and all leases with it. Returns when the kernel has forgotten what it was told under them,
@@ -108,7 +115,9 @@ class Recalls:
     # -- on threads of their own ----------------------------------------------------------------------------------------
 
     def _give_back(self, forgotten: Forgotten, connection: int) -> None:
-        self._forget_names(forgotten)
+        names = self._submit(self._forget_names, forgotten)
+        if names is not None and not wait([names], timeout=_NAMES_WITHIN_S).done:
+            log.warning("names in inode %d are in use: this mount may show old ones for a moment", forgotten.directory)
         with self._lock:
             if connection == self._connection and forgotten.answer is not None:
                 with suppress(OSError):  # the session is gone

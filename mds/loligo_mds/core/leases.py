@@ -59,7 +59,7 @@ from loligo_wire.attributes import Attributes
 #: again
 #: for what was recalled costs less than asking for everything.
 CALM_NS: Final = 1_000_000_000
-CROWD: Final = 8
+CROWD: Final = 3
 #: A session that was refused with ESTALE is not refused so again for that long.
 BEGINS_ANEW_NS: Final = 60_000_000_000
 #: (lease, 0): all that it covers; (lease, inode): that inode's attributes.
@@ -161,7 +161,7 @@ def _recall(state: ShardState, session: int, key: int, ino: int) -> bool:
         else:
             lease.recalled = True
             state.notices.append(LeaseRecall(other, key))
-            recalled += 1
+        recalled += 1
     if recalled >= CROWD:
         _note_busy(state, key)
     return waits
@@ -392,7 +392,6 @@ def drop_all(state: ShardState, session: int) -> None:
     for key in list(state.session_leases.get(session, ())):
         _drop(state, session, key)
     state.session_leases.pop(session, None)
-    state.knots.pop(session, None)
     if state.lease_grace.pop(session, 0) is None and not state.lease_grace:
         _go_on(state, _ANY)
 

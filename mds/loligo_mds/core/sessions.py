@@ -106,6 +106,7 @@ def end_session(state: ShardState, session: int) -> bool:
     ):
         known.pop(session, None)
     state.lease_takers.discard(session)
+    state.knots.pop(session, None)
     return _has_spoken(state, session)
 
 
@@ -118,6 +119,7 @@ def restart(state: ShardState, event: ShardRestarted) -> bool:
     state.reclaiming = dict.fromkeys(surviving)
     state.lease_takers = set(event.lease_takers)
     state.lease_grace = dict.fromkeys(event.lease_takers)
+    state.knots = dict.fromkeys(event.lease_takers, state.now_ns)  # they may have been refused just before
     state.reclaim_below = make_ino(ShardId(state.shard), state.next_counter) if surviving else 0
     for table in (Table.SESSION, Table.CLIENT):
         for key, _ in list(state.tables.scan(table, b"")):
