@@ -1,7 +1,7 @@
 # What can be done here. Everything installs what it lacks by itself, asks nothing, and is safe to repeat.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down ceph ceph-down test stress check proto bench upcall throughput install uninstall install-missing install-all
+.PHONY: help up down ceph ceph-down test stress sim-long check proto bench upcall throughput install uninstall install-missing install-all
 
 PYTHON := .venv/bin/python
 PLAYGROUND := PYTHONPATH=tests:bench $(PYTHON) -m loligo_lab.playground
@@ -34,6 +34,9 @@ test: install-all ## all tests, those on a real Ceph included; TESTS="tests/stor
 
 stress: install-all ## 8 clients on Ceph while server, connections, clients, an OSD are killed; DURATION=300 seconds, SEED=
 	@LOLIGO_STRESS_S=$(DURATION) LOLIGO_STRESS_SEED=$(SEED) .venv/bin/pytest -s tests/chaos/test_server_stress.py
+
+sim-long: install-all ## 2,400,000 steps of simulated clients with leases, lost connections, deaths, restarts; SEED=
+	@LOLIGO_SIM_STEPS=60000 LOLIGO_SIM_SEED=$(SEED) .venv/bin/pytest -n 2 tests/unit/test_leases_model.py
 
 check: install-all ## lint, format, types, import contracts
 	.venv/bin/ruff check .

@@ -34,7 +34,7 @@ def list_(as_json: bool) -> None:
             f"{row['session']}  {row['server']}/{row['volume']}{row['root'] if row['root'] != '/' else ''} on"
             f" {row['host'] or '?'}:"
             f"{row['mounted_on'] or '?'}, {row['state']}, {'read-only' if row['read_only'] else 'read-write'},"
-            f" {row['open_files']} open files, {row['requests']} requests"
+            f" {row['open_files']} open files, {row['leases']} leases ({row['recalls']} recalled), {row['requests']} requests"
             + (f", certificate {row['identity']}" if row["identity"] else "")
         )
 
@@ -55,6 +55,8 @@ def _describe(status: Any, session: Any) -> dict[str, Any]:
         "silent_s": round(session.silent_s, 3),
         "read_only": session.read_only,
         "open_files": session.open_files,
+        "leases": session.leases,
+        "recalls": session.recalls,
         "requests": session.requests,
     }
 

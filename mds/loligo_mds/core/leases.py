@@ -192,6 +192,12 @@ def returned(state: ShardState, request: LeaseReturned, now_ns: int) -> None:
         _go_on(state, key)
 
 
+def owes(state: ShardState, session: int, key: int, attributes_of: int) -> bool:
+    """Whether the session was asked for the lease, or the attributes of one inode, and has not answered."""
+    lease = state.session_leases.get(session, {}).get(key)
+    return lease is not None and (attributes_of in lease.asked if attributes_of else lease.recalled)
+
+
 def _drop(state: ShardState, session: int, key: int) -> None:
     holders = state.leases[key]
     del holders[session]

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from errno import EIO, ENOSPC
 from typing import Any
 
-from loligo_mds.core import content, news, sessions
+from loligo_mds.core import content, leases, news, sessions
 from loligo_mds.core.admission import SessionLimits, admit, admit_holds, admit_locks
 from loligo_mds.core.effects import SAID, AppendJournal, Effect, RemoveObjects, RepairObjects, Repeat, Reply, Retry
 from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
@@ -96,6 +96,10 @@ class ShardDriver:
             with self.lock:
                 if self._broken is None:
                     content.fill_in(self._shard.state, opened)
+
+    def owes_lease(self, session: int, ino: int, attributes_of: int) -> bool:
+        with self.lock:
+            return leases.owes(self._shard.state, session, ino, attributes_of)
 
     def leases(self, session: int) -> int:
         with self.lock:

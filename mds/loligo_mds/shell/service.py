@@ -66,6 +66,8 @@ class Service:
         self._fencer = fencer
         #: (session, inode) -> since when it owes a report about it.
         self._reports: dict[tuple[int, int], float] = {}
+        #: (session, lease, inode whose attributes were recalled, or 0) -> since when it owes the answer.
+        self._recalls: dict[tuple[int, int, int], float] = {}
         #: Set while requests may be handled; a checkpoint clears it, so that the loop does not wait for the shard's lock.
         self.may_step = asyncio.Event()
         self.may_step.set()
@@ -90,6 +92,7 @@ class Service:
                 if isinstance(effect, LeaseRecall):
                     self.metrics.lease_recalls += 1
                     session.recalls += 1
+                    self._recalls[effect.session, effect.ino, effect.attributes_of] = self.now_s()
                 if session.connection is not None:
                     session.connection.tell(effect)
 
@@ -199,8 +202,10 @@ class Service:
     def excuse(self, late_s: float) -> None:
         """Nobody could be heard for so long."""
         self.sessions.excuse(late_s)
-        for owed in self._reports:
-            self._reports[owed] += late_s
+        for report in self._reports:
+            self._reports[report] += late_s
+        for recall in self._recalls:
+            self._recalls[recall] += late_s
 
     def look_at_clock(self, now_s: float) -> None:
         """End what has been silent for too long, and streams whose clients do not read."""
@@ -216,6 +221,12 @@ class Service:
                 self.shut_out(
                     owing, f"for {now_s - since_s:.1f} s it has not said what became of a file that others ask about"
                 )
+        for recall, since_s in list(self._recalls.items()):
+            owing = self.sessions.get(recall[0])
+            if owing is None or not self._shard.owes_lease(*recall):
+                del self._recalls[recall]
+            elif now_s - since_s > self.sessions.expiry_s:
+                self.shut_out(owing, f"for {now_s - since_s:.1f} s it has not given back a lease that others wait for")
         for session in self.sessions.lapsed(now_s):
             self._take_leases(session, now_s)
         for session in self.sessions.expired(now_s):
