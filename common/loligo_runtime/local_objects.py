@@ -183,11 +183,7 @@ class LocalObjectStore:
     def _write(self, ino: int, index: int, offset: int, data: BytesLike) -> None:
         key = (ino, index)
         failpoint("objects.write.before")
-        try:
-            opened = self._open[key]
-            self._open.move_to_end(key)
-        except KeyError:
-            opened = self._open_file(key, os.O_CREAT)
+        opened = self._still_open(key) or self._open_file(key, os.O_CREAT)
         written = os.pwrite(opened.fd, data, offset)
         while written < len(data):
             written += os.pwrite(opened.fd, memoryview(data)[written:], offset + written)
@@ -354,15 +350,27 @@ class LocalObjectStore:
     def _find(self, ino: int, index: int) -> _OpenObject | None:
         """The object's file, opened; None if the object is missing."""
         key = (ino, index)
-        try:
-            opened = self._open[key]
-            self._open.move_to_end(key)
-        except KeyError:
+        opened = self._still_open(key)
+        if opened is None:
             try:
                 return self._open_file(key, 0)
             except FileNotFoundError:
                 return None
         return opened
+
+    def _still_open(self, key: ObjectKey) -> _OpenObject | None:
+        """The object's file, if it is open and still is the object: another client may have removed it, and made it anew."""
+        try:
+            opened = self._open[key]
+            self._open.move_to_end(key)
+        except KeyError:
+            return None
+        if os.fstat(opened.fd).st_nlink:
+            return opened
+        with self._lock:
+            if self._open.get(key) is opened:
+                del self._open[key]
+        return None
 
     def _open_file(self, key: ObjectKey, create_flag: int) -> _OpenObject:
         with self._lock:

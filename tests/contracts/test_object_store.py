@@ -423,6 +423,19 @@ def test_an_evicted_descriptor_is_not_closed_under_a_slow_call(local: LocalObjec
         assert got(local.read(INO + 1, index, 0, 10)) == b"x"
 
 
+def test_what_another_process_has_made_anew_is_the_object_from_then_on(local: LocalObjectStore, tmp_path: Path) -> None:
+    local.write(7, 0, 0, b"old").result()
+    assert local.read(7, 0, 0, 3).result() == b"old"
+    (path,) = [found for found in tmp_path.rglob("*") if found.is_file() and found.read_bytes() == b"old"]
+    path.unlink()
+    path.write_bytes(b"new")
+    assert local.read(7, 0, 0, 3).result() == b"new"
+    local.write(7, 0, 0, b"own").result()
+    assert path.read_bytes() == b"own"
+    path.unlink()
+    assert local.read(7, 0, 0, 3).result() is MISSING
+
+
 def test_what_another_process_has_removed_takes_up_no_space(local: LocalObjectStore, tmp_path: Path) -> None:
     got(local.write(INO, 0, 0, b"squid" * 10_000))
     (path,) = (found for found in tmp_path.rglob("*.00000000"))

@@ -274,8 +274,9 @@ class _Adapter(pyfuse3.Operations):
     def _fill(self, context: Context, listing: Iterable[DirectoryEntry], token: Any) -> None:
         # An entry that does not fit was not handed out: the listing is dropped there, not resumed.
         for name, next_cookie, child, mode, attributes in listing:
-            if attributes is None:  # "." and "..": the kernel takes name and number only
+            if attributes is None:  # "." and "..", and what is to be asked for
                 entry = pyfuse3.EntryAttributes()
+                entry.entry_timeout = entry.attr_timeout = 0
                 entry.st_ino = child
                 entry.st_mode = mode
             else:
