@@ -144,7 +144,7 @@ def test_a_name_that_moves_is_known_by_where_it_is_now(known: Leased) -> None:
 
 def test_what_is_moved_to_where_no_lease_is_held_is_forgotten(known: Leased) -> None:
     (forgotten,) = known.heard(Rename(D, b"f", 90, b"g"), None, covered(forgets=[F]))
-    assert (forgotten.directory, forgotten.names, forgotten.answer) == (90, [b"g"], None)
+    assert (forgotten.directory, forgotten.directories, forgotten.answer) == (90, [b"g"], None)
 
 
 def test_files_with_several_names_are_covered_by_themselves(known: Leased) -> None:

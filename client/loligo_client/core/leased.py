@@ -7,7 +7,7 @@ otherwise, so whoever gives a lease back has the kernel forget exactly that firs
 Invariants
 1. The kernel was told to believe nothing for long but what is noted here, and what is noted is covered by a lease that we hold.
 2. What is known agrees with the last answer of the server: `heard` is called for each, in order, before whoever asked it.
-3. At most NAMES_MAX names and LEASES_KEPT leases: then those that were used longest ago are given back.
+3. At most NAMES_MAX names and inodes, and LEASES_KEPT leases: then those that were used longest ago are given back.
 
 Besides what the kernel knows, this is a cache of its own: of directories it keeps the attributes, of a directory that was
 listed what the kernel has not asked for yet; and one that was made here, or listed to its end, is *whole*: what is not in it is
@@ -98,6 +98,7 @@ class Leased:
         self._lock = lock
         #: Those used longest ago first.
         self._held: dict[int, _Lease] = {}
+        #: Names and inodes in all of them.
         self._names = 0
 
     def __len__(self) -> int:
@@ -107,16 +108,19 @@ class Leased:
 
     def find(self, parent: int, name: bytes) -> tuple[bool, Attributes | None]:
         """Whether it is known what `name` is, and what it is; the kernel may be told, and to believe it."""
+        key = self._here(parent)
         with self._lock:
-            lease = self._held.get(self._here(parent))
+            lease = self._held.pop(key, None)
             if lease is None:
                 return False, None
+            self._held[key] = lease  # the last one to be given back
             known = lease.names.get(name)
             if known is None:
                 if not lease.whole or name in (b".", b"..") or len(name) > NAME_MAX_BYTES:
                     lease.misses += 1
                     return False, None
-                self._set(lease, name, _ABSENT)
+                if self._names < NAMES_MAX:  # else the kernel asks again
+                    self._set(lease, name, _ABSENT)
                 return True, None
             if known == _ABSENT:
                 return True, None
@@ -208,7 +212,7 @@ class Leased:
                     lease.attributes = directory
             _HEARD[kind](self, request, answer, covered)
             given_back = self._moved_blindly(request) if kind is Rename else []
-            while (self._names > NAMES_MAX or len(held) > LEASES_KEPT) and len(held) > 1:
+            while self._names > NAMES_MAX or len(held) > LEASES_KEPT:
                 forgotten = self._give_back(next(iter(held)))
                 if forgotten is not None:
                     given_back.append(forgotten)
@@ -285,7 +289,7 @@ class Leased:
         for directory, name in names:
             lease = self._held.get(directory)
             if lease is None or name not in lease.names:
-                blind.append(Forgotten(None, self._there(directory), 0, [name], [], [], listing=False))
+                blind.append(Forgotten(None, self._there(directory), 0, [], [name], [], listing=False))
         return blind
 
     def _settle_in(self, lease: _Lease, name: bytes, known: int | None) -> None:
@@ -341,6 +345,8 @@ class Leased:
             lease.attributes = attributes
         else:
             lease.is_file = lease is self._held.get(attributes.ino)
+            if attributes.ino not in lease.inos:
+                self._names += 1
             lease.inos[attributes.ino] = True
             lease.untold.pop(attributes.ino, None)
 
@@ -353,6 +359,8 @@ class Leased:
             lease = self._held.get(key)
             if lease is not None:
                 self._doubt(lease, ino)
+                if lease.inos.pop(ino, None) is not None:
+                    self._names -= 1
 
     def _gone(self, attributes: Attributes) -> None:
         if not attributes.nlink:
@@ -405,7 +413,7 @@ class Leased:
     def _forget(self, key: int) -> _Lease | None:
         lease = self._held.pop(key, None)
         if lease is not None:
-            self._names -= len(lease.names)
+            self._names -= len(lease.names) + len(lease.inos)
         return lease
 
     # -- inode numbers here and there -----------------------------------------------------------------------------------

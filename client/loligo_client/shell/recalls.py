@@ -16,6 +16,7 @@ asked for. Of one that it does not know yet the answer may be under way: then th
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -30,9 +31,9 @@ DIRECTORY_NAMES_S: Final = 30.0
 _THREADS_MAX: Final = 64
 #: How long a lost connection is not replaced because of names in directories in which something waits for the server.
 _LOST_WITHIN_S: Final = 0.2
-#: ... nor another client kept waiting for longer because of something in a directory that waits for the object store here.
+#: How long another client is kept waiting at most.
 _NAMES_WITHIN_S: Final = 1.0
-#: ... nor a recall answered later because of lookups.
+#: ... because of lookups.
 _LOOKUPS_WITHIN_S: Final = 0.02
 #: A name that there cannot be: to forget it is to wait for the lookups that are under way in a directory.
 _NO_NAME: Final = b"/"
@@ -54,16 +55,29 @@ class KernelCaches(Protocol):
         """Attributes and content, which is the listing of a directory. Likewise."""
 
 
+class _Job:
+    """A lease that is given back. `since_s`: for how long somebody may have waited for that, by time.monotonic()."""
+
+    def __init__(self, forgotten: Forgotten, connection: int, since_s: float) -> None:
+        self.forgotten = forgotten
+        self.connection = connection
+        self.since_s = since_s
+
+
 class Recalls:
+    """`tick` now and then."""
+
     def __init__(self, leased: Leased, ask: Callable[[LeaseReturned], Any]) -> None:
         self._leased = leased
         self._ask = ask
         #: None: nothing is mounted (any more), so there is nothing to forget.
         self._kernel: KernelCaches | None = None
         self._pool = ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="leases")
-        #: Counts connections: what was recalled on one is not answered on the next, which begins without leases.
         self._lock = threading.Lock()
+        #: Counts connections: what was recalled on one is not answered on the next, which begins without leases.
         self._connection = 0
+        #: Not answered yet.
+        self._jobs: set[_Job] = set()
         self._talks: set[Future[None]] = set()
 
     def start(self, kernel: KernelCaches) -> None:
@@ -79,25 +93,25 @@ class Recalls:
     def close(self) -> None:
         self._pool.shutdown()
 
+    def tick(self) -> None:
+        """Others do not wait for longer because of something in a directory that waits for the object store here."""
+        limit_s = time.monotonic() - _NAMES_WITHIN_S
+        for job in [job for job in list(self._jobs) if job.since_s < limit_s]:
+            log.warning(
+                "names in inode %d are in use: this mount may show old ones for a moment", job.forgotten.directory
+            )
+            self._answer(job)
+
     # -- on the connection's thread -----------------------------------------------------------------------------------
 
     def recalled(self, recall: LeaseReturned) -> None:
         forgotten = self._leased.recalled(recall)
         if forgotten is not None:
-            self.give_back(forgotten)
+            self._submit(_Job(forgotten, self._connection, time.monotonic()))
 
     def give_back(self, forgotten: Forgotten) -> None:
-        self._submit(self._give_back, forgotten, self._connection)
-
-    def _submit(self, work: Callable[..., None], *arguments: Any) -> "Future[None] | None":
-        try:
-            with self._lock:
-                talk = self._pool.submit(work, *arguments)
-                self._talks.add(talk)
-        except RuntimeError:  # closed
-            return None
-        talk.add_done_callback(self._talks.discard)
-        return talk
+        """For want of room."""
+        self._submit(_Job(forgotten, self._connection, float("inf")))
 
     def lost(self) -> None:
         """The connection is lost, and all leases with it. Returns when the kernel has forgotten what it was told under them,
@@ -105,23 +119,39 @@ class Recalls:
         """
         with self._lock:
             self._connection += 1
-        lost = self._leased.give_all_back()
-        for forgotten in lost:
-            self._submit(self._forget_names, forgotten)
+            self._jobs.clear()
+        for forgotten in self._leased.give_all_back():
+            self._submit(_Job(forgotten, -1, float("inf")))
         with self._lock:
             talks = list(self._talks)  # also of what was given back before
         wait(talks, timeout=_LOST_WITHIN_S)
 
+    def _submit(self, job: _Job) -> None:
+        try:
+            with self._lock:
+                talk = self._pool.submit(self._give_back, job)
+                self._talks.add(talk)
+                self._jobs.add(job)
+        except RuntimeError:  # closed
+            return
+        talk.add_done_callback(self._talks.discard)
+
     # -- on threads of their own ----------------------------------------------------------------------------------------
 
-    def _give_back(self, forgotten: Forgotten, connection: int) -> None:
-        names = self._submit(self._forget_names, forgotten)
-        if names is not None and not wait([names], timeout=_NAMES_WITHIN_S).done:
-            log.warning("names in inode %d are in use: this mount may show old ones for a moment", forgotten.directory)
+    def _give_back(self, job: _Job) -> None:
+        job.since_s = min(job.since_s, time.monotonic())
+        self._forget_names(job.forgotten)
+        self._answer(job)
+
+    def _answer(self, job: _Job) -> None:
+        """Once, and not on another connection."""
         with self._lock:
-            if connection == self._connection and forgotten.answer is not None:
+            if job not in self._jobs:
+                return
+            self._jobs.discard(job)
+            if job.connection == self._connection and job.forgotten.answer is not None:
                 with suppress(OSError):  # the session is gone
-                    self._ask(forgotten.answer)
+                    self._ask(job.forgotten.answer)
 
     def _forget_names(self, forgotten: Forgotten) -> None:
         kernel = self._kernel
@@ -152,15 +182,16 @@ class Recalls:
     def _forget_newborns(self, kernel: KernelCaches, directory: int, inos: list[int]) -> None:
         """When no lookup is under way in the directory any more; but not behind what itself waits for this."""
         over: Future[None] = Future()
-        threading.Thread(target=_wait_for_lookups, args=(kernel, directory, over), name="lookups", daemon=True).start()
+        arguments = (kernel, directory, inos, over)
+        threading.Thread(target=_forget_after_lookups, args=arguments, name="lookups", daemon=True).start()
         wait([over], timeout=_LOOKUPS_WITHIN_S)
-        for ino in inos:
-            kernel.notify_inval_attributes(ino)
 
 
-def _wait_for_lookups(kernel: KernelCaches, directory: int, over: Future[None]) -> None:
+def _forget_after_lookups(kernel: KernelCaches, directory: int, inos: list[int], over: Future[None]) -> None:
     try:
         kernel.notify_expire_entry(directory, _NO_NAME)
+        for ino in inos:
+            kernel.notify_inval_attributes(ino)
     except OSError as error:
         log.debug("waiting for lookups: %s", error)
     finally:

@@ -189,6 +189,7 @@ class RemoteVolume:
                 if server != told:
                     self.on_server(*server)
                     told = server
+                self.recalls.tick()
                 self.data.tick(time.time_ns())
                 if time.monotonic() - settled_at >= SETTLE_EVERY_S:
                     self.data.settle()

@@ -25,6 +25,8 @@ class Submitted:
     acknowledged: int = 0
     id: int = 0
     limits: "SessionLimits | None" = None
+    #: Others' leases were in its way before: it was not applied until now.
+    waited: bool = False
 
 
 @dataclass(slots=True)
@@ -106,7 +108,9 @@ class ShardRestarted:
 
 @dataclass(slots=True)
 class LeasesLapsed:
-    """The session was not heard for so long that it has dropped its leases by itself."""
+    """The session has no leases any more: it was not heard for so long that it has dropped them and its connection, or it has
+    come back.
+    """
 
     session: int
 

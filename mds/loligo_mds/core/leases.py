@@ -81,6 +81,17 @@ class Lease:
         self.excepted: set[int] = set()
 
 
+class Parked:
+    """A request that waits, and for which leases."""
+
+    __slots__ = ("event", "keys", "touched")
+
+    def __init__(self, event: Submitted, keys: set[int], touched: frozenset[tuple[int, int]]) -> None:
+        self.event = event
+        self.keys = keys
+        self.touched = touched
+
+
 class Busy:
     __slots__ = ("recalled_ns", "until_ns")
 
@@ -116,9 +127,13 @@ def are_in_the_way(state: ShardState, event: Submitted) -> bool:
         keys.add(_ANY)
     if keys or type(event.request) is Rename:
         _refuse_knots(state, event, touched)
+    if not keys:
+        return False
+    event.waited = True
+    parked = Parked(event, keys, frozenset(touched))
     for key in keys:
-        state.parked.setdefault(key, {})[event.session, event.id] = event
-    return bool(keys)
+        state.parked.setdefault(key, {})[event.session, event.id] = parked
+    return True
 
 
 def _refuse_knots(state: ShardState, event: Submitted, touched: _Touched) -> None:
@@ -189,7 +204,7 @@ def returned(state: ShardState, request: LeaseReturned, now_ns: int) -> None:
     elif ino in lease.asked:
         lease.asked.discard(ino)
         lease.excepted.add(ino)
-        _go_on(state, key)
+        _go_on(state, key, ino)
 
 
 def owes(state: ShardState, session: int, key: int, attributes_of: int) -> bool:
@@ -207,18 +222,19 @@ def _drop(state: ShardState, session: int, key: int) -> None:
     _go_on(state, key)
 
 
-def _go_on(state: ShardState, key: int) -> None:
-    """Those who are parked there try again: each waits for some of the answers, and for none of its own session's."""
-    for event in list(state.parked.get(key, {}).values()):
-        _unpark(state, event)
-        state.retries.append(Retry(event))
+def _go_on(state: ShardState, key: int, ino: int = 0) -> None:
+    """Those who may have waited for this answer, about one inode if `ino`, try again. Nobody waits for his own session's."""
+    for parked in list(state.parked.get(key, {}).values()):
+        if not ino or (key, ino) in parked.touched:
+            _unpark(state, parked)
+            state.retries.append(Retry(parked.event))
 
 
-def _unpark(state: ShardState, event: Submitted) -> None:
-    for key in [key for key, events in state.parked.items() if (event.session, event.id) in events]:
-        events = state.parked[key]
-        del events[event.session, event.id]
-        if not events:
+def _unpark(state: ShardState, parked: "Parked") -> None:
+    for key in parked.keys:
+        there = state.parked[key]
+        del there[parked.event.session, parked.event.id]
+        if not there:
             del state.parked[key]
 
 
@@ -404,6 +420,6 @@ def drop_all(state: ShardState, session: int) -> None:
 
 def stop_waiting(state: ShardState, session: int) -> None:
     """Nobody wants to hear the answers that the session waits for."""
-    for events in list(state.parked.values()):
-        for event in [event for event in events.values() if event.session == session]:
-            _unpark(state, event)
+    mine = {id: parked for there in state.parked.values() for (owner, id), parked in there.items() if owner == session}
+    for parked in mine.values():
+        _unpark(state, parked)

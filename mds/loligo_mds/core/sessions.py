@@ -291,7 +291,7 @@ def was_applied(state: ShardState, event: Submitted) -> bool:
     last = last_applied(state, event.session)
     if event.sequence > last:
         return False
-    if event.sequence <= _forgotten(state, event, last):
+    if not event.waited and event.sequence <= _forgotten(state, event, last):
         return True
     return state.tables.get(Table.REPLY, _REPLY_KEY.pack(event.session, event.sequence)) is not None
 

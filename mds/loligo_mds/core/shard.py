@@ -83,6 +83,7 @@ class Shard:
         elif type(event) is SessionEnded:
             again = None if sessions.end_session(state, event.session) else event
         elif type(event) is LeasesLapsed:
+            opens.stop_waiting(state, event.session)
             leases.drop_all(state, event.session)
         elif type(event) is Repaired:
             opens.repaired(state, event.ino)

@@ -17,8 +17,7 @@ from loligo_wire.attributes import Attributes, decode_attributes
 from loligo_wire.ids import FIRST_FREE_COUNTER, ShardId, make_ino
 
 if TYPE_CHECKING:
-    from loligo_mds.core.events import Submitted
-    from loligo_mds.core.leases import Busy, Lease
+    from loligo_mds.core.leases import Busy, Lease, Parked
     from loligo_mds.core.locks import FileLocks, SessionLocks
     from loligo_mds.core.open_file import OpenFile
     from loligo_wire.locks import Lock
@@ -124,7 +123,7 @@ class ShardState:
         self.leases: dict[int, dict[int, Lease]] = {}
         self.session_leases: dict[int, dict[int, Lease]] = {}
         #: lease -> (session, id) -> the request that waits for it to come back.
-        self.parked: dict[int, dict[tuple[int, int], Submitted]] = {}
+        self.parked: dict[int, dict[tuple[int, int], Parked]] = {}
         #: Sessions that may hold leases from before the shard restarted.
         self.lease_grace: dict[int, None] = {}
         self.busy_leases: dict[int, Busy] = {}

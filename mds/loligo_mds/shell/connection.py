@@ -184,6 +184,8 @@ class Connection:
         session.heard_s = asyncio.get_running_loop().time()
         self._session = session
         self._must_restate = welcome.resumed
+        if welcome.resumed:
+            self._service.drop_leases(session)  # it has none any more
         self._metrics.handshakes["resumed" if welcome.resumed else "welcome"] += 1
         log.info("%s %s from %s", session, "is back" if welcome.resumed else "begins", self.peer)
         self._outbox.add_frame(pb.ServerFrame(welcome=welcome))
@@ -321,6 +323,9 @@ class Connection:
             asked = self._waiting.pop(effect.id, None)
             if asked is None:
                 return  # on an older stream
+            if effect.errno == EIO and self._service.has_stopped:
+                self.close(_cannot_go_on(OSError(EIO, "the shard has stopped")))
+                return
             if self._session is not None and self._session.limits.root_ino != ROOT_INO:
                 note_answer(self._session.limits, effect.value)
             self._outbox.add_answer(asked.id, effect)

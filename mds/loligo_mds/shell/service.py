@@ -102,6 +102,10 @@ class Service:
         """
         self.tell(self.step(Repaired(ino)))
 
+    @property
+    def has_stopped(self) -> bool:
+        return self._shard.stopped
+
     def check_running(self) -> None:
         """OSError if the shard has stopped."""
         if self._shard.stopped:
@@ -234,9 +238,16 @@ class Service:
             self.shut_out(session, f"silent for {now_s - session.heard_s:.1f} s")
 
     def _take_leases(self, session: Session, now_s: float) -> None:
-        """It was not heard for so long that it has dropped them, and ended its connection."""
+        """It was not heard for so long that it has dropped them, and ended its connection: this ends, too, if it was only
+        asleep.
+        """
         session.has_lapsed = True
         log.warning("%s: silent for %.1f s, its leases are over", session, now_s - session.heard_s)
+        if session.connection is not None:
+            session.connection.cut()
+        self.drop_leases(session)
+
+    def drop_leases(self, session: Session) -> None:
         self.tell(self.step(LeasesLapsed(session.id)))
 
     async def evict(self, id: int) -> str:

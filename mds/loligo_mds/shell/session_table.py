@@ -90,7 +90,7 @@ class SessionTable:
         for session in self._sessions.values():
             if now_s - session.heard_s <= self.lease_s:
                 session.has_lapsed = False
-            elif not session.has_lapsed:
+            elif session.record.takes_leases and not session.has_lapsed:
                 found.append(session)
         return found
 
