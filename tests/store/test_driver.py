@@ -281,7 +281,7 @@ def test_sessions_are_known_after_a_restart(folder: Path) -> None:
     assert again.driver.sessions() == {2: b"client 2"}
     assert again.driver.step(SessionRestated(2, [])) == []
     repeated = again.driver.step(Submitted(2, 1, CreateUnnamed(R, FILE, 0, 0), id=8))
-    assert repeated == [Reply(2, 8, reply.value)]
+    assert repeated == [Reply(2, 8, reply.value, repeated=True)]
     again.driver.end()
     third = Driven(folder)
     third.driver.start(surviving=(2,))
@@ -320,7 +320,7 @@ def test_a_request_without_room_is_refused_and_a_repetition_needs_none(
     assert isinstance(made, Reply)
     no_room(monkeypatch, driven)
     assert driven.driver.step(Submitted(2, 2, Create(R, b"h", FILE, 0, 0), id=2)) == [Reply(2, 2, None, ENOSPC)]
-    assert driven.driver.step(Submitted(2, 1, create, id=3)) == [Reply(2, 3, made.value)]
+    assert driven.driver.step(Submitted(2, 1, create, id=3)) == [Reply(2, 3, made.value, repeated=True)]
     with pytest.raises(OSError) as caught:
         driven.driver.step(SessionOpened(3, b"client 3"))
     assert caught.value.errno == ENOSPC

@@ -136,7 +136,6 @@ _SHAPES = (
     (Table.INLINE, 8, False, 0, True),
     (Table.ORPHAN, 8, False, 0, False),
     (Table.UNSETTLED, 8, False, DOUBT_BYTES, False),
-    (Table.SESSION, 8, False, 8, True),
     (Table.REPLY, 16, False, ANSWER_BYTES, True),
     (Table.CLIENT, 8, False, 1, True),
 )
@@ -150,6 +149,9 @@ def _malformed(tables: Tables) -> list[str]:
             value_fits = len(value) >= value_bytes if value_grows else len(value) == value_bytes
             if not key_fits or not value_fits:
                 problems.append(f"table {table.name} has a row of a wrong length at {key.hex()}")
+    for key, value in tables.scan(Table.SESSION, b""):
+        if len(key) != 8 or len(value) not in (8, 16):  # those of before leases are shorter
+            problems.append(f"table SESSION has a row of a wrong length at {key.hex()}")
     counters = tables.get(Table.META, COUNTERS_KEY)
     if counters is None or len(counters) != COUNTERS_BYTES:
         problems.append("table META has no counters, or a row of a wrong length for them")
