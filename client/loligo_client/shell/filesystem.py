@@ -391,9 +391,9 @@ class FileSystem(Operations):
                 for name, at, child, kind, attributes in page
             ]
         if self._leased is not None and not self._leased.holds(ino):
-            if len(self._unsure_listings) > _ENDS_MAX:
-                self._unsure_listings.clear()
             self._unsure_listings.add(ino)
+            if len(self._unsure_listings) > _ENDS_MAX:
+                self.forget_listing(self._unsure_listings.pop())  # it may never come to its end
         if len(page) < count:
             self._ends[ino] = page[-1][1] if page else max(cookie, _DOTDOT_COOKIE)
             if len(self._ends) > _ENDS_MAX:

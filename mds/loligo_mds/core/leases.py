@@ -55,9 +55,8 @@ from loligo_mds.core.requests import (
 from loligo_mds.core.state import Refused, ShardState
 from loligo_wire.attributes import Attributes
 
-#: A lease that is recalled from CROWD sessions or more twice within this time is not granted for as long. With fewer, asking
-#: again
-#: for what was recalled costs less than asking for everything.
+#: A lease that is recalled from CROWD sessions or more twice within this time is not granted for as long. With fewer, to ask
+#: again for what was recalled costs less than to ask for everything.
 CALM_NS: Final = 1_000_000_000
 CROWD: Final = 3
 #: A session that was refused with ESTALE is not refused so again for that long.
@@ -69,8 +68,8 @@ _ANY: Final = 0
 
 
 class Lease:
-    """What one session has. `asked`: inodes whose attributes were recalled; `recalled`: all was; not answered yet, and
-    `waived`: nobody waits for that.
+    """What one session has. `asked`: inodes whose attributes were recalled, `recalled`: all was, and it has not answered;
+    `waived`: nobody waits for that. `excepted`: inodes whose attributes it does not believe.
     """
 
     __slots__ = ("asked", "excepted", "recalled", "waived")
@@ -148,8 +147,7 @@ def _refuse_knots(state: ShardState, event: Submitted, touched: _Touched) -> Non
         if before_ns is None or state.now_ns - before_ns > BEGINS_ANEW_NS:
             state.knots[event.session] = state.now_ns
             raise Refused(ESTALE)
-        # A caller may have begun anew already, and would be told. Nobody waits then for what his kernel forgets right after
-        # this.
+        # Its caller may have begun anew already, and would be told. So nobody waits for what that kernel forgets right after.
         if not lease.waived:
             lease.waived = True
             _go_on(state, key)
@@ -230,7 +228,7 @@ def _go_on(state: ShardState, key: int, ino: int = 0) -> None:
             state.retries.append(Retry(parked.event))
 
 
-def _unpark(state: ShardState, parked: "Parked") -> None:
+def _unpark(state: ShardState, parked: Parked) -> None:
     for key in parked.keys:
         there = state.parked[key]
         del there[parked.event.session, parked.event.id]

@@ -35,7 +35,9 @@ from loligo_wire.ids import ShardId, make_ino
 from loligo_wire.locks import Lock
 
 _SESSION = Struct(">Q")
-_APPLIED = Struct(">QQ")  # the last sequence applied; up to this one answers were received (not in rows of before 0.6)
+_APPLIED = Struct(
+    ">QQ"
+)  # the last sequence applied; up to this one answers were received, not in rows of before leases
 _REPLY_KEY = Struct(">QQ")
 _ANSWER = Struct("<IQ")  # errno and _HOLDS, ino or 0; the inode's record follows
 ANSWER_BYTES = _ANSWER.size
