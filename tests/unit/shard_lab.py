@@ -20,7 +20,7 @@ from loligo_mds.core.effects import (
 )
 from loligo_mds.core.events import Event, Repaired, SessionOpened, Submitted
 from loligo_mds.core.invariants import check_shard
-from loligo_mds.core.requests import CHANGING, Create, LeaseReturned, Lookup, Reported, Request, Yielded
+from loligo_mds.core.requests import WRITING, Create, LeaseReturned, Lookup, Reported, Request, Yielded
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.core.tables import Table, Write
 from loligo_mds.store.journal import MAX_RECORD_BYTES
@@ -86,7 +86,7 @@ class ShardLab:
             reply = effects[-1]
             if isinstance(reply, Reply) and reply.id == event.id and reply.errno:
                 assert before == after and len(effects) == 1, "a refusal leaves no trace"
-        if type(event) is Submitted and type(event.request) not in CHANGING:
+        if type(event) is Submitted and type(event.request) not in WRITING:
             assert not records, "a question changes nothing"
         assert check_shard(self.tables) == []
         return effects
@@ -126,7 +126,8 @@ class ShardLab:
     def reply(self, request: Request, session: int = 1, sequence: int = 0, acknowledged: int = 0) -> Reply:
         """The answer. A question may be about what another session has not told yet: then it does so now."""
         id = self.submit(request, session, sequence, acknowledged)
-        said = self.comply() if any(isinstance(effect, Report) for effect in self.effects) else self.effects
+        waits = any(isinstance(effect, Report) or getattr(effect, "share", False) for effect in self.effects)
+        said = self.comply() if waits else self.effects
         (reply,) = (effect for effect in said if isinstance(effect, Reply) and effect.id == id)
         assert reply.session == session
         return replace(reply, id=0, repeated=False)
@@ -152,7 +153,7 @@ class ShardLab:
             elif isinstance(effect, Report):
                 todo += self.event(Submitted(effect.session, 0, Reported(effect.ino), id=-1))
             elif isinstance(effect, LeaseRecall):
-                returned = LeaseReturned(effect.ino, effect.attributes_of)
+                returned = LeaseReturned(effect.ino, effect.attributes_of, effect.share, was_exclusive=True)
                 todo += self.event(Submitted(effect.session, 0, returned, id=-1))
             elif isinstance(effect, Retry):
                 todo += self.event(effect.event)

@@ -36,6 +36,7 @@ from loligo_mds.core.requests import (
     Rename,
     Reported,
     Request,
+    ReserveInodes,
     SetAttributes,
     SetLock,
     Settle,
@@ -77,6 +78,7 @@ SENSIBLE: list[Request] = [
     Yielded(2),
     Reported(2),
     LeaseReturned(2, 3),
+    ReserveInodes(100),
     SetLock(2, 1, 0, END, exclusive=True, waits=True),
     GetLock(2, 1, 5, 5),
     CancelLock(2, 7),
@@ -242,7 +244,9 @@ def test_what_lies_elsewhere_does_not() -> None:
             moved = _with(request, ino=jail.outside)
         if hasattr(moved, "parent"):
             moved = _with(request, parent=jail.out)
-        free = isinstance(request, Close | Release | Yielded | Reported | LeaseReturned | Settle | GetUsage)
+        free = isinstance(
+            request, Close | Release | Yielded | Reported | LeaseReturned | ReserveInodes | Settle | GetUsage
+        )
         assert jail.admitted(moved) == (0 if free else errno.EACCES), moved
 
 

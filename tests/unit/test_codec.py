@@ -119,6 +119,7 @@ ANSWERS: dict[type, st.SearchStrategy[Any]] = {
     requests.Yielded: nothing,
     requests.Reported: nothing,
     requests.LeaseReturned: nothing,
+    requests.ReserveInodes: st.builds(requests.Reserved, u64, u32),
     requests.SetLock: nothing,
     requests.GetLock: nothing | st.builds(Lock, st.just(0), u64, u64, u64, st.booleans(), u32),
     requests.CancelLock: nothing,

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from loligo_mds.core.entries import cookie_of
 from loligo_mds.core.events import SessionOpened
 from loligo_mds.core.invariants import check_shard
-from loligo_mds.core.namespace import cookie_of
 from loligo_mds.core.requests import (
     Create,
     CreateUnnamed,
@@ -43,7 +43,7 @@ class Healthy(ShardLab):
 
     def __init__(self) -> None:
         super().__init__()
-        self.event(SessionOpened(1, b"who"))
+        self.event(SessionOpened(1, b"who", takes_leases=True))
         self.d = self.make(b"d", DIRECTORY)
         self.sub = self.make(b"d/sub", DIRECTORY)
         self.link = self.make(b"link", SYMLINK, b"target")
@@ -77,8 +77,8 @@ def test_every_table_has_rows() -> None:
 
 
 def test_every_missing_row_is_noticed() -> None:
-    """But for the extra doubt of an UNSETTLED row, a forgotten session's number or name, and one xattr of several."""
-    free = {Table.UNSETTLED, Table.REPLY, Table.CLIENT}
+    """But for the extra doubt of an UNSETTLED row, what a session had, and one xattr of several."""
+    free = {Table.UNSETTLED, Table.REPLY, Table.CLIENT, Table.DELEGATION}
     for table, key in rows(Healthy().tables):
         healthy = Healthy()
         if table in free or key.endswith(b"user.a"):

@@ -51,7 +51,7 @@ def test_what_was_answered_under_a_lease_may_be_believed(known: Leased) -> None:
     assert known.believes_name(1, b"d") and known.believes_name(D, b"f")
     assert known.believes(file(F)) and known.believes(directory(D))
     assert known.find(1, b"d") == (True, directory(D, size=1)), "a directory's attributes are kept"
-    assert known.find(D, b"f") == (False, None), "a file's are the kernel's"
+    assert known.find(D, b"f") == (True, file(F)) and known.file(F) == file(F)
     assert not known.believes_name(D, b"other") and not known.believes(file(99))
 
 
@@ -74,7 +74,7 @@ def test_a_directory_that_was_made_here_is_known_whole(known: Leased) -> None:
     assert known.find(E, b"missing") == (True, None)
     assert known.find(E, b"..") == known.find(E, b"n" * 300) == (False, None)
     known.heard(Create(E, b"n", S_IFREG, 0, 0), file(80, parent=E), covered())
-    assert known.find(E, b"n") == (False, None) and known.believes_name(E, b"n")
+    assert known.find(E, b"n") == (True, file(80, parent=E)) and known.believes_name(E, b"n")
     known.heard(Unlink(E, b"n"), file(80, parent=0, nlink=0), covered(forgets=[80]))
     assert known.find(E, b"n") == (True, None) and not known.believes(file(80, parent=E))
 
@@ -85,16 +85,22 @@ def test_so_is_one_that_was_listed_to_its_end(known: Leased) -> None:
     assert not known.is_whole(D) and known.listed_to(D) == 20
     known.heard(ReadDirectory(D, 20, 2, True), [(b"h", 30, E, S_IFDIR, directory(E, parent=D))], covered(E))
     assert known.is_whole(D)
-    assert known.find(D, b"g") == (True, file(80)), "the kernel was not told before"
-    assert known.find(D, b"g") == (False, None) and known.believes(file(80))
+    assert known.believes_name(D, b"g") and not known.believes(file(80)), "the kernel was not told"
+    assert known.find(D, b"g") == (True, file(80)) and known.believes(file(80))
     assert known.find(D, b"h") == (True, directory(E, parent=D)) and known.find(D, b"i") == (True, None)
 
 
-def test_what_was_not_told_and_has_changed_is_asked_for(known: Leased) -> None:
+def test_what_has_changed_and_no_lease_covers_is_asked_for(known: Leased) -> None:
     for number, change in enumerate((Publish(80, 5, 1), GetAttributes(80))):
         known.heard(ReadDirectory(D, 0, 10, True), [(b"g", 20, 80, S_IFREG, file(80))], covered())
         known.heard(change, file(80, size=number), covered(unsure=True))
-        assert known.find(D, b"g") == (False, None)
+        assert known.find(D, b"g") == (False, None) and known.file(80) is None
+
+
+def test_what_is_published_is_known_if_it_was_before(known: Leased) -> None:
+    for ino in (F, 80):
+        known.heard(Publish(ino, 5, 1), file(ino, size=5), covered())
+    assert known.find(D, b"f") == (True, file(F, size=5)) and known.file(80) is None
 
 
 def test_listings_are_wanted_of_small_directories_in_which_names_are_looked_up(known: Leased) -> None:

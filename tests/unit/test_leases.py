@@ -8,6 +8,7 @@ import pytest
 from loligo_mds.core import leases
 from loligo_mds.core.effects import LeaseRecall, Reply
 from loligo_mds.core.events import LeasesLapsed, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
+from loligo_mds.core.lease import CALM_NS
 from loligo_mds.core.requests import (
     Create,
     GetAttributes,
@@ -210,7 +211,7 @@ def test_where_a_crowd_looks_and_somebody_changes_all_the_time_no_leases_are_gra
         lab.patient_reply(SetAttributes(lab.d, mode=0o711), A)
         lab.patient_reply(Create(lab.d, b"n%d" % lab.now_ns, FILE, 0, 0), A)
     assert lab.reply(Lookup(lab.d, b"f"), B).unsure
-    lab.now_ns += 2 * leases.CALM_NS
+    lab.now_ns += 2 * CALM_NS
     assert not lab.reply(Lookup(lab.d, b"f"), B).unsure
 
 

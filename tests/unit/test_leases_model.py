@@ -29,6 +29,7 @@ from loligo_client.core.leased import Forgotten, Leased
 from loligo_mds.core import leases, namespace
 from loligo_mds.core.codec import Covered
 from loligo_mds.core.effects import AppendJournal, LeaseRecall, Recall, Reply, Report, Retry
+from loligo_mds.core.entries import entry_key
 from loligo_mds.core.events import (
     Event,
     Hold,
@@ -39,6 +40,7 @@ from loligo_mds.core.events import (
     ShardRestarted,
     Submitted,
 )
+from loligo_mds.core.lease import CALM_NS, cover_of
 from loligo_mds.core.requests import (
     CHANGING,
     STATED_BY_HOLDS,
@@ -135,7 +137,7 @@ class World:
 
     def step(self, event: Event) -> None:
         # Time passes unevenly, so that leases are busy, and are not.
-        self.lab.now_ns += self.random.choice((0, 1, leases.CALM_NS // 3, 2 * leases.CALM_NS))
+        self.lab.now_ns += self.random.choice((0, 1, CALM_NS // 3, 2 * CALM_NS))
         todo = deque([event])
         while todo:
             event = todo.popleft()
@@ -370,7 +372,7 @@ class World:
         client.down.clear()
         client.changed.clear()
         under_way, client.forgetting = client.forgetting, []
-        for forgotten in (*under_way, *client.leased.give_all_back()):
+        for forgotten in (*under_way, *client.leased.lost()):
             client.kernel.forget(forgotten)
         assert not client.kernel.names and not client.kernel.attributes, "it believed what no lease covered"
 
@@ -401,12 +403,12 @@ class World:
             late = {key for key, lease in state.session_leases.get(client.session, {}).items() if lease.waived}
             late |= {forgotten.directory for forgotten in client.forgetting if forgotten.answer is None}
             for (parent, name), ino in client.kernel.names.items():
-                if (Table.DENTRY, namespace.entry_key(parent, name)) in mine or parent in late:
+                if (Table.DENTRY, entry_key(parent, name)) in mine or parent in late:
                     continue
                 found = namespace.lookup(state, Lookup(parent, name), 0) if state.find_inode(parent) else None
                 assert (found.ino if found is not None else 0) == ino, f"{client.session} believes in {parent}/{name!r}"
             for ino, believed in client.kernel.attributes.items():
-                if (Table.INODE, ino_key(ino)) in mine or leases.cover_of(believed) in late:
+                if (Table.INODE, ino_key(ino)) in mine or cover_of(believed) in late:
                     continue
                 known = state.find_inode(ino)
                 if known is None and not believed.nlink:

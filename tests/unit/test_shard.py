@@ -5,10 +5,11 @@ from itertools import pairwise
 
 import pytest
 
-from loligo_mds.core import namespace
+from loligo_mds.core import entries
 from loligo_mds.core.effects import AppendJournal, RemoveObjects, Reply
+from loligo_mds.core.entries import cookie_of
 from loligo_mds.core.events import SessionEnded, SessionOpened, ShardRestarted, Submitted
-from loligo_mds.core.namespace import RENAME_EXCHANGE, RENAME_NOREPLACE, cookie_of
+from loligo_mds.core.namespace import RENAME_EXCHANGE, RENAME_NOREPLACE
 from loligo_mds.core.requests import (
     Close,
     Create,
@@ -312,8 +313,8 @@ def test_entries_come_and_go_while_a_listing_is_read(lab: ShardLab) -> None:
 
 
 def test_names_with_one_cookie_come_in_one_page(lab: ShardLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespace, "cookie_of", lambda name: 8 + len(name))
-    monkeypatch.setattr("loligo_mds.core.invariants.cookie_of", namespace.cookie_of)
+    monkeypatch.setattr(entries, "cookie_of", lambda name: 8 + len(name))
+    monkeypatch.setattr("loligo_mds.core.invariants.cookie_of", entries.cookie_of)
     names = [b"aa", b"bb", b"cc", b"d", b"eee"]
     for name in names:
         lab.make(name)

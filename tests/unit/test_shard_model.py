@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loligo_mds.core import namespace
+from loligo_mds.core import entries
 from loligo_mds.core.events import Hold, SessionEnded, SessionOpened, SessionRestated, ShardRestarted
 from loligo_mds.core.namespace import RENAME_EXCHANGE, RENAME_NOREPLACE
 from loligo_mds.core.open_file import check_may_reshape
@@ -505,8 +505,8 @@ def test_agrees_with_a_tree_of_dicts(seed: int, steps: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_names_with_one_cookie(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespace, "cookie_of", lambda name: 8 + len(name))
-    monkeypatch.setattr("loligo_mds.core.invariants.cookie_of", namespace.cookie_of)
+    monkeypatch.setattr(entries, "cookie_of", lambda name: 8 + len(name))
+    monkeypatch.setattr("loligo_mds.core.invariants.cookie_of", entries.cookie_of)
     play(seed, 400)
 
 

@@ -20,7 +20,7 @@ from stat import S_IFDIR
 from typing import Any, Final
 
 from loligo_mds.core.codec import Covered
-from loligo_mds.core.leases import cover_of
+from loligo_mds.core.lease import cover_of
 from loligo_mds.core.limits import LEASES_MAX, LISTING_PAGE_MAX, NAME_MAX_BYTES
 from loligo_mds.core.requests import (
     Create,
@@ -41,11 +41,13 @@ from loligo_mds.core.requests import (
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
 
-#: Each costs some 250 bytes, and 800 before the kernel has asked for it.
-NAMES_MAX: Final = 200_000
+#: Each costs some 800 bytes.
+NAMES_MAX: Final = 100_000
 LEASES_KEPT: Final = LEASES_MAX * 3 // 4
 #: Directories with more entries are not listed only because names in them are looked up.
 WHOLE_MAX: Final = 4096
+#: For so many ticks after the last use.
+IDLE_TICKS: Final = 10
 _EXCHANGE: Final = 2
 
 #: A name that is not there.
@@ -54,18 +56,28 @@ _ABSENT: Final = 0
 
 class _Lease:
     """`names`: inode numbers, negative those of directories; they may be known to the kernel. `inos`: of which it may have
-    attributes, and whether it may believe them; `untold`: those that it was not told. `attributes`: the directory's own.
-    `listed_to`: the cookie up to which it was listed. `misses`: names that were asked for.
+    attributes, and whether it may believe them. `attributes`: the directory's own.
+    `listed_to`: the cookie up to which it was listed. `misses`: names that were asked for. `exclusive`: nobody else has it;
+    `was_exclusive`: so it was once.
     """
 
-    __slots__ = ("attributes", "inos", "is_file", "listed_to", "misses", "names", "untold", "whole")
+    __slots__ = (
+        "attributes",
+        "exclusive",
+        "inos",
+        "is_file",
+        "listed_to",
+        "misses",
+        "names",
+        "was_exclusive",
+        "whole",
+    )
 
     def __init__(self) -> None:
-        self.is_file = False
+        self.is_file = self.exclusive = self.was_exclusive = False
         self.attributes: Attributes | None = None
         self.names: dict[bytes, int] = {}
         self.inos: dict[int, bool] = {}
-        self.untold: dict[int, Attributes] = {}
         self.whole = False
         self.listed_to = 0
         self.misses = 0
@@ -91,15 +103,20 @@ class Leased:
     """Any thread may look here; `heard` is the connection's."""
 
     def __init__(self, root_ino: int, lock: AbstractContextManager[Any]) -> None:
-        """`root_ino`: what inode 1 of this mount is at the server. `lock` is held for microseconds, and nothing is called under
-        it.
+        """`root_ino`: what inode 1 of this mount is at the server. `lock` is held for microseconds; whoever has it may look
+        here, too.
         """
         self._root_ino = root_ino
-        self._lock = lock
+        self.lock = lock
         #: Those used longest ago first.
         self._held: dict[int, _Lease] = {}
         #: Names and inodes in all of them.
         self._names = 0
+        #: Attributes of inodes that are no directories, covered by leases that we hold.
+        self._known: dict[int, Attributes] = {}
+        #: Those that are exclusive -> the tick of their last use; those not used for longest first.
+        self._exclusive: dict[int, int] = {}
+        self._ticks = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -109,7 +126,7 @@ class Leased:
     def find(self, parent: int, name: bytes) -> tuple[bool, Attributes | None]:
         """Whether it is known what `name` is, and what it is; the kernel may be told, and to believe it."""
         key = self._here(parent)
-        with self._lock:
+        with self.lock:
             lease = self._held.pop(key, None)
             if lease is None:
                 return False, None
@@ -128,7 +145,7 @@ class Leased:
             if known < 0:
                 found = child.attributes if child is not None else None
             else:
-                found = lease.untold.get(known) or (child.untold.get(known) if child is not None else None)
+                found = self._known.get(known)
                 if found is not None:
                     self._believe(found)
             return found is not None, found
@@ -154,6 +171,14 @@ class Leased:
         lease = self._held.get(self._here(ino))
         return lease.attributes if lease is not None else None
 
+    def file(self, ino: int) -> Attributes | None:
+        """Attributes of what is no directory, if they are known; the kernel is told, and may believe them."""
+        with self.lock:
+            found = self._known.get(ino)
+            if found is not None:
+                self._believe(found)
+            return found
+
     def holds(self, directory: int) -> bool:
         """Whether the kernel may believe what it is told now about all that the lease covers."""
         return self._here(directory) in self._held
@@ -174,20 +199,19 @@ class Leased:
 
     def doubts(self, directory: int) -> None:
         """Its attributes are being changed, and who looks at them next must see that."""
-        with self._lock:
+        with self.lock:
             lease = self._held.get(self._here(directory))
             if lease is not None:
                 lease.attributes = None
 
     def told(self, directory: int, name: bytes) -> None:
         """The kernel is told all about it with a listing."""
-        with self._lock:
+        with self.lock:
             lease = self._held.get(self._here(directory))
             known = lease.names.get(name, _ABSENT) if lease is not None else _ABSENT
-            child = self._held.get(known, lease) if known > 0 else None
-            for one in (lease, child):
-                if one is not None and known in one.untold:
-                    self._believe(one.untold[known])
+            found = self._known.get(known)
+            if found is not None:
+                self._believe(found)
 
     # -- what is heard ------------------------------------------------------------------------------------------------
 
@@ -198,11 +222,13 @@ class Leased:
         kind = type(request)
         if covered.repeated or kind not in _HEARD:
             return []
-        with self._lock:
+        with self.lock:
             held = self._held
             for key in covered.leases:
                 self._forget(key)
                 held[key] = _Lease()
+            for key in covered.delegations:
+                self._delegated(key)
             for ino in covered.forgets:
                 self._moved(request, answer, ino)
             for directory in covered.directories:
@@ -238,7 +264,7 @@ class Leased:
 
     def _accessed(self, request: RecordAccess, answer: Attributes, covered: Covered) -> None:
         lease = self._held.get(answer.ino) if answer.is_directory else None
-        if lease is not None and lease.attributes is not None:
+        if lease is not None and (lease.attributes is not None or lease.exclusive):
             lease.attributes = answer
 
     def _created(self, request: Create, answer: Attributes, covered: Covered) -> None:
@@ -316,10 +342,10 @@ class Leased:
             lease.whole = lease.whole or len(answer) < min(request.count, LISTING_PAGE_MAX)
 
     def _changed(self, request: Publish, answer: Attributes, covered: Covered) -> None:
-        """What was not told of the file is not so any more."""
-        lease = self._held.get(cover_of(answer))
-        if lease is not None:
-            lease.untold.pop(answer.ino, None)
+        if covered.unsure:
+            self.doubt(answer.ino)
+        elif answer.ino in self._known:
+            self._learn(answer)
 
     def _set(self, lease: _Lease, name: bytes, known: int) -> None:
         if name not in lease.names:
@@ -333,8 +359,8 @@ class Leased:
             return
         if attributes.is_directory:
             lease.attributes = attributes
-        elif not lease.inos.get(attributes.ino):
-            lease.untold[attributes.ino] = attributes
+        else:
+            self._known[attributes.ino] = attributes
 
     def _believe(self, attributes: Attributes) -> None:
         """The kernel is told."""
@@ -348,7 +374,7 @@ class Leased:
             if attributes.ino not in lease.inos:
                 self._names += 1
             lease.inos[attributes.ino] = True
-            lease.untold.pop(attributes.ino, None)
+            self._known[attributes.ino] = attributes
 
     def _moved(self, request: Unlink | Rename | Link, answer: Attributes | None, ino: int) -> None:
         """Its attributes are others now, and may be covered by another lease; the kernel forgets them, too."""
@@ -371,14 +397,89 @@ class Leased:
             lease.attributes = None
         if ino in lease.inos:
             lease.inos[ino] = False  # it is forgotten with the lease in any case: that may be done before this is
-        lease.untold.pop(ino, None)
+        self._known.pop(ino, None)
+
+    def give_back(self, key: int) -> Forgotten | None:
+        """None: we have no such lease."""
+        with self.lock:
+            return self._give_back(key)
+
+    # -- what is ours alone --------------------------------------------------------------------------------------------
+
+    def _delegated(self, key: int) -> None:
+        lease = self._held.get(key)
+        if lease is not None:
+            lease.exclusive = lease.was_exclusive = True
+            self._exclusive[key] = self._ticks
+
+    def delegations(self) -> list[int]:
+        with self.lock:
+            return list(self._exclusive)
+
+    @property
+    def has_delegations(self) -> bool:
+        return bool(self._exclusive)
+
+    def is_delegated(self, key: int) -> bool:
+        return key in self._exclusive
+
+    def shared(self, key: int) -> bool:
+        """Others may have the lease, too, from now on. Whether it was ours alone."""
+        with self.lock:
+            if self._exclusive.pop(key, None) is None:
+                return False
+            self._held[key].exclusive = False
+            return True
+
+    def idle_delegations(self) -> list[int]:
+        """Time has passed: those that have not been used for IDLE_TICKS of these calls."""
+        with self.lock:
+            self._ticks += 1
+            idle = []
+            for key, used in self._exclusive.items():
+                if self._ticks - used < IDLE_TICKS:
+                    break
+                idle.append(key)
+            return idle
+
+    def used(self, key: int) -> None:
+        """With the lock."""
+        del self._exclusive[key]
+        self._exclusive[key] = self._ticks
+
+    def name(self, directory: int, name: bytes) -> int | None:
+        """The inode of that name, 0 if there is none; None if it is not known."""
+        lease = self._held.get(directory)
+        if lease is None:
+            return None
+        known = lease.names.get(name)
+        if known is None:
+            return _ABSENT if lease.whole else None
+        return abs(known)
+
+    def attributes(self, ino: int) -> Attributes | None:
+        lease = self._held.get(ino)
+        if lease is not None and lease.attributes is not None:
+            return lease.attributes
+        return self._known.get(ino)
+
+    def learn(self, attributes: Attributes) -> None:
+        """They are so now, and the kernel has not been told."""
+        self._learn(attributes)
+
+    def doubt(self, ino: int) -> None:
+        """Attributes of what is no directory may be others by now."""
+        known = self._known.pop(ino, None)
+        lease = self._held.get(cover_of(known)) if known is not None else None
+        if lease is not None:
+            self._doubt(lease, ino)
 
     # -- giving back --------------------------------------------------------------------------------------------------
 
     def recalled(self, recall: LeaseReturned) -> Forgotten | None:
         """What the kernel must forget now. None: we have no such lease, and the server knows that by now."""
         key, ino = recall.ino, recall.attributes_of
-        with self._lock:
+        with self.lock:
             lease = self._held.get(key)
             if lease is None:
                 return None
@@ -390,10 +491,17 @@ class Leased:
                 return Forgotten(recall, self._there(key), above, [], [], [], listing=True)
             return Forgotten(recall, self._there(key), above, [], [], [ino], listing=False)
 
-    def give_all_back(self) -> list[Forgotten]:
-        """Nothing is believed any more."""
-        with self._lock:
-            return [forgotten for key in list(self._held) if (forgotten := self._give_back(key)) is not None]
+    def lost(self) -> list[Forgotten]:
+        """Nothing is believed any more. But nobody else gets what was ours alone before the server has heard of us again, or
+        for the last time: it may not know yet what we have promised.
+        """
+        with self.lock:
+            kept = dict(self._exclusive)
+            forgotten = [one for key in list(self._held) if (one := self._give_back(key)) is not None]
+            for key in kept:
+                self._held[key] = _Lease()
+                self._delegated(key)
+            return forgotten
 
     def _give_back(self, key: int) -> Forgotten | None:
         lease = self._forget(key)
@@ -403,7 +511,13 @@ class Leased:
         directories = [name for name, known in lease.names.items() if known < 0]
         above = self._above(lease)
         return Forgotten(
-            LeaseReturned(key), self._there(key), above, names, directories, [*lease.inos], not lease.is_file
+            LeaseReturned(key, was_exclusive=lease.was_exclusive),
+            self._there(key),
+            above,
+            names,
+            directories,
+            [*lease.inos],
+            not lease.is_file,
         )
 
     def _above(self, lease: _Lease) -> int:
@@ -414,6 +528,9 @@ class Leased:
         lease = self._held.pop(key, None)
         if lease is not None:
             self._names -= len(lease.names) + len(lease.inos)
+            self._exclusive.pop(key, None)
+            for ino in (*lease.inos, *lease.names.values()):
+                self._known.pop(ino, None)
         return lease
 
     # -- inode numbers here and there -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ Rules
 1. Requests leave in the order in which they were asked. Those whose answers may have to wait for other clients (`_WAITING`) are
    the exception: they get half of the window at most, and the rest overtakes them then: what is asked meanwhile may be the
    very thing that they wait for. Leases that come back overtake everything, and have room beyond the window: any change may
-   wait for one.
+   wait for one. But not those that were exclusive: they come behind all that was promised under them.
 2. A changing request gets the next sequence when it is asked, and keeps it. All others have 0. Every request gets a new id
    each time it is sent, so an answer that belongs to an earlier connection fits nothing.
 3. A connection that is lost takes no request with it: those that were sent go back to the front, in order. The server applies
@@ -36,9 +36,12 @@ from loligo_mds.core.requests import (
     Close,
     GetAttributes,
     GetLock,
+    GetXattr,
     LeaseReturned,
+    ListXattrs,
     Lookup,
     Open,
+    ReadDirectory,
     RecordAccess,
     Request,
     SetAttributes,
@@ -47,7 +50,7 @@ from loligo_mds.core.requests import (
 )
 
 #: Requests whose answers may have to wait for other clients.
-_WAITING = frozenset({Open, Claim, Lookup, GetAttributes, SetLock, GetLock})
+_WAITING = frozenset({Open, Claim, Lookup, GetAttributes, ReadDirectory, GetXattr, ListXattrs, SetLock, GetLock})
 
 
 def _may_wait(request: Any) -> bool:
@@ -55,10 +58,18 @@ def _may_wait(request: Any) -> bool:
     return kind in _WAITING and not (kind is SetLock and request.unlock)
 
 
+def _was_exclusive(request: Any) -> bool:
+    return type(request) is LeaseReturned and request.was_exclusive
+
+
+def _overtakes(request: Any) -> bool:
+    return type(request) is LeaseReturned and not request.was_exclusive
+
+
 #: Nobody ever waits for them.
 UNHURRIED: Final = frozenset({Close, RecordAccess, Settle})
 #: Who does one thing after the other is back much sooner; others may wait for what is closed here.
-UNHURRIED_NS: Final = 5_000_000
+UNHURRIED_NS: Final = 20_000_000
 
 
 @dataclass(slots=True, eq=False)
@@ -77,16 +88,20 @@ class Outstanding:
     id: int = 0
     sent_ns: int = 0
     dropped: bool = False
+    #: As `core.promises` has it; and the answer has no value.
+    promised: bool = False
 
     @property
     def counts(self) -> bool:
         """Among `SessionLink._hurried`, while it is not sent."""
-        return self.hurried and not (_may_wait(self.request) or type(self.request) is LeaseReturned)
+        return self.hurried and not (_may_wait(self.request) or _overtakes(self.request))
 
     @property
-    def is_promised(self) -> bool:
+    def is_lasting(self) -> bool:
         """Somebody was told that it has happened: it goes only with the session."""
-        return not self.hurried and type(self.request) is SetAttributes
+        if type(self.request) is SetAttributes:
+            return not self.hurried
+        return self.promised or _was_exclusive(self.request)
 
 
 class SessionLink:
@@ -125,10 +140,14 @@ class SessionLink:
 
     # -- what is asked --------------------------------------------------------------------------------------------
 
-    def ask(self, request: Request | Any, whose: Any, now_ns: int, hurried: bool = True) -> Outstanding:
+    def ask(
+        self, request: Request | Any, whose: Any, now_ns: int, hurried: bool = True, promised: bool = False
+    ) -> Outstanding:
         kind = type(request)
         self._orders += 1
-        asked = Outstanding(request, whose, self._orders, now_ns, hurried and kind not in UNHURRIED)
+        asked = Outstanding(
+            request, whose, self._orders, now_ns, hurried and not promised and kind not in UNHURRIED, promised=promised
+        )
         if kind in CHANGING:
             self._sequences += 1
             asked.sequence = self._sequences
@@ -138,7 +157,7 @@ class SessionLink:
         return asked
 
     def _lane(self, request: Any) -> deque[Outstanding]:
-        if type(request) is LeaseReturned:
+        if _overtakes(request):
             return self._returned
         return self._patient if _may_wait(request) else self._waiting
 
@@ -157,10 +176,18 @@ class SessionLink:
         concerned. Only while there is no connection.
         """
         told = (*self._returned, *self._waiting)
-        done = [asked for asked in told if not asked.dropped and type(asked.request) in STATED_BY_HOLDS]
+        done = [
+            asked
+            for asked in told
+            if not asked.dropped and type(asked.request) in STATED_BY_HOLDS and not _was_exclusive(asked.request)
+        ]
         for asked in done:
             self.drop(asked)
         return done
+
+    def exclusive(self) -> list[int]:
+        """Leases that are exclusive at the server until it hears that they come back."""
+        return [asked.request.ino for asked in self._waiting if not asked.dropped and _was_exclusive(asked.request)]
 
     def next(self, now_ns: int) -> Outstanding | None:
         """What to send now; it counts as sent. None: nothing, or not now."""
@@ -297,7 +324,11 @@ class SessionLink:
         begun_ns = now_ns - self._timeout_ns
         if begun_ns < self._heard_ns:
             return []
-        late = [asked for asked in self.outstanding if asked.asked_ns <= begun_ns and not asked.is_promised]
+        late = [
+            asked
+            for asked in self.outstanding
+            if asked.asked_ns <= begun_ns and not asked.is_lasting
+        ]
         for asked in late:
             self.drop(asked)
         if late:

@@ -110,6 +110,7 @@ class Connection:
         #: What the server needs to know of us; whoever uses the session sets them after `connect`, before it asks anything.
         self.holds: Callable[[], list[Hold]] = list
         self.locks: Callable[[], list[HeldLock]] = list
+        self.delegations: Callable[[], list[int]] = list
         self.on_recall: Callable[[int], None] = lambda ino: None
         self.on_resume: Callable[[Attributes], None] = lambda attributes: None
         self.on_report: Callable[[int], None] = lambda ino: None
@@ -176,11 +177,21 @@ class Connection:
 
     def ask_lazily(self, request: Request) -> Answer:
         """As `ask`; but nobody waits for the answer, unless `hurry` is called."""
-        return self.ask(request, hurried=False)
+        return self._ask(request, hurried=False)
 
-    def ask(self, request: Request | Sync, *, hurried: bool = True) -> Answer:
+    def promise(self, request: Request, at_ns: int) -> Answer:
+        """Somebody was told that it has happened then, by time.time_ns(). Only the session's end comes in between.
+
+        The answer says only whether it could be granted.
+        """
+        return self._ask(request, hurried=False, promised_ns=at_ns)
+
+    def ask(self, request: Request | Sync) -> Answer:
         """A refusal is an OSError of the answer; so is a server that is away for too long (EIO)."""
-        message = pb.Request()
+        return self._ask(request, hurried=True)
+
+    def _ask(self, request: Request | Sync, *, hurried: bool, promised_ns: int = 0) -> Answer:
+        message = pb.Request(promised_ns=promised_ns)
         try:
             encode_request(request, message)
         except (ValueError, TypeError) as error:
@@ -190,7 +201,7 @@ class Connection:
         with self._state:
             if self._gone:
                 raise OSError(EIO, self._gone)
-            answer.asked = self._link.ask(request, answer, now_ns, hurried)
+            answer.asked = self._link.ask(request, answer, now_ns, hurried, promised_ns != 0)
             if self._wire is not None and threading.get_ident() != self._thread.ident:
                 if answer.asked.hurried:
                     self._send_or_wake(now_ns)
@@ -393,9 +404,10 @@ class Connection:
             if not welcome.resumed:
                 raise _Refused(pb.Refusal(reason=pb.Refusal.SESSION_GONE, text="the server began another session"))
             with self.lock:
-                holds, locks = self.holds(), self.locks()
+                holds, locks, delegations = self.holds(), self.locks(), self.delegations()
                 with self._state:
                     stated = self._link.stated()
+                    delegations += self._link.exclusive()
                     acknowledged = self._link.acknowledged
             for asked in stated:
                 asked.whose.set_result(None)
@@ -409,6 +421,9 @@ class Connection:
                 for lock in locks[start : start + _HOLDS_IN_FRAME]:
                     encode_lock(lock, frame.locks.add())
                 frames.append(frame)
+            for start in range(0, len(delegations), _HOLDS_IN_FRAME):
+                kept = delegations[start : start + _HOLDS_IN_FRAME]
+                frames.append(pb.ClientFrame(acknowledged=acknowledged, delegations=kept))
             frames[0].holds_first = frames[-1].holds_complete = True
         if self._fence is not None:
             frames.append(pb.ClientFrame(fence=self._fence))
@@ -576,6 +591,9 @@ class Connection:
         answer: Answer = asked.whose
         if message.errno:
             answer.set_exception(OSError(message.errno, "refused by the metadata server"))
+            return
+        if asked.promised:
+            answer.set_result(None)
             return
         try:
             value = decode_answer(type(asked.request), message)

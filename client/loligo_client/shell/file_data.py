@@ -75,6 +75,7 @@ class FileData:
         "inline_epoch",
         "ino",
         "loaded",
+        "making",
         "mtime_ns",
         "opens",
         "publishing",
@@ -154,6 +155,8 @@ class FileData:
         #: How often the metadata knows that we have it open, and whether for writing.
         self.held = 0
         self.writes = False
+        #: The metadata does not know the file yet: it is promised.
+        self.making = False
         #: The last name is gone: when nobody has it open, its bytes need not be kept.
         self.unlinked = False
 

@@ -281,14 +281,19 @@ class FileSystem(Operations):
         """The usual way to replace a file in one piece: were the name to move before the bytes are stored, a crash could leave
         neither the old content nor the new.
         """
-        moved = yield Lookup(request.parent, request.name)
+        moved = yield from self._find(request.parent, request.name)
         file = self._data.find(moved.ino) if moved is not None else None
         if file is None or file.clean:
             return
-        replaced = yield Lookup(request.new_parent, request.new_name)
+        replaced = yield from self._find(request.new_parent, request.new_name)
         if replaced is not None:
             yield self._data.when_stored(file)
             failpoint("rename.stored")
+
+    def _find(self, parent: int, name: bytes) -> Task[Attributes | None]:
+        """What has that name; its attributes may be others by now."""
+        is_known, found = self._leased.find(parent, name) if self._leased is not None else (False, None)
+        return found if is_known else (yield Lookup(parent, name))
 
     def _note_removed(self, attributes: Attributes) -> None:
         if attributes.nlink == 0:
@@ -304,7 +309,11 @@ class FileSystem(Operations):
             if directory is not None:
                 return self._tell(ctx, directory)
             file = self._data.find(ino)
-            if file is not None and ino not in self._accessed and not (file.changed or file.telling):
+            if file is None:
+                known = leased.file(ino)
+                if known is not None:
+                    return self._tell(ctx, known)
+            elif ino not in self._accessed and not (file.changed or file.telling):
                 seen = file.seen
                 if leased.believes(seen):
                     return self._tell(ctx, seen)
@@ -336,7 +345,7 @@ class FileSystem(Operations):
             with self._lock:
                 file = self._data.find(ino)
                 if file is not None and self._data.may_change_lazily(file, request):
-                    ctx.attribute_timeout_s = 0.0  # the metadata decides on ctime
+                    ctx.attribute_timeout_s = 0.0  # the metadata may decide on ctime
                     return self._data.change_lazily(file, request, self._now_ns())
             return self._run(self._change(ctx, request))
         found = self._handles.get(handle) if handle is not None else None
@@ -656,8 +665,6 @@ class FileSystem(Operations):
     def _note_access(self, attributes: Attributes) -> None:
         """Nobody waits for it."""
         if self._is_atime_due(attributes):
-            if self._leased is not None and attributes.is_directory:
-                self._leased.doubts(attributes.ino)
             self._accessed.add(attributes.ino)
             self._run(self._record_access(RecordAccess(attributes.ino, self._now_ns())))
 

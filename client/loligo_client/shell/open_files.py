@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from errno import EIO, ENOENT
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.settling import Settling
@@ -125,7 +125,21 @@ class OpenFiles:
         file.held += 1
         file.opens += 1
         file.writes = file.writes or writes
+        promise = self._metadata.promise_of(file.ino)
+        if promise is not None and not file.making:
+            file.making = True
+            file.users += 1  # to be closed when it is there
+            promise.add_done_callback(partial(self._made, file))
         return file
+
+    def _made(self, file: FileData, promise: Future[Any]) -> None:
+        with self._lock:
+            file.making = False
+            file.users -= 1
+            error = promise.exception()
+            if error is not None:
+                file.error = getattr(error, "errno", 0) or EIO
+            self.let_go(file)
 
     def let_go(self, file: FileData) -> None:
         """Close the file once nobody uses it and nothing of it is under way."""
@@ -197,7 +211,7 @@ class OpenFiles:
         return [
             Hold(file.ino, file.held, file.writes, file.contended, file.claims > 0, file.quiet)
             for file in self.by_ino.values()
-            if file.held
+            if file.held and not file.making  # what makes it says so
         ]
 
     # -- attributes -------------------------------------------------------------------------------------------------
@@ -245,6 +259,9 @@ class OpenFiles:
         If it refuses, as on a full disk, who syncs is told; so is who closes, if that is known by then.
         """
         answer = self._ask_lazily(request)
+        if not isinstance(answer, Future):
+            file.seen = answer
+            return self.shown(file, answer) if file.changed else answer
         file.seen = with_changes(file.seen, request, now_ns)
         file.users += 1
         file.telling += 1

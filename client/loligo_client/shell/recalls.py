@@ -94,7 +94,11 @@ class Recalls:
         self._pool.shutdown()
 
     def tick(self) -> None:
-        """Others do not wait for longer because of something in a directory that waits for the object store here."""
+        """What has not been changed for a while is not ours alone any more: if we die, nobody has to wait for us there. Others
+        do not wait for longer because of something in a directory that waits for the object store here, either.
+        """
+        for key in self._leased.idle_delegations():
+            self.share(key)
         limit_s = time.monotonic() - _NAMES_WITHIN_S
         for job in [job for job in list(self._jobs) if job.since_s < limit_s]:
             log.warning(
@@ -105,9 +109,18 @@ class Recalls:
     # -- on the connection's thread -----------------------------------------------------------------------------------
 
     def recalled(self, recall: LeaseReturned) -> None:
+        if recall.kept:
+            self.share(recall.ino)
+            return
         forgotten = self._leased.recalled(recall)
         if forgotten is not None:
             self._submit(_Job(forgotten, self._connection, time.monotonic()))
+
+    def share(self, key: int) -> None:
+        """Others may have the lease, too."""
+        with self._leased.lock, suppress(OSError):  # nothing is promised in between; the session is gone
+            if self._leased.shared(key):
+                self._ask(LeaseReturned(key, kept=True, was_exclusive=True))
 
     def give_back(self, forgotten: Forgotten) -> None:
         """For want of room."""
@@ -119,8 +132,13 @@ class Recalls:
         """
         with self._lock:
             self._connection += 1
+            late = [job.forgotten.answer for job in self._jobs if job.forgotten.answer is not None]
             self._jobs.clear()
-        for forgotten in self._leased.give_all_back():
+        for answer in late:
+            if answer.was_exclusive:  # the server does not take it for given back before it hears that
+                with suppress(OSError):  # the session is gone
+                    self._ask(answer)
+        for forgotten in self._leased.lost():
             self._submit(_Job(forgotten, -1, float("inf")))
         with self._lock:
             talks = list(self._talks)  # also of what was given back before

@@ -23,18 +23,16 @@ from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.locks import Locks
 from loligo_client.shell.mount_options import OptionError, ServerOptions
 from loligo_client.shell.recalls import Recalls
+from loligo_client.shell.remote_metadata import RemoteMetadata
 from loligo_client.shell.server_source import ServerSource
-from loligo_client.shell.tasks import Metadata, Waiting
+from loligo_client.shell.tasks import Waiting
 from loligo_client.shell.wire import Tls
-from loligo_mds.core.codec import Covered, Sync
-from loligo_mds.core.requests import Request
 from loligo_mds.shell.volume_parts import open_objects
 from loligo_runtime.clock import SystemClock
 from loligo_runtime.heap import trim_heap
 from loligo_runtime.object_store import ObjectStore
 from loligo_runtime.object_url import RadosUrl, format_rados_url, parse_object_url
 from loligo_runtime.volume import Volume
-from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -43,43 +41,6 @@ log = logging.getLogger(__name__)
 DIRTY_LIMIT_BYTES: Final = 24 << 20
 TICK_S: Final = 0.5
 SETTLE_EVERY_S: Final = 5.0
-
-
-class RemoteMetadata(Metadata):
-    """The metadata port of the data path and the file system, for a shard behind a connection.
-
-    The root of a mount is inode 1 for the kernel; for the server it is the directory that was mounted.
-    """
-
-    def __init__(self, connection: Connection, root_ino: int) -> None:
-        self.lock = connection.lock
-        self._connection = connection
-        self._root_ino = root_ino
-        if root_ino == ROOT_INO:
-            self.ask = connection.ask  # type: ignore[method-assign]
-            self.ask_lazily = connection.ask_lazily  # type: ignore[method-assign]
-
-    def ask(self, request: Request | Sync) -> Any:
-        return self._connection.ask(self._at_the_server(request))
-
-    def ask_lazily(self, request: Request) -> Any:
-        return self._connection.ask_lazily(self._at_the_server(request))
-
-    @property
-    def is_away(self) -> bool:
-        return self._connection.is_away
-
-    def hurry(self) -> None:
-        self._connection.hurry()
-
-    def sync(self) -> None:
-        self._connection.sync()
-
-    def _at_the_server(self, request: Any) -> Any:
-        for name in ("ino", "parent", "new_parent"):
-            if getattr(request, name, 0) == ROOT_INO:
-                setattr(request, name, self._root_ino)
-        return request
 
 
 class RemoteVolume:
@@ -127,7 +88,8 @@ class RemoteVolume:
             self.connection.close()
             raise
         self.connection.tell_fence(self._objects.addresses())
-        metadata = RemoteMetadata(self.connection, welcome.root_ino)
+        leased = Leased(welcome.root_ino, threading.RLock())
+        metadata = RemoteMetadata(self.connection, welcome.root_ino, leased, self.volume.block_bytes)
         self.data = DataPath(
             metadata,
             self._objects,
@@ -145,7 +107,6 @@ class RemoteVolume:
         self.connection.on_report = self.data.report
         self.connection.on_gone = lambda why: self.data.shut_out()
         self.data.on_shut_out = lambda: self.connection.give_up("the object store has shut this client out")
-        leased = Leased(welcome.root_ino, threading.Lock())
         self.recalls = recalls = Recalls(leased, self.connection.ask)
         locks = Locks(metadata)
         self.connection.locks = locks.held
@@ -153,13 +114,8 @@ class RemoteVolume:
             metadata, self.data, SystemClock(), update_atime=update_atime, leased=leased, locks=locks
         )
 
-        def heard(request: Any, answer: Any, covered: Covered) -> None:
-            for ino in covered.forgets:
-                file_system.forget_attributes(ino)
-            for forgotten in leased.heard(request, answer, covered):
-                recalls.give_back(forgotten)
-
-        self.connection.on_answer = heard
+        metadata.forget_attributes = lambda ino: file_system.forget_attributes(ino)
+        metadata.give_back = recalls.give_back
         self.connection.on_lease_recall = recalls.recalled
         self.connection.on_away = recalls.lost
         self.file_system.let_go = self._let_go

@@ -53,6 +53,10 @@ class Metadata(ABC):
         """As `ask`; but nobody waits for the answer now, so the request may wait for company, for some milliseconds."""
         return self.ask(request)
 
+    def promise_of(self, ino: int) -> Future[Any] | None:
+        """The answer to the request that makes the file, if callers have been answered before it."""
+        return None
+
     def hurry(self) -> None:
         """Somebody waits for what was asked lazily."""
         return

@@ -94,7 +94,7 @@ class Refusal(_message.Message):
     def __init__(self, reason: _Optional[_Union[Refusal.Reason, str]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ClientFrame(_message.Message):
-    __slots__ = ("hello", "holds", "holds_first", "holds_complete", "requests", "acknowledged", "fence", "goodbye", "locks")
+    __slots__ = ("hello", "holds", "holds_first", "holds_complete", "requests", "acknowledged", "fence", "goodbye", "locks", "delegations")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HOLDS_FIELD_NUMBER: _ClassVar[int]
     HOLDS_FIRST_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +104,7 @@ class ClientFrame(_message.Message):
     FENCE_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
     LOCKS_FIELD_NUMBER: _ClassVar[int]
+    DELEGATIONS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     holds: _containers.RepeatedCompositeFieldContainer[Hold]
     holds_first: bool
@@ -113,7 +114,8 @@ class ClientFrame(_message.Message):
     fence: Fence
     goodbye: bool
     locks: _containers.RepeatedCompositeFieldContainer[HeldLock]
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., holds: _Optional[_Iterable[_Union[Hold, _Mapping]]] = ..., holds_first: _Optional[bool] = ..., holds_complete: _Optional[bool] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., fence: _Optional[_Union[Fence, _Mapping]] = ..., goodbye: _Optional[bool] = ..., locks: _Optional[_Iterable[_Union[HeldLock, _Mapping]]] = ...) -> None: ...
+    delegations: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., holds: _Optional[_Iterable[_Union[Hold, _Mapping]]] = ..., holds_first: _Optional[bool] = ..., holds_complete: _Optional[bool] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., fence: _Optional[_Union[Fence, _Mapping]] = ..., goodbye: _Optional[bool] = ..., locks: _Optional[_Iterable[_Union[HeldLock, _Mapping]]] = ..., delegations: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ServerFrame(_message.Message):
     __slots__ = ("welcome", "refusal", "answers", "notices")
@@ -180,12 +182,14 @@ class Notice(_message.Message):
     def __init__(self, recall: _Optional[int] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., report: _Optional[int] = ..., lease: _Optional[_Union[LeaseRecall, _Mapping]] = ...) -> None: ...
 
 class LeaseRecall(_message.Message):
-    __slots__ = ("ino", "attributes_of")
+    __slots__ = ("ino", "attributes_of", "share")
     INO_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_OF_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     ino: int
     attributes_of: int
-    def __init__(self, ino: _Optional[int] = ..., attributes_of: _Optional[int] = ...) -> None: ...
+    share: bool
+    def __init__(self, ino: _Optional[int] = ..., attributes_of: _Optional[int] = ..., share: _Optional[bool] = ...) -> None: ...
 
 class Resume(_message.Message):
     __slots__ = ("ino", "record")
@@ -196,9 +200,10 @@ class Resume(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., record: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "sequence", "lookup", "get_attributes", "set_attributes", "record_access", "create", "create_unnamed", "unlink", "remove_directory", "rename", "link", "read_link", "read_directory", "get_xattr", "list_xattrs", "set_xattr", "remove_xattr", "open", "close", "claim", "release", "yielded", "read_inline", "unsettle", "publish", "settle", "get_usage", "sync", "reported", "set_lock", "get_lock", "cancel_lock", "lease_returned")
+    __slots__ = ("id", "sequence", "promised_ns", "lookup", "get_attributes", "set_attributes", "record_access", "create", "create_unnamed", "unlink", "remove_directory", "rename", "link", "read_link", "read_directory", "get_xattr", "list_xattrs", "set_xattr", "remove_xattr", "open", "close", "claim", "release", "yielded", "read_inline", "unsettle", "publish", "settle", "get_usage", "sync", "reported", "set_lock", "get_lock", "cancel_lock", "lease_returned", "reserve_inodes")
     ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PROMISED_NS_FIELD_NUMBER: _ClassVar[int]
     LOOKUP_FIELD_NUMBER: _ClassVar[int]
     GET_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     SET_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
@@ -231,8 +236,10 @@ class Request(_message.Message):
     GET_LOCK_FIELD_NUMBER: _ClassVar[int]
     CANCEL_LOCK_FIELD_NUMBER: _ClassVar[int]
     LEASE_RETURNED_FIELD_NUMBER: _ClassVar[int]
+    RESERVE_INODES_FIELD_NUMBER: _ClassVar[int]
     id: int
     sequence: int
+    promised_ns: int
     lookup: Lookup
     get_attributes: GetAttributes
     set_attributes: SetAttributes
@@ -265,7 +272,8 @@ class Request(_message.Message):
     get_lock: GetLock
     cancel_lock: CancelLock
     lease_returned: LeaseReturned
-    def __init__(self, id: _Optional[int] = ..., sequence: _Optional[int] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., get_attributes: _Optional[_Union[GetAttributes, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributes, _Mapping]] = ..., record_access: _Optional[_Union[RecordAccess, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., create_unnamed: _Optional[_Union[CreateUnnamed, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., remove_directory: _Optional[_Union[RemoveDirectory, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., read_link: _Optional[_Union[ReadLink, _Mapping]] = ..., read_directory: _Optional[_Union[ReadDirectory, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattrs: _Optional[_Union[ListXattrs, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., yielded: _Optional[_Union[Yielded, _Mapping]] = ..., read_inline: _Optional[_Union[ReadInline, _Mapping]] = ..., unsettle: _Optional[_Union[Unsettle, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., get_usage: _Optional[_Union[GetUsage, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., reported: _Optional[_Union[Reported, _Mapping]] = ..., set_lock: _Optional[_Union[SetLock, _Mapping]] = ..., get_lock: _Optional[_Union[GetLock, _Mapping]] = ..., cancel_lock: _Optional[_Union[CancelLock, _Mapping]] = ..., lease_returned: _Optional[_Union[LeaseReturned, _Mapping]] = ...) -> None: ...
+    reserve_inodes: ReserveInodes
+    def __init__(self, id: _Optional[int] = ..., sequence: _Optional[int] = ..., promised_ns: _Optional[int] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., get_attributes: _Optional[_Union[GetAttributes, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributes, _Mapping]] = ..., record_access: _Optional[_Union[RecordAccess, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., create_unnamed: _Optional[_Union[CreateUnnamed, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., remove_directory: _Optional[_Union[RemoveDirectory, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., read_link: _Optional[_Union[ReadLink, _Mapping]] = ..., read_directory: _Optional[_Union[ReadDirectory, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattrs: _Optional[_Union[ListXattrs, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., yielded: _Optional[_Union[Yielded, _Mapping]] = ..., read_inline: _Optional[_Union[ReadInline, _Mapping]] = ..., unsettle: _Optional[_Union[Unsettle, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., get_usage: _Optional[_Union[GetUsage, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., reported: _Optional[_Union[Reported, _Mapping]] = ..., set_lock: _Optional[_Union[SetLock, _Mapping]] = ..., get_lock: _Optional[_Union[GetLock, _Mapping]] = ..., cancel_lock: _Optional[_Union[CancelLock, _Mapping]] = ..., lease_returned: _Optional[_Union[LeaseReturned, _Mapping]] = ..., reserve_inodes: _Optional[_Union[ReserveInodes, _Mapping]] = ...) -> None: ...
 
 class Lookup(_message.Message):
     __slots__ = ("parent", "name")
@@ -310,7 +318,7 @@ class RecordAccess(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., atime_ns: _Optional[int] = ...) -> None: ...
 
 class Create(_message.Message):
-    __slots__ = ("parent", "name", "mode", "uid", "gid", "umask", "rdev", "target", "hold")
+    __slots__ = ("parent", "name", "mode", "uid", "gid", "umask", "rdev", "target", "hold", "new_ino")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -320,6 +328,7 @@ class Create(_message.Message):
     RDEV_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     HOLD_FIELD_NUMBER: _ClassVar[int]
+    NEW_INO_FIELD_NUMBER: _ClassVar[int]
     parent: int
     name: bytes
     mode: int
@@ -329,7 +338,8 @@ class Create(_message.Message):
     rdev: int
     target: bytes
     hold: bool
-    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., umask: _Optional[int] = ..., rdev: _Optional[int] = ..., target: _Optional[bytes] = ..., hold: _Optional[bool] = ...) -> None: ...
+    new_ino: int
+    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., umask: _Optional[int] = ..., rdev: _Optional[int] = ..., target: _Optional[bytes] = ..., hold: _Optional[bool] = ..., new_ino: _Optional[int] = ...) -> None: ...
 
 class CreateUnnamed(_message.Message):
     __slots__ = ("parent", "mode", "uid", "gid", "umask")
@@ -484,12 +494,22 @@ class Reported(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ...) -> None: ...
 
 class LeaseReturned(_message.Message):
-    __slots__ = ("ino", "attributes_of")
+    __slots__ = ("ino", "attributes_of", "kept", "was_exclusive")
     INO_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_OF_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    WAS_EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
     ino: int
     attributes_of: int
-    def __init__(self, ino: _Optional[int] = ..., attributes_of: _Optional[int] = ...) -> None: ...
+    kept: bool
+    was_exclusive: bool
+    def __init__(self, ino: _Optional[int] = ..., attributes_of: _Optional[int] = ..., kept: _Optional[bool] = ..., was_exclusive: _Optional[bool] = ...) -> None: ...
+
+class ReserveInodes(_message.Message):
+    __slots__ = ("count",)
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    def __init__(self, count: _Optional[int] = ...) -> None: ...
 
 class SetLock(_message.Message):
     __slots__ = ("ino", "owner", "start", "end", "exclusive", "unlock", "whole", "waits", "pid", "wait")
@@ -582,7 +602,7 @@ class Sync(_message.Message):
     def __init__(self) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "errno", "inode", "data", "names", "listing", "opened", "usage", "lock", "directories", "leases", "unsure", "forgets", "repeated")
+    __slots__ = ("id", "errno", "inode", "data", "names", "listing", "opened", "usage", "lock", "reserved", "directories", "leases", "unsure", "forgets", "repeated", "delegations")
     ID_FIELD_NUMBER: _ClassVar[int]
     ERRNO_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
@@ -592,11 +612,13 @@ class Answer(_message.Message):
     OPENED_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     LOCK_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_FIELD_NUMBER: _ClassVar[int]
     DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
     UNSURE_FIELD_NUMBER: _ClassVar[int]
     FORGETS_FIELD_NUMBER: _ClassVar[int]
     REPEATED_FIELD_NUMBER: _ClassVar[int]
+    DELEGATIONS_FIELD_NUMBER: _ClassVar[int]
     id: int
     errno: int
     inode: Inode
@@ -606,12 +628,14 @@ class Answer(_message.Message):
     opened: Opened
     usage: Usage
     lock: Lock
+    reserved: Reserved
     directories: _containers.RepeatedCompositeFieldContainer[Inode]
     leases: _containers.RepeatedScalarFieldContainer[int]
     unsure: bool
     forgets: _containers.RepeatedScalarFieldContainer[int]
     repeated: bool
-    def __init__(self, id: _Optional[int] = ..., errno: _Optional[int] = ..., inode: _Optional[_Union[Inode, _Mapping]] = ..., data: _Optional[bytes] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., listing: _Optional[_Union[Listing, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ..., directories: _Optional[_Iterable[_Union[Inode, _Mapping]]] = ..., leases: _Optional[_Iterable[int]] = ..., unsure: _Optional[bool] = ..., forgets: _Optional[_Iterable[int]] = ..., repeated: _Optional[bool] = ...) -> None: ...
+    delegations: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, id: _Optional[int] = ..., errno: _Optional[int] = ..., inode: _Optional[_Union[Inode, _Mapping]] = ..., data: _Optional[bytes] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., listing: _Optional[_Union[Listing, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ..., reserved: _Optional[_Union[Reserved, _Mapping]] = ..., directories: _Optional[_Iterable[_Union[Inode, _Mapping]]] = ..., leases: _Optional[_Iterable[int]] = ..., unsure: _Optional[bool] = ..., forgets: _Optional[_Iterable[int]] = ..., repeated: _Optional[bool] = ..., delegations: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Inode(_message.Message):
     __slots__ = ("ino", "record")
@@ -678,6 +702,14 @@ class Usage(_message.Message):
     inodes: int
     size_bytes: int
     def __init__(self, inodes: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class Reserved(_message.Message):
+    __slots__ = ("first", "count")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    count: int
+    def __init__(self, first: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()

@@ -251,6 +251,7 @@ _CHECKS: dict[type, _Check] = {
     requests.Yielded: _check_ino,
     requests.Reported: _reported,
     requests.LeaseReturned: _check_ino,
+    requests.ReserveInodes: _anything,
     requests.SetLock: _lock,
     requests.GetLock: _lock,
     requests.CancelLock: _check_ino,
@@ -262,7 +263,7 @@ _CHECKS: dict[type, _Check] = {
 }
 
 #: What a session may not do that only reads.
-_WRITING = (requests.CHANGING - {requests.Close}) | {requests.Claim}
+_WRITING = (requests.WRITING - {requests.Close}) | {requests.Claim}
 _OPENING = frozenset({requests.Open, requests.Create, requests.CreateUnnamed})
 
 
@@ -276,6 +277,7 @@ _HARMLESS = frozenset(
         requests.Yielded,
         requests.Reported,
         requests.LeaseReturned,
+        requests.ReserveInodes,
         requests.GetUsage,
     }
 )

@@ -11,7 +11,7 @@ Rules
 `id`, `sequence` and `errno` are the caller's: they belong to the conversation and not to what is asked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from struct import error as StructError
@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from loligo_mds.core import requests
 from loligo_mds.core.effects import LeaseRecall, Reply
 from loligo_mds.core.events import HeldLock, Hold
-from loligo_mds.core.requests import LeaseReturned, Opened, Request, Usage
+from loligo_mds.core.requests import LeaseReturned, Opened, Request, Reserved, Usage
 from loligo_wire.attributes import Attributes, decode_attributes
 from loligo_wire.locks import Lock
 from loligo_wire.v1 import loligo_pb2 as pb
@@ -117,6 +117,7 @@ _REQUESTS: dict[str, type] = {
     "yielded": requests.Yielded,
     "reported": requests.Reported,
     "lease_returned": requests.LeaseReturned,
+    "reserve_inodes": requests.ReserveInodes,
     "set_lock": requests.SetLock,
     "get_lock": requests.GetLock,
     "cancel_lock": requests.CancelLock,
@@ -266,6 +267,8 @@ def encode_leases(reply: Reply, message: pb.Answer) -> None:
         message.repeated = True
     if reply.forgets:
         message.forgets.extend(reply.forgets)
+    if reply.delegations:
+        message.delegations.extend(reply.delegations)
 
 
 def _encode_data(value: bytes, message: pb.Answer) -> None:
@@ -286,6 +289,11 @@ def _encode_usage(value: Usage, message: pb.Answer) -> None:
     usage.SetInParent()
     usage.inodes = value.inodes
     usage.size_bytes = value.size_bytes
+
+
+def _encode_reserved(value: Reserved, message: pb.Answer) -> None:
+    message.reserved.first = value.first
+    message.reserved.count = value.count
 
 
 def _encode_lock(value: Lock, message: pb.Answer) -> None:
@@ -317,6 +325,7 @@ _ANSWER_ENCODERS: dict[type, Callable[[Any, pb.Answer], None]] = {
     bytes: _encode_data,
     Opened: _encode_opened,
     Usage: _encode_usage,
+    Reserved: _encode_reserved,
     Lock: _encode_lock,
     list: _encode_list,
 }
@@ -340,11 +349,19 @@ class Covered:
     unsure: bool
     forgets: list[int]
     repeated: bool = False
+    delegations: Sequence[int] = ()
 
 
 def decode_covered(message: pb.Answer) -> Covered:
     directories = [_record(inode.ino, inode.record) for inode in message.directories]
-    return Covered(directories, list(message.leases), message.unsure, list(message.forgets), message.repeated)
+    return Covered(
+        directories,
+        list(message.leases),
+        message.unsure,
+        list(message.forgets),
+        message.repeated,
+        list(message.delegations),
+    )
 
 
 def _decode_inode(message: pb.Answer) -> Attributes:
@@ -382,6 +399,10 @@ def _decode_data(message: pb.Answer) -> bytes:
 
 def _decode_usage(message: pb.Answer) -> Usage:
     return Usage(message.usage.inodes, message.usage.size_bytes)
+
+
+def _decode_reserved(message: pb.Answer) -> Reserved:
+    return Reserved(message.reserved.first, message.reserved.count)
 
 
 def _decode_lock(message: pb.Answer) -> Lock:
@@ -427,6 +448,7 @@ _ANSWER_DECODERS: dict[tuple[type, str | None], Callable[[pb.Answer], Any]] = {
     (requests.Yielded, None): _decode_nothing,
     (requests.Reported, None): _decode_nothing,
     (requests.LeaseReturned, None): _decode_nothing,
+    (requests.ReserveInodes, "reserved"): _decode_reserved,
     (requests.SetLock, None): _decode_nothing,
     (requests.GetLock, "lock"): _decode_lock,
     (requests.GetLock, None): _decode_nothing,
@@ -474,12 +496,13 @@ def encode_lock(lock: HeldLock, message: pb.HeldLock) -> None:
 
 def decode_recall(message: pb.LeaseRecall) -> LeaseReturned:
     """What it is to be answered with."""
-    return LeaseReturned(message.ino, message.attributes_of)
+    return LeaseReturned(message.ino, message.attributes_of, message.share)
 
 
 def encode_recall(recall: LeaseRecall, message: pb.LeaseRecall) -> None:
     message.ino = recall.ino
     message.attributes_of = recall.attributes_of
+    message.share = recall.share
 
 
 def decode_resume(message: pb.Resume) -> Attributes:

@@ -60,12 +60,13 @@ class Resume:
 @dataclass(slots=True)
 class LeaseRecall:
     """Tell the session to believe nothing any more that the lease of `ino` covers, or nothing of the attributes of one inode,
-    and to answer `LeaseReturned`. See `core.leases`.
+    and to answer `LeaseReturned`. `share`: only that it is exclusive ends. See `core.leases`.
     """
 
     session: int
     ino: int
     attributes_of: int = 0
+    share: bool = False
 
 
 @dataclass(slots=True)
@@ -75,7 +76,8 @@ class Reply:
     `id` is that of the request, which may have come in an earlier step, from another session than the one of this step.
     `directories`, of those that the request was about, are as they are now, and covered by leases as all that is answered,
     but for an inode in `value` if `unsure`. `leases` are those granted with it; attributes of the inodes in `forgets` are
-    covered no more. `repeated`: it is the answer of when the request came first, and nothing covers it. See `core.leases`.
+    covered no more. `repeated`: it is the answer of when the request came first, and nothing covers it. `delegations` are the
+    leases that are exclusive from now on. See `core.leases`.
     """
 
     session: int
@@ -87,6 +89,7 @@ class Reply:
     unsure: bool = True
     forgets: Sequence[int] = ()
     repeated: bool = False
+    delegations: Sequence[int] = ()
 
 
 @dataclass(slots=True)

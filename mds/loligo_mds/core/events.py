@@ -27,6 +27,8 @@ class Submitted:
     limits: "SessionLimits | None" = None
     #: Others' leases were in its way before: it was not applied until now.
     waited: bool = False
+    #: When the session has promised its caller that this happens, if it has. See `core.delegations`.
+    promised_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class SessionRestated:
 
     `complete` False: more holds follow, to be added. With the last of them a restarted shard knows all of this session.
     `acknowledged`: it has all answers up to this sequence, as in `Submitted`. `locks` of files that it has said that it holds.
+    `delegations`: leases that it has for itself still, of those that it had.
     """
 
     session: int
@@ -55,6 +58,7 @@ class SessionRestated:
     complete: bool = True
     acknowledged: int = 0
     locks: list["HeldLock"] = field(default_factory=list)
+    delegations: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -96,9 +96,11 @@ def make_inode(
     gid: int,
     umask: int,
     now_ns: int,
+    ino: int = 0,
 ) -> Attributes:
     """A new inode as a child of `parent` gets it: group and set-group-id of a set-group-id directory, its default ACL
     or else the umask. Not stored yet: the caller finishes it and calls `state.put_inode`.
+    `ino`: its number, 0 for the next one.
     """
     kind = S_IFMT(mode)
     if parent.mode & S_ISGID:
@@ -106,7 +108,7 @@ def make_inode(
         if kind == S_IFDIR:
             mode |= S_ISGID
     made = Attributes(
-        state.allocate_ino(),
+        ino or state.allocate_ino(),
         mode,
         uid,
         gid,

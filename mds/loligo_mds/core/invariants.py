@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 
 from loligo_mds.core.content import DOUBT_BYTES
+from loligo_mds.core.entries import cookie_of
 from loligo_mds.core.limits import NAME_MAX_BYTES
-from loligo_mds.core.namespace import cookie_of
 from loligo_mds.core.sessions import ANSWER_BYTES
 from loligo_mds.core.state import COUNTERS_BYTES, COUNTERS_KEY, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table, Tables
@@ -138,6 +138,7 @@ _SHAPES = (
     (Table.UNSETTLED, 8, False, DOUBT_BYTES, False),
     (Table.REPLY, 16, False, ANSWER_BYTES, True),
     (Table.CLIENT, 8, False, 1, True),
+    (Table.DELEGATION, 8, False, 8, False),
 )
 
 
@@ -150,7 +151,7 @@ def _malformed(tables: Tables) -> list[str]:
             if not key_fits or not value_fits:
                 problems.append(f"table {table.name} has a row of a wrong length at {key.hex()}")
     for key, value in tables.scan(Table.SESSION, b""):
-        if len(key) != 8 or len(value) not in (8, 16):  # those of before leases are shorter
+        if len(key) != 8 or len(value) not in (8, 16, 32):  # those of before leases, and delegations, are shorter
             problems.append(f"table SESSION has a row of a wrong length at {key.hex()}")
     counters = tables.get(Table.META, COUNTERS_KEY)
     if counters is None or len(counters) != COUNTERS_BYTES:

@@ -30,9 +30,10 @@ from collections.abc import Callable, Sequence
 from errno import ESTALE
 from typing import Any, Final
 
-from loligo_mds.core import namespace
+from loligo_mds.core import delegations, namespace
 from loligo_mds.core.effects import LeaseRecall, Reply, Retry
 from loligo_mds.core.events import Submitted
+from loligo_mds.core.lease import CALM_NS, Busy, Lease, Parked, cover_of
 from loligo_mds.core.limits import BUSY_LEASES_MAX, EXCEPTED_MAX, LEASES_MAX
 from loligo_mds.core.open_file import SHARD_SESSION, OpenFile, others_write, owner_of
 from loligo_mds.core.requests import (
@@ -55,9 +56,8 @@ from loligo_mds.core.requests import (
 from loligo_mds.core.state import Refused, ShardState
 from loligo_wire.attributes import Attributes
 
-#: A lease that is recalled from CROWD sessions or more twice within this time is not granted for as long. With fewer, to ask
-#: again for what was recalled costs less than to ask for everything.
-CALM_NS: Final = 1_000_000_000
+#: A lease that is recalled from so many sessions twice within CALM_NS is not granted for as long. With fewer, to ask again for
+#: what was recalled costs less than to ask for everything.
 CROWD: Final = 3
 #: A session that was refused with ESTALE is not refused so again for that long.
 BEGINS_ANEW_NS: Final = 60_000_000_000
@@ -65,44 +65,6 @@ BEGINS_ANEW_NS: Final = 60_000_000_000
 _Touched = list[tuple[int, int]]
 #: Stands for any lease: what is parked there waits for sessions that may hold some from before a restart.
 _ANY: Final = 0
-
-
-class Lease:
-    """What one session has. `asked`: inodes whose attributes were recalled, `recalled`: all was, and it has not answered;
-    `waived`: nobody waits for that. `excepted`: inodes whose attributes it does not believe.
-    """
-
-    __slots__ = ("asked", "excepted", "recalled", "waived")
-
-    def __init__(self) -> None:
-        self.recalled = self.waived = False
-        self.asked: set[int] = set()
-        self.excepted: set[int] = set()
-
-
-class Parked:
-    """A request that waits, and for which leases."""
-
-    __slots__ = ("event", "keys", "touched")
-
-    def __init__(self, event: Submitted, keys: set[int], touched: frozenset[tuple[int, int]]) -> None:
-        self.event = event
-        self.keys = keys
-        self.touched = touched
-
-
-class Busy:
-    __slots__ = ("recalled_ns", "until_ns")
-
-    def __init__(self) -> None:
-        self.recalled_ns = self.until_ns = -CALM_NS
-
-
-def cover_of(attributes: Attributes) -> int:
-    """The lease that covers the attributes of the inode."""
-    if attributes.is_directory or attributes.nlink != 1 or not attributes.parent:
-        return attributes.ino
-    return attributes.parent
 
 
 # -- changes wait for those who hold leases -------------------------------------------------------------------------
@@ -114,18 +76,24 @@ def are_in_the_way(state: ShardState, event: Submitted) -> bool:
     Refused (ESTALE) if it must not: the kernel behind it keeps the directories that it names locked until it is answered, and
     if it was asked for a lease of one, it cannot forget the names there before. It begins anew, and by then has forgotten.
     """
-    touches = _TOUCHED.get(type(event.request))
-    if touches is None or event.session == SHARD_SESSION or not (state.leases or state.lease_grace):
+    if event.session == SHARD_SESSION or not (state.leases or state.lease_grace):
         return False
-    try:
-        touched = touches(state, event.request)
-    except Refused:
-        return False  # so will the request be
-    keys = {key for key, ino in touched if _recall(state, event.session, key, ino)}
-    if touched and state.lease_grace:
-        keys.add(_ANY)
-    if keys or type(event.request) is Rename:
-        _refuse_knots(state, event, touched)
+    touches = _TOUCHED.get(type(event.request))
+    touched: _Touched = []
+    if touches is None:
+        keys = set(delegations.asked_about(state, event.session, event.request) if state.delegations else ())
+        for key in keys:
+            _have_shared(state, key)
+    else:
+        try:
+            touched = touches(state, event.request)
+        except Refused:
+            return False  # so will the request be
+        keys = {key for key, ino in touched if _recall(state, event.session, key, ino)}
+        if state.lease_grace and any(state.delegations.get(key) != event.session for key, _ in touched):
+            keys.add(_ANY)
+        if keys or type(event.request) is Rename:
+            _refuse_knots(state, event, touched)
     if not keys:
         return False
     event.waited = True
@@ -153,6 +121,16 @@ def _refuse_knots(state: ShardState, event: Submitted, touched: _Touched) -> Non
             _go_on(state, key)
 
 
+def _have_shared(state: ShardState, key: int) -> None:
+    """Others ask about what a session has for itself."""
+    owner = state.delegations[key]
+    lease = state.leases[key][owner]
+    if not (lease.sharing or lease.recalled):
+        lease.sharing = True
+        state.notices.append(LeaseRecall(owner, key, share=True))
+    _busy(state, key).shared_ns = state.now_ns
+
+
 def _recall(state: ShardState, session: int, key: int, ino: int) -> bool:
     """Have other sessions forget all that the lease covers, or the attributes of `ino`. Whether that is still to come."""
     holders = state.leases.get(key)
@@ -168,23 +146,30 @@ def _recall(state: ShardState, session: int, key: int, ino: int) -> bool:
         waits = True
         if lease.recalled or (ino and ino in lease.asked):
             continue
-        if ino and len(lease.excepted) + len(lease.asked) < EXCEPTED_MAX:
+        if ino and not lease.exclusive and len(lease.excepted) + len(lease.asked) < EXCEPTED_MAX:
             lease.asked.add(ino)
             state.notices.append(LeaseRecall(other, key, ino))
         else:
             lease.recalled = True
             state.notices.append(LeaseRecall(other, key))
+            if lease.exclusive:
+                _busy(state, key).shared_ns = state.now_ns
         recalled += 1
     if recalled >= CROWD:
         _note_busy(state, key)
     return waits
 
 
-def _note_busy(state: ShardState, key: int) -> Busy:
+def _busy(state: ShardState, key: int) -> Busy:
     busy = state.busy_leases.pop(key, None) or Busy()
     if len(state.busy_leases) >= BUSY_LEASES_MAX:
         del state.busy_leases[next(iter(state.busy_leases))]
     state.busy_leases[key] = busy
+    return busy
+
+
+def _note_busy(state: ShardState, key: int) -> Busy:
+    busy = _busy(state, key)
     if state.now_ns - busy.recalled_ns < CALM_NS:
         busy.until_ns = state.now_ns + CALM_NS
     busy.recalled_ns = state.now_ns
@@ -197,7 +182,11 @@ def returned(state: ShardState, request: LeaseReturned, now_ns: int) -> None:
     lease = state.leases.get(key, {}).get(state.asking)
     if lease is None:
         return
-    if not ino:
+    if request.kept:
+        if lease.exclusive:
+            delegations.end(state, key, lease)
+            _go_on(state, key)
+    elif not ino:
         _drop(state, state.asking, key)
     elif ino in lease.asked:
         lease.asked.discard(ino)
@@ -206,14 +195,16 @@ def returned(state: ShardState, request: LeaseReturned, now_ns: int) -> None:
 
 
 def owes(state: ShardState, session: int, key: int, attributes_of: int) -> bool:
-    """Whether the session was asked for the lease, or the attributes of one inode, and has not answered."""
+    """Whether the session was asked for the lease, to share it, or for the attributes of one inode, and has not answered."""
     lease = state.session_leases.get(session, {}).get(key)
-    return lease is not None and (attributes_of in lease.asked if attributes_of else lease.recalled)
+    if lease is None:
+        return False
+    return attributes_of in lease.asked if attributes_of else lease.recalled or lease.sharing
 
 
 def _drop(state: ShardState, session: int, key: int) -> None:
     holders = state.leases[key]
-    del holders[session]
+    delegations.end(state, key, holders.pop(session))
     del state.session_leases[session][key]
     if not holders:
         del state.leases[key]
@@ -239,13 +230,17 @@ def _unpark(state: ShardState, parked: Parked) -> None:
 # -- what a change touches --------------------------------------------------------------------------------------------
 
 
-def _attributes_of(state: ShardState, found: Attributes | None) -> _Touched:
+def _attributes_of(state: ShardState, found: Attributes | None, *, moves: bool = False) -> _Touched:
+    """`moves`: it gets a name, or loses one. Then a lease of its own goes as a whole, since it may be of no use afterwards:
+    when its directory's covers it, nobody has one.
+    """
     if found is None:
         return []
     file = state.files.get(found.ino)
     if file is not None and not file.contended and owner_of(file) == state.asking:
         return []  # nobody else was granted them
-    return [(cover_of(found), found.ino)]
+    key = cover_of(found)
+    return [(key, 0 if moves and key == found.ino else found.ino)]
 
 
 def _of_inode(state: ShardState, request: Any) -> _Touched:
@@ -268,11 +263,11 @@ def _of_victim(state: ShardState, parent: int, name: bytes) -> _Touched:
     victim = namespace.lookup(state, Lookup(parent, name), state.now_ns)
     if victim is not None and victim.is_directory:
         return [(victim.ino, 0)]
-    return _attributes_of(state, victim)
+    return _attributes_of(state, victim, moves=True)
 
 
 def _of_link(state: ShardState, request: Link) -> _Touched:
-    return [(request.new_parent, 0), *_attributes_of(state, state.find_inode(request.ino))]
+    return [(request.new_parent, 0), *_attributes_of(state, state.find_inode(request.ino), moves=True)]
 
 
 def _of_rename(state: ShardState, request: Rename) -> _Touched:
@@ -280,7 +275,7 @@ def _of_rename(state: ShardState, request: Rename) -> _Touched:
     return [
         (request.parent, 0),
         (request.new_parent, 0),
-        *_attributes_of(state, moved),
+        *_attributes_of(state, moved, moves=moved is not None and not moved.is_directory),
         *_of_victim(state, request.new_parent, request.new_name),
     ]
 
@@ -340,6 +335,8 @@ def answer(state: ShardState, session: int, id: int, request: Any, value: Any, m
                 granting.hold(ino, whatever=True)
             if granting.covers(directory):
                 directories.append(directory)
+                if kind is not ReadDirectory:
+                    granting.delegate(ino)
         if kind is ReadDirectory:
             value = [entry if entry[4] is None or granting.covers(entry[4]) else (*entry[:4], None) for entry in value]
         elif type(value) is Attributes and not value.nlink:
@@ -347,7 +344,21 @@ def answer(state: ShardState, session: int, id: int, request: Any, value: Any, m
     elif kind is Lookup:
         granting.hold(request.parent)
     unsure = kind in _ABOUT_INODES and value is not None and not granting.covers(value)
-    return Reply(session, id, value, 0, directories, granting.granted, unsure, moved)
+    if kind is Create and value.is_directory:
+        granting.delegate(value.ino)
+    return Reply(session, id, value, 0, directories, granting.granted, unsure, moved, delegations=granting.delegated)
+
+
+def kept_promise(state: ShardState, session: int, value: Any) -> None:
+    """The session has been granted what it has promised its caller, and knows what `answer` would say."""
+    if type(value) is not Attributes:
+        return
+    if not value.nlink:
+        _gone(state, value.ino)
+    elif value.is_directory and session in state.lease_takers:
+        granting = _Granting(state, session)
+        granting.hold(value.ino, whatever=True)
+        granting.delegate(value.ino)
 
 
 class _Granting:
@@ -357,8 +368,9 @@ class _Granting:
         self._state = state
         self._session = session
         self._mine: dict[int, Lease] = state.session_leases.setdefault(session, {})
-        #: Those that it did not have.
+        #: Those that it did not have, and those that it has for itself now.
         self.granted: list[int] = []
+        self.delegated: list[int] = []
 
     def hold(self, key: int, *, whatever: bool = False) -> Lease | None:
         """The lease, if the session may have it, or `whatever` is in the way: who waits for it will have it recalled then."""
@@ -366,6 +378,8 @@ class _Granting:
         if lease is not None:
             return None if lease.recalled else lease
         state = self._state
+        if state.delegations.get(key, self._session) != self._session:
+            return None
         busy = state.busy_leases.get(key)
         is_busy = busy is not None and busy.until_ns > state.now_ns
         if not whatever and (is_busy or key in state.parked or len(self._mine) >= LEASES_MAX):
@@ -374,6 +388,18 @@ class _Granting:
         state.leases.setdefault(key, {})[self._session] = lease
         self.granted.append(key)
         return lease
+
+    def delegate(self, key: int) -> None:
+        """If nobody else wants it, the session has the lease for itself from now on."""
+        state = self._state
+        lease = self._mine.get(key)
+        if lease is None or lease.exclusive or lease.recalled or lease.asked or lease.excepted or key in state.parked:
+            return
+        busy = state.busy_leases.get(key)
+        if len(state.leases[key]) > 1 or (busy is not None and state.now_ns - busy.shared_ns < CALM_NS):
+            return
+        delegations.begin(state, self._session, key, lease)
+        self.delegated.append(key)
 
     def covers(self, attributes: Attributes) -> bool:
         """Whether the session may believe these attributes from now on."""
@@ -407,13 +433,38 @@ def _gone(state: ShardState, ino: int) -> None:
 # -- coming and going -------------------------------------------------------------------------------------------------
 
 
-def drop_all(state: ShardState, session: int) -> None:
-    """The session believes nothing any more: it has come back, was not heard for too long, or has ended."""
-    for key in list(state.session_leases.get(session, ())):
-        _drop(state, session, key)
-    state.session_leases.pop(session, None)
+def drop_all(state: ShardState, session: int, *, ended: bool = False) -> None:
+    """The session believes nothing any more: it has come back, was not heard for too long, or has ended. If it has not ended,
+    it may have promised something under leases that it has for itself.
+    """
+    for key, lease in list(state.session_leases.get(session, {}).items()):
+        if lease.exclusive and not ended:
+            lease.waived = False
+            lease.excepted.clear()
+        else:
+            _drop(state, session, key)
+    if not state.session_leases.get(session):
+        state.session_leases.pop(session, None)
     if state.lease_grace.pop(session, 0) is None and not state.lease_grace:
         _go_on(state, _ANY)
+
+
+def restate(state: ShardState, session: int, kept: Sequence[int], *, first: bool, complete: bool) -> None:
+    """What the session has for itself still, of what it had. It is asked once more for what it was asked for."""
+    mine = state.session_leases.get(session, {})
+    if first:
+        state.undelegated[session] = {key: None for key, lease in mine.items() if lease.exclusive}
+    unstated = state.undelegated[session]
+    for key in kept:
+        unstated.pop(key, None)
+    if not complete:
+        return
+    for key in state.undelegated.pop(session):
+        if key in mine:
+            _drop(state, session, key)
+    for key, lease in mine.items():
+        if lease.recalled or lease.sharing:
+            state.notices.append(LeaseRecall(session, key, share=not lease.recalled))
 
 
 def stop_waiting(state: ShardState, session: int) -> None:

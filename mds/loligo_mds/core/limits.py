@@ -35,6 +35,8 @@ LOCKS_IN_FILE_MAX = 1024
 LOCK_WAITS_IN_FILE_MAX = 256
 #: Leases that a session may have: each costs some 700 bytes. Clients keep below it.
 LEASES_MAX = 1 << 16
+#: Inode numbers that are reserved for a session at a time.
+RESERVED_INODES_MAX = 1 << 14
 #: Answers to recalls that a client may send when its window is full.
 LEASES_RETURNED_MAX = 64
 #: Inodes whose attributes are excepted from one lease; beyond that it is recalled as a whole.

@@ -1,10 +1,9 @@
 """Names: looking up, listing, making, removing, moving.
 
-A directory entry is the row  directory (8) ‖ cookie (8) ‖ name  ->  ino (8) ‖ type (1)  of table DENTRY. The cookie is
-a 63-bit hash of the name, so a listing runs in cookie order, and a position in it is the cookie of the last name seen: it
-needs no state on either side, stays true whatever is added or removed meanwhile, and fits the 64 bits that the kernel
-keeps for a position. Two names of one directory with one cookie (once in 10^5 directories of 10^7 names) come in one
-piece unless a reader stops just between them.
+The rows of directory entries (`core.entries`) are in the order of cookies, 63-bit hashes of the names. So a listing runs in
+that order, and a position in it is the cookie of the last name seen: it needs no state on either side, stays true whatever is
+added or removed meanwhile, and fits the 64 bits that the kernel keeps for a position. Two names of one directory with one
+cookie (once in 10^5 directories of 10^7 names) come in one piece unless a reader stops just between them.
 
 Invariants: a directory's `size` is the number of its entries and its `nlink` is 2 + the number of its subdirectories;
 an inode that is no directory has `nlink` entries, one of them in `parent` unless that is 0: not known. A directory has one
@@ -22,15 +21,14 @@ from errno import (
     ENOTEMPTY,
     EPERM,
 )
-from hashlib import blake2b
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
-from struct import Struct
 
 from loligo_mds.core import inodes, open_file
+from loligo_mds.core.entries import FIRST_COOKIE, decode_entry, first_key_behind
+from loligo_mds.core.lease import is_withheld
 from loligo_mds.core.limits import (
     LINK_MAX,
     LISTING_PAGE_MAX,
-    NAME_MAX_BYTES,
     SYMLINK_MAX_BYTES,
 )
 from loligo_mds.core.requests import (
@@ -52,28 +50,12 @@ from loligo_wire.ids import ROOT_INO
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
-#: Cookies below are for "." and "..", which are not stored.
-FIRST_COOKIE = 4
-
 _DENTRY = int(Table.DENTRY)
 _INLINE = int(Table.INLINE)
-_ENTRY = Struct(">QB")
-_CURSOR = Struct(">QQ")
 _KINDS = frozenset({S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK})
 
 #: name, cookie, ino, file type bits, attributes if asked for
 ListingEntry = tuple[bytes, int, int, int, Attributes | None]
-
-
-def cookie_of(name: bytes) -> int:
-    """Where `name` stands in a listing: 63 bits, FIRST_COOKIE or more."""
-    return int.from_bytes(blake2b(name, digest_size=8).digest()) >> 1 | FIRST_COOKIE
-
-
-def entry_key(directory: int, name: bytes) -> bytes:
-    if len(name) > NAME_MAX_BYTES:
-        raise Refused(ENAMETOOLONG)
-    return _CURSOR.pack(directory, cookie_of(name)) + name
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
@@ -81,9 +63,9 @@ def entry_key(directory: int, name: bytes) -> bytes:
 
 def lookup(state: ShardState, request: Lookup, now_ns: int) -> Attributes | None:
     parent, name = request.parent, request.name
-    row = state.tables.get(_DENTRY, entry_key(parent, name))
-    if row is not None:
-        return _inode_of(state, _ENTRY.unpack(row)[0])
+    ino = state.find_entry(parent, name)
+    if ino:
+        return _inode_of(state, ino)
     directory = _directory(state, parent)
     if name == b".":
         return directory
@@ -99,22 +81,25 @@ def read_directory(state: ShardState, request: ReadDirectory, now_ns: int) -> li
     page: list[ListingEntry] = []
     if request.after_cookie < FIRST_COOKIE:
         _directory(state, directory)
-    first = _CURSOR.pack(directory, min(request.after_cookie + 1, (1 << 64) - 1))
-    for key, value in state.tables.scan(_DENTRY, first):
+    for key, value in state.tables.scan(_DENTRY, first_key_behind(directory, request.after_cookie)):
         if not key.startswith(prefix):
             break
         cookie = int.from_bytes(key[8:16])
         if len(page) >= count and page[-1][1] != cookie:
             break
-        ino, kind = _ENTRY.unpack(value)
-        page.append((key[16:], cookie, ino, kind << 12, None))
+        page.append((key[16:], cookie, *decode_entry(value), None))
     if request.with_attributes:
         held_back = open_file.is_held_back
         return [
-            (name, cookie, ino, kind, None if held_back(state, ino) else _inode_of(state, ino))
+            (name, cookie, ino, kind, None if held_back(state, ino) else _told_of(state, ino))
             for name, cookie, ino, kind, _ in page
         ]
     return page
+
+
+def _told_of(state: ShardState, ino: int) -> Attributes | None:
+    found = _inode_of(state, ino)
+    return None if state.delegations and is_withheld(state, found) else found
 
 
 def read_link(state: ShardState, request: ReadLink, now_ns: int) -> bytes:
@@ -139,8 +124,7 @@ def create(state: ShardState, request: Create, now_ns: int) -> Attributes:
     parent = _directory(state, request.parent)
     name = request.name
     _check_new_name(name)
-    key = entry_key(parent.ino, name)
-    if state.tables.get(_DENTRY, key) is not None:
+    if state.find_entry(parent.ino, name):
         raise Refused(EEXIST)
     if kind == S_IFLNK:
         if not target or b"\0" in target:
@@ -150,7 +134,7 @@ def create(state: ShardState, request: Create, now_ns: int) -> Attributes:
     if kind == S_IFDIR and parent.nlink >= LINK_MAX:
         raise Refused(EMLINK)
 
-    made = inodes.make_inode(state, parent, mode, request.uid, request.gid, request.umask, now_ns)
+    made = inodes.make_inode(state, parent, mode, request.uid, request.gid, request.umask, now_ns, request.new_ino)
     made.parent = parent.ino
     if kind == S_IFDIR:
         made.nlink = 2
@@ -162,7 +146,7 @@ def create(state: ShardState, request: Create, now_ns: int) -> Attributes:
     elif kind in (S_IFCHR, S_IFBLK):
         made.rdev = request.rdev
     state.put_inode(made)
-    state.put(_DENTRY, key, _ENTRY.pack(made.ino, kind >> 12))
+    state.put_entry(parent.ino, name, made)
     _touch_directory(state, parent, now_ns, entries=1, subdirectories=kind == S_IFDIR)
     return made
 
@@ -185,8 +169,7 @@ def link(state: ShardState, request: Link, now_ns: int) -> Attributes:
     if changed.is_directory:
         raise Refused(EPERM)
     _check_new_name(name)
-    key = entry_key(parent.ino, name)
-    if state.tables.get(_DENTRY, key) is not None:
+    if state.find_entry(parent.ino, name):
         raise Refused(EEXIST)
     if changed.nlink >= LINK_MAX:
         raise Refused(EMLINK)
@@ -196,7 +179,7 @@ def link(state: ShardState, request: Link, now_ns: int) -> Attributes:
     changed.parent = changed.parent or parent.ino
     changed.ctime_ns = now_ns
     state.put_inode(changed)
-    state.put(_DENTRY, key, _ENTRY.pack(changed.ino, S_IFMT(changed.mode) >> 12))
+    state.put_entry(parent.ino, name, changed)
     _touch_directory(state, parent, now_ns, entries=1)
     return changed
 
@@ -206,11 +189,10 @@ def link(state: ShardState, request: Link, now_ns: int) -> Attributes:
 
 def unlink(state: ShardState, request: Unlink, now_ns: int) -> Attributes:
     parent = _directory(state, request.parent)
-    key = entry_key(parent.ino, request.name)
-    victim = _entry(state, key)
+    victim = _entry(state, parent.ino, request.name)
     if victim.is_directory:
         raise Refused(EISDIR)
-    state.delete(_DENTRY, key)
+    state.delete_entry(parent.ino, request.name)
     _touch_directory(state, parent, now_ns, entries=-1)
     return _drop_link(state, victim, parent.ino, now_ns)
 
@@ -221,12 +203,11 @@ def remove_directory(state: ShardState, request: RemoveDirectory, now_ns: int) -
         raise Refused(EINVAL)
     if request.name == b"..":
         raise Refused(ENOTEMPTY)
-    key = entry_key(parent.ino, request.name)
-    victim = _entry(state, key)
+    victim = _entry(state, parent.ino, request.name)
     if not victim.is_directory:
         raise Refused(ENOTDIR)
     _check_empty(victim)
-    state.delete(_DENTRY, key)
+    state.delete_entry(parent.ino, request.name)
     _touch_directory(state, parent, now_ns, entries=-1, subdirectories=-1)
     return _drop_directory(state, victim, now_ns)
 
@@ -260,18 +241,18 @@ def rename(state: ShardState, request: Rename, now_ns: int) -> Attributes | None
         raise Refused(EINVAL)
     source = _directory(state, request.parent)
     destination = _directory(state, request.new_parent)
-    source_key = entry_key(source.ino, request.name)
-    destination_key = entry_key(destination.ino, request.new_name)
-    moved = _entry(state, source_key)
+    moved = _entry(state, source.ino, request.name)
     _check_new_name(request.new_name)
-    row = state.tables.get(_DENTRY, destination_key)
-    replaced = _inode_of(state, _ENTRY.unpack(row)[0]) if row is not None else None
+    within = source.ino == destination.ino
+    there = state.find_entry(destination.ino, request.new_name)
+    replaced = _inode_of(state, there) if there else None
 
     if request.flags & RENAME_EXCHANGE:
         if replaced is None:
             raise Refused(ENOENT)
-        _check_no_loop(state, moved, destination)
-        _check_no_loop(state, replaced, source)
+        if not within:
+            _check_no_loop(state, moved, destination)
+            _check_no_loop(state, replaced, source)
         if moved.ino != replaced.ino:
             _exchange(
                 state,
@@ -292,14 +273,14 @@ def rename(state: ShardState, request: Rename, now_ns: int) -> Attributes | None
             if not moved.is_directory:
                 raise Refused(EISDIR)
             _check_empty(replaced)
-    _check_no_loop(state, moved, destination)
+    if not within:
+        _check_no_loop(state, moved, destination)
     subdirectory = int(moved.is_directory)
-    within = source.ino == destination.ino
     if subdirectory and not within and destination.nlink >= LINK_MAX:
         raise Refused(EMLINK)
 
-    state.delete(_DENTRY, source_key)
-    state.put(_DENTRY, destination_key, _ENTRY.pack(moved.ino, S_IFMT(moved.mode) >> 12))
+    state.delete_entry(source.ino, request.name)
+    state.put_entry(destination.ino, request.new_name, moved)
     _settle_in(state, moved, destination, request.new_name, now_ns)
     gained = 0 if replaced is not None else 1
     gained_directories = subdirectory - int(replaced is not None and replaced.is_directory)
@@ -326,11 +307,7 @@ _Place = tuple[Attributes, bytes, Attributes]  # directory, name, what is there
 
 def _exchange(state: ShardState, one: _Place, other: _Place, now_ns: int) -> None:
     for (directory, name, leaving), (_, _, coming) in ((one, other), (other, one)):
-        state.put(
-            _DENTRY,
-            entry_key(directory.ino, name),
-            _ENTRY.pack(coming.ino, S_IFMT(coming.mode) >> 12),
-        )
+        state.put_entry(directory.ino, name, coming)
         _settle_in(state, coming, directory, name, now_ns)
         gained = int(coming.is_directory) - int(leaving.is_directory)
         _touch_directory(state, state.inode(directory.ino), now_ns, subdirectories=gained)
@@ -376,11 +353,11 @@ def _inode_of(state: ShardState, ino: int) -> Attributes:
     return attributes
 
 
-def _entry(state: ShardState, key: bytes) -> Attributes:
-    row = state.tables.get(_DENTRY, key)
-    if row is None:
+def _entry(state: ShardState, directory: int, name: bytes) -> Attributes:
+    ino = state.find_entry(directory, name)
+    if not ino:
         raise Refused(ENOENT)
-    return _inode_of(state, _ENTRY.unpack(row)[0])
+    return _inode_of(state, ino)
 
 
 def _check_new_name(name: bytes) -> None:

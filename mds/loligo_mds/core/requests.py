@@ -1,6 +1,6 @@
 """What can be asked of a shard, one class a question. Names are bytes, inode numbers int, times ns.
 
-`CHANGING` are those that write; `RECLAIMING` those among them that give space back, so they may use the last of
+`CHANGING` are those that change something; `RECLAIMING` those among them that give space back, so they may use the last of
 it on a full disk. Answers are named behind each class; any may be refused with an errno instead.
 """
 
@@ -54,7 +54,7 @@ class RecordAccess:
 class Create:
     """A new inode of the type in `mode`, named `name`. `target` is a symbolic link's. -> Attributes
 
-    With `hold` the asking session has it open from the start.
+    With `hold` the asking session has it open from the start. `new_ino`: one of those reserved for it; 0: any.
     """
 
     parent: int
@@ -66,6 +66,7 @@ class Create:
     rdev: int = 0
     target: bytes = b""
     hold: bool = False
+    new_ino: int = 0
 
 
 @dataclass(slots=True)
@@ -237,11 +238,29 @@ class Reported:
 @dataclass(slots=True)
 class LeaseReturned:
     """This session believes nothing any more that the lease of `ino` covers; or, if `attributes_of` was recalled, nothing of
-    that inode's attributes. See `core.leases`. -> None, always
+    that inode's attributes. `kept`: it keeps the lease, but not for itself alone; `was_exclusive`: until now it had, and what
+    it has promised under it was asked before. See `core.leases`. -> None, always
     """
 
     ino: int
     attributes_of: int = 0
+    kept: bool = False
+    was_exclusive: bool = False
+
+
+@dataclass(slots=True)
+class ReserveInodes:
+    """Numbers for what the session promises to make (`core.delegations`), instead of those that it has left. -> Reserved"""
+
+    count: int
+
+
+@dataclass(slots=True)
+class Reserved:
+    """`count` inode numbers from `first` on, to be used in order."""
+
+    first: int
+    count: int
 
 
 @dataclass(slots=True)
@@ -368,6 +387,7 @@ Request = (
     | Yielded
     | Reported
     | LeaseReturned
+    | ReserveInodes
     | SetLock
     | GetLock
     | CancelLock
@@ -398,6 +418,8 @@ CHANGING = frozenset(
         Settle,
     }
 )
+#: Those that leave something in the journal.
+WRITING = CHANGING | {ReserveInodes}
 #: Those that change what is in directories, or list it, and the fields that name the directories.
 IN_DIRECTORIES: dict[type, tuple[str, ...]] = {
     ReadDirectory: ("ino",),

@@ -24,10 +24,11 @@ from itertools import islice
 from struct import Struct
 from typing import Any
 
-from loligo_mds.core import leases, locks, news, open_file, opens
+from loligo_mds.core import delegations, leases, locks, news, open_file, opens
 from loligo_mds.core.events import SessionOpened, SessionRestated, ShardRestarted, Submitted
 from loligo_mds.core.limits import FORGOTTEN_REPLIES_MAX, STEP_WRITES_MAX, UNACKNOWLEDGED_REPLIES_MAX
 from loligo_mds.core.open_file import OpenFile
+from loligo_mds.core.requests import Reserved, ReserveInodes
 from loligo_mds.core.state import InvariantBroken, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
 from loligo_wire.attributes import Attributes, decode_attributes
@@ -35,9 +36,9 @@ from loligo_wire.ids import ShardId, make_ino
 from loligo_wire.locks import Lock
 
 _SESSION = Struct(">Q")
-_APPLIED = Struct(
-    ">QQ"
-)  # the last sequence applied; up to this one answers were received, not in rows of before leases
+#: The last sequence applied; up to this one answers were received; the next inode number reserved, and the end of those. Rows
+#: of earlier versions are shorter.
+_APPLIED = Struct(">QQQQ")
 _REPLY_KEY = Struct(">QQ")
 _ANSWER = Struct("<IQ")  # errno and _HOLDS, ino or 0; the inode's record follows
 ANSWER_BYTES = _ANSWER.size
@@ -79,7 +80,7 @@ def _is_full(state: ShardState) -> bool:
 def end_session(state: ShardState, session: int) -> bool:
     """False: do it again, something is left."""
     opens.stop_waiting(state, session)
-    leases.drop_all(state, session)
+    leases.drop_all(state, session, ended=True)
     mine = state.session_files.get(session, {})
     for file in list(islice(mine.values(), STEP_WRITES_MAX)):
         if _is_full(state):
@@ -105,6 +106,8 @@ def end_session(state: ShardState, session: int) -> bool:
         state.unstated,
         state.promised,
         state.stated_locks,
+        state.reserved,
+        state.undelegated,
     ):
         known.pop(session, None)
     state.lease_takers.discard(session)
@@ -121,6 +124,8 @@ def restart(state: ShardState, event: ShardRestarted) -> bool:
     state.reclaiming = dict.fromkeys(surviving)
     state.lease_takers = set(event.lease_takers)
     state.lease_grace = dict.fromkeys(event.lease_takers)
+    if not state.delegations:
+        delegations.load(state)
     state.knots = dict.fromkeys(event.lease_takers, state.now_ns)  # they may have been refused just before
     state.reclaim_below = make_ino(ShardId(state.shard), state.next_counter) if surviving else 0
     for table in (Table.SESSION, Table.CLIENT):
@@ -142,6 +147,7 @@ def restate(state: ShardState, event: SessionRestated) -> bool:
         state.promised.pop(session, None)
         unstated = state.unstated[session] = dict.fromkeys(mine)
         locks.begin_restating(state, session)
+        leases.restate(state, session, (), first=True, complete=False)
     for said in event.holds:
         unstated.pop(said.ino, None)
         opens.restate(state, session, said)
@@ -149,6 +155,7 @@ def restate(state: ShardState, event: SessionRestated) -> bool:
     for lock in event.locks:
         held = Lock(session, lock.owner, lock.start, lock.end, lock.exclusive, lock.pid)
         locks.restate(state, lock.ino, lock.whole, held)
+    leases.restate(state, session, event.delegations, first=False, complete=event.complete)
     if not event.complete:
         return True
     _keep_promised(state, event, unstated)
@@ -245,6 +252,21 @@ def _repair(state: ShardState) -> bool:
     return len(rows) < STEP_WRITES_MAX
 
 
+# -- inode numbers ---------------------------------------------------------------------------------------------------
+
+
+def reserve_inodes(state: ShardState, request: ReserveInodes, now_ns: int) -> Reserved:
+    last_applied(state, state.asking)
+    reserved = delegations.reserve(state, request)
+    _put_session(state, state.asking)
+    return reserved
+
+
+def _put_session(state: ShardState, session: int) -> None:
+    row = _APPLIED.pack(state.applied[session], state.acknowledged[session], *state.reserved.get(session, (0, 0)))
+    state.put(Table.SESSION, _SESSION.pack(session), row)
+
+
 # -- exactly once ---------------------------------------------------------------------------------------------------
 
 
@@ -282,9 +304,10 @@ def last_applied(state: ShardState, session: int) -> int:
     applied = state.applied.get(session)
     if applied is None:
         row = state.tables.get(Table.SESSION, _SESSION.pack(session))
-        applied, acknowledged = _APPLIED.unpack(row.ljust(_APPLIED.size, b"\0")) if row is not None else (0, 0)
+        applied, acknowledged, following, end = _APPLIED.unpack((row or b"").ljust(_APPLIED.size, b"\0"))
         state.applied[session] = applied
         state.acknowledged[session] = acknowledged
+        state.reserved[session] = following, end
     return applied
 
 
@@ -312,9 +335,9 @@ def store_answer(state: ShardState, event: Submitted, errno: int, value: Any, ho
     last = max(sequence, last_applied(state, session))
     forgotten = _forgotten(state, event, last)
     acknowledged = max(event.acknowledged, state.acknowledged.get(session, 0))
-    state.put(Table.SESSION, _SESSION.pack(session), _APPLIED.pack(last, acknowledged))
     state.applied[session] = last
     state.acknowledged[session] = acknowledged
+    _put_session(state, session)
     promised = state.promised.get(session, {})
     done: list[bytes] = []
     let_go: OpenFile | None = None

@@ -5,7 +5,19 @@ from errno import EINVAL, EIO
 from stat import S_IFDIR
 from typing import Any
 
-from loligo_mds.core import content, inodes, leases, locks, namespace, news, opens, requests, sessions, xattrs
+from loligo_mds.core import (
+    content,
+    delegations,
+    inodes,
+    leases,
+    locks,
+    namespace,
+    news,
+    opens,
+    requests,
+    sessions,
+    xattrs,
+)
 from loligo_mds.core.effects import AppendJournal, Effect, Repeat, Reply
 from loligo_mds.core.events import (
     Event,
@@ -20,7 +32,7 @@ from loligo_mds.core.events import (
 from loligo_mds.core.open_file import WAITS
 from loligo_mds.core.state import InvariantBroken, Refused, ShardState
 from loligo_mds.core.tables import Tables
-from loligo_wire.attributes import Attributes
+from loligo_wire.attributes import Attributes, clamp_ns
 from loligo_wire.ids import ROOT_INO
 
 _Handler = Callable[[ShardState, Any, int], Any]
@@ -54,6 +66,7 @@ _HANDLERS: dict[type, _Handler] = {
     requests.Yielded: opens.yielded,
     requests.Reported: news.reported,
     requests.LeaseReturned: leases.returned,
+    requests.ReserveInodes: sessions.reserve_inodes,
     requests.SetLock: locks.set_lock,
     requests.GetLock: locks.get_lock,
     requests.CancelLock: locks.cancel_lock,
@@ -119,12 +132,15 @@ class Shard:
         errno = 0
         holds = False
         value: Any = None
-        moved = leases.inodes_moved(state, request)
+        promised_ns = event.promised_ns
+        moved = leases.inodes_moved(state, request) if not promised_ns else ()
         try:
             handler = _HANDLERS.get(kind)
             if handler is None:
                 raise Refused(EINVAL)
-            value = handler(state, request, now_ns)
+            if kind is requests.Create and request.new_ino:  # type: ignore[union-attr]
+                delegations.take_reserved(state, request.new_ino)  # type: ignore[union-attr]
+            value = handler(state, request, clamp_ns(promised_ns) if promised_ns else now_ns)
         except Refused as refused:
             if state.writes or state.effects or state.notices:
                 raise InvariantBroken(f"{request!r} was refused after it had written") from None
@@ -139,6 +155,9 @@ class Shard:
             return self._effects(None)
         if errno:
             return self._effects(Reply(event.session, event.id, None, errno))
+        if promised_ns:
+            leases.kept_promise(state, event.session, value)
+            return self._effects(Reply(event.session, event.id, None))
         return self._effects(leases.answer(state, event.session, event.id, request, value, moved))
 
     def _repeated(self, event: Submitted) -> Reply:
@@ -150,11 +169,13 @@ class Shard:
             if self.state.find_inode(value.ino) is None:
                 return Reply(event.session, event.id, None, EIO)  # it is closed, so it cannot be said to be open
             sessions.keep_promise(self.state, event.session, event.sequence)
-        return Reply(event.session, event.id, value, errno, repeated=True)
+        return Reply(event.session, event.id, None if event.promised_ns else value, errno, repeated=True)
 
     def _effects(self, reply: Reply | None) -> list[Effect]:
         state = self.state
         effects: list[Effect] = []
+        if state.writes and state.ended_delegations:
+            delegations.sweep(state)
         writes = state.take_writes()
         if writes:
             effects.append(AppendJournal(writes))

@@ -6,18 +6,19 @@ write set of every step that changes them; the cache holds exactly what the tabl
 """
 
 from collections.abc import Iterator
-from errno import ENOENT
+from errno import ENAMETOOLONG, ENOENT
 from struct import Struct
 from typing import TYPE_CHECKING
 
 from loligo_mds.core.effects import Effect, RemoveObjects
-from loligo_mds.core.limits import INODE_CACHE_MAX
+from loligo_mds.core.entries import decode_entry, encode_entry, entry_key
+from loligo_mds.core.limits import INODE_CACHE_MAX, NAME_MAX_BYTES
 from loligo_mds.core.tables import Table, Tables, Write
 from loligo_wire.attributes import Attributes, decode_attributes
 from loligo_wire.ids import FIRST_FREE_COUNTER, ShardId, make_ino
 
 if TYPE_CHECKING:
-    from loligo_mds.core.leases import Busy, Lease, Parked
+    from loligo_mds.core.lease import Busy, Lease, Parked
     from loligo_mds.core.locks import FileLocks, SessionLocks
     from loligo_mds.core.open_file import OpenFile
     from loligo_wire.locks import Lock
@@ -31,6 +32,7 @@ ino_of_key = Struct(">Q").unpack_from
 
 _INODE = int(Table.INODE)
 _META = int(Table.META)
+_DENTRY = int(Table.DENTRY)
 
 
 class Refused(Exception):
@@ -55,7 +57,9 @@ class ShardState:
         "asking_id",
         "block_bytes",
         "busy_leases",
+        "delegations",
         "effects",
+        "ended_delegations",
         "files",
         "inode_count",
         "knots",
@@ -70,6 +74,7 @@ class ShardState:
         "promised",
         "reclaim_below",
         "reclaiming",
+        "reserved",
         "retries",
         "session_files",
         "session_leases",
@@ -79,6 +84,7 @@ class ShardState:
         "stated_locks",
         "swept",
         "tables",
+        "undelegated",
         "unstated",
         "waited_for",
         "waited_for_locks",
@@ -131,10 +137,18 @@ class ShardState:
         self.knots: dict[int, int] = {}
         #: What the step under way lets go on.
         self.retries: list[Effect] = []
+        #: lease -> the session that has it for itself, as table DELEGATION has it. See `core.delegations`.
+        self.delegations: dict[int, int] = {}
+        #: Those that are over, and have a row still.
+        self.ended_delegations: dict[int, None] = {}
+        #: session -> delegations that it had before its connection was lost, of which it has said nothing so far.
+        self.undelegated: dict[int, dict[int, None]] = {}
 
         # See `core.sessions`.
         #: session -> last sequence applied, as far as it was asked for.
         self.applied: dict[int, int] = {}
+        #: session -> inode numbers reserved for it: the next one, and the end.
+        self.reserved: dict[int, tuple[int, int]] = {}
         #: session -> all answers up to this sequence have been received, as far as is known.
         self.acknowledged: dict[int, int] = {}
         #: Sessions that may still state what they have open since the shard restarted.
@@ -185,6 +199,21 @@ class ShardState:
         self.writes = []
         return writes
 
+    # -- directory entries --------------------------------------------------------------------------------------
+
+    def find_entry(self, directory: int, name: bytes) -> int:
+        """The inode of that name; 0: there is none."""
+        if len(name) > NAME_MAX_BYTES:
+            raise Refused(ENAMETOOLONG)
+        row = self.tables.get(_DENTRY, entry_key(directory, name))
+        return decode_entry(row)[0] if row is not None else 0
+
+    def put_entry(self, directory: int, name: bytes, attributes: Attributes) -> None:
+        self.put(_DENTRY, entry_key(directory, name), encode_entry(attributes))
+
+    def delete_entry(self, directory: int, name: bytes) -> None:
+        self.delete(_DENTRY, entry_key(directory, name))
+
     # -- inodes -----------------------------------------------------------------------------------------------
 
     def find_inode(self, ino: int) -> Attributes | None:
@@ -214,8 +243,12 @@ class ShardState:
         cache[attributes.ino] = attributes
 
     def allocate_ino(self) -> int:
+        return self.allocate_inos(1)
+
+    def allocate_inos(self, count: int) -> int:
+        """The first of them."""
         counter = self.next_counter
-        self.next_counter = counter + 1
+        self.next_counter = counter + count
         self._counters_changed = True
         return make_ino(ShardId(self.shard), counter)
 

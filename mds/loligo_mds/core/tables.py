@@ -20,9 +20,10 @@ class Table(IntEnum):
     INLINE = 4  # ino -> the whole content of a small file, or the target of a symbolic link
     ORPHAN = 5  # ino -> empty                   no name left, but still open somewhere
     UNSETTLED = 6  # ino -> start, end, block size    see core.content
-    SESSION = 7  # session -> last applied sequence
+    SESSION = 7  # session -> last applied sequence, inode numbers reserved for it
     REPLY = 8  # session ‖ sequence -> answer not yet acknowledged
     CLIENT = 9  # session -> who it is: opaque, for those who talk to it
+    DELEGATION = 10  # ino of the lease -> session      see core.delegations
 
 
 #: One change: table, key, value, or None for a deletion.

@@ -204,7 +204,7 @@ class Connection:
                 self._outbox.will_flush = False
         if self._closed:
             return
-        if frame.holds_first or frame.holds_complete or frame.holds or frame.locks:
+        if frame.holds_first or frame.holds_complete or frame.holds or frame.locks or frame.delegations:
             self._restate(session, frame)
         if frame.HasField("fence"):
             await self._learn_fence(session, frame.fence)
@@ -224,12 +224,15 @@ class Connection:
     def _restate(self, session: Session, frame: pb.ClientFrame) -> None:
         if not self._must_restate or frame.requests:
             raise _Nonsense("it states what is open at the wrong time")
-        if len(frame.holds) + len(frame.locks) > HOLDS_IN_FRAME:
-            raise _Nonsense(f"more than {HOLDS_IN_FRAME} locks and holds in a frame")
+        if len(frame.holds) + len(frame.locks) + len(frame.delegations) > HOLDS_IN_FRAME:
+            raise _Nonsense(f"more than {HOLDS_IN_FRAME} locks, holds and delegations in a frame")
         locks = [decode_lock(lock) for lock in frame.locks]
         holds = [decode_hold(hold) for hold in frame.holds]
-        self._stated.update(hold.ino for hold in holds)
-        event = SessionRestated(session.id, holds, frame.holds_first, frame.holds_complete, frame.acknowledged, locks)
+        kept = list(frame.delegations)
+        self._stated.update(kept, (hold.ino for hold in holds))
+        event = SessionRestated(
+            session.id, holds, frame.holds_first, frame.holds_complete, frame.acknowledged, locks, kept
+        )
         self._service.tell(self._service.step(event, session.limits))
         self._must_restate = not frame.holds_complete
         if frame.holds_complete:
@@ -280,7 +283,8 @@ class Connection:
                 sequence = message.sequence
                 if not sequence:
                     raise _Nonsense(f"{kind.__name__} without a sequence")
-            effects = step(Submitted(own, sequence, request, acknowledged, token), limits)  # type: ignore[arg-type]
+            event = Submitted(own, sequence, request, acknowledged, token, promised_ns=message.promised_ns)  # type: ignore[arg-type]
+            effects = step(event, limits)
             others: list[Effect] = []
             reply: Any = effects[0] if len(effects) == 1 else None
             if type(reply) is not Reply or reply.id != token:

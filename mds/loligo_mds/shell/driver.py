@@ -23,7 +23,7 @@ from loligo_mds.core.admission import SessionLimits, admit, admit_holds, admit_l
 from loligo_mds.core.effects import SAID, AppendJournal, Effect, RemoveObjects, RepairObjects, Repeat, Reply, Retry
 from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
 from loligo_mds.core.open_file import SHARD_SESSION
-from loligo_mds.core.requests import CHANGING, RECLAIMING, Opened, Request
+from loligo_mds.core.requests import CHANGING, RECLAIMING, WRITING, Opened, Request
 from loligo_mds.core.shard import Shard
 from loligo_mds.store.errors import StoreFull
 from loligo_mds.store.shard_store import ShardStore
@@ -195,7 +195,7 @@ class ShardDriver:
             if errno:
                 raise OSError(errno, "not admitted")
         try:
-            if changes and not repeats:
+            if kind in WRITING and not repeats:
                 self._store.reserve(kind in RECLAIMING)
             failpoint("driver.step.before")
             said: list[Effect] = []

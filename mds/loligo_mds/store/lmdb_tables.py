@@ -34,7 +34,7 @@ FORMAT_VERSION = 1
 FORMAT_NEEDS = b"0.1.0"
 
 #: Tables that the first files of this format do not have yet.
-_ADDED = frozenset({Table.CLIENT})
+_ADDED = frozenset({Table.CLIENT, Table.DELEGATION})
 
 MAP_BYTES = 16 << 30
 ROOM_BYTES = 8 << 20

@@ -1,0 +1,274 @@
+"""What the server will answer, told in advance: changes of what this client has leased for itself.
+
+See `loligo_mds.core.delegations`. Under such leases nobody else changes what `leased` knows, so callers are answered here, at
+once, by the same code that the server runs, and the server is asked later. What is foreseen is heard by `leased` as if it had
+been answered; what the server answers later says only whether it agrees.
+
+Invariants
+1. What is read to foresee something is covered by leases of ours alone. What is not known raises `Unforeseeable`: the server is
+   asked, as always.
+2. Nothing is foreseen about directories and inodes about which the server was asked and has not answered (`asking`): that
+   answer may be older than the promise, or change what it was built on. Not so with what was written and is being published:
+   what that makes of the file is foreseen, though nobody is promised anything.
+3. A promise is asked for before the next is made, under one lock: in order.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from loligo_client.core.leased import Leased
+from loligo_mds.core import content, inodes, namespace
+from loligo_mds.core.codec import Covered
+from loligo_mds.core.lease import cover_of
+from loligo_mds.core.requests import (
+    Create,
+    GetAttributes,
+    Link,
+    Lookup,
+    Publish,
+    ReadDirectory,
+    RecordAccess,
+    RemoveDirectory,
+    RemoveXattr,
+    Rename,
+    Reserved,
+    SetAttributes,
+    SetXattr,
+    Unlink,
+)
+from loligo_mds.core.state import Refused, ShardState
+from loligo_wire.attributes import FLAG_ACCESS_ACL, FLAG_DEFAULT_ACL, Attributes
+
+_Handler = Callable[[Any, Any, int], Any]
+
+#: What is foreseen, by the handlers of the shard.
+PROMISED: Final[dict[type, _Handler]] = {
+    Create: namespace.create,
+    Unlink: namespace.unlink,
+    RemoveDirectory: namespace.remove_directory,
+    Rename: namespace.rename,
+    Link: namespace.link,
+    SetAttributes: inodes.set_attributes,
+    RecordAccess: inodes.record_access,
+}
+#: Those after whose answers `leased` knows something else.
+_HEEDED: Final = frozenset({Lookup, GetAttributes, ReadDirectory, SetXattr, RemoveXattr, Publish, *PROMISED})
+
+
+class Unforeseeable(Exception):
+    """The server must say."""
+
+
+class _NoTables:
+    """Rows are the server's."""
+
+    def get(self, table: int, key: bytes) -> None:
+        return None
+
+    def put(self, table: int, key: bytes, value: bytes) -> None:
+        return
+
+    delete = get
+
+    def scan(self, table: int, first: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(())
+
+
+class _Foresight(ShardState):
+    """The shard's state as far as `leased` knows it, for one request; what the handler changes is noted."""
+
+    def __init__(self, leased: Leased, block_bytes: int) -> None:
+        super().__init__(0, _NoTables(), block_bytes)
+        self._leased = leased
+        self._doubtful: dict[int, int] = {}
+        #: The number that the next inode gets; 0: none is reserved.
+        self.next_ino = 0
+        self.changed: dict[int, Attributes] = {}
+        self.made = False
+
+    def begin(self, doubtful: dict[int, int]) -> None:
+        self._doubtful = doubtful
+        self.changed = {}
+        self.made = False
+
+    def find_inode(self, ino: int) -> Attributes:
+        found = self.changed.get(ino)
+        if found is not None:
+            return found
+        found = self._leased.attributes(ino)
+        if found is None or ino in self._doubtful or not self._leased.is_delegated(cover_of(found)):
+            raise Unforeseeable
+        if found.flags & (FLAG_DEFAULT_ACL | FLAG_ACCESS_ACL):
+            raise Unforeseeable  # ACLs are not known here
+        return found
+
+    inode = find_inode
+
+    def put_inode(self, attributes: Attributes) -> None:
+        self.changed[attributes.ino] = attributes
+
+    delete_inode = put_inode
+
+    def find_entry(self, directory: int, name: bytes) -> int:
+        found = self._leased.name(directory, name) if self._leased.is_delegated(directory) else None
+        if found is None:
+            raise Unforeseeable
+        return found
+
+    def put_entry(self, directory: int, name: bytes, attributes: Attributes) -> None:
+        return
+
+    def delete_entry(self, directory: int, name: bytes) -> None:
+        return
+
+    def allocate_inos(self, count: int) -> int:
+        if not self.next_ino:
+            raise Unforeseeable
+        self.made = True
+        return self.next_ino
+
+    def count(self, inodes: int, size_bytes: int) -> None:
+        return
+
+    def put(self, table: int, key: bytes, value: bytes) -> None:
+        return
+
+    def delete(self, table: int, key: bytes) -> None:
+        return
+
+    def remove_objects(self, attributes: Attributes, end: int) -> None:
+        return
+
+
+class Promises:
+    """Every method is called with the lock of `leased`."""
+
+    def __init__(self, leased: Leased, block_bytes: int) -> None:
+        self._leased = leased
+        self._foresight = _Foresight(leased, block_bytes)
+        self._end_ino = 0
+        #: What is asked about: inode -> how often.
+        self._asked: dict[int, int] = {}
+
+    # -- promising ----------------------------------------------------------------------------------------------------
+
+    def foresee(self, request: Any, now_ns: int) -> tuple[Any, list[int]]:
+        """-> what the server will answer when it is told that this happens at `now_ns`, and inodes whose attributes the kernel
+        must ask for now. The request gets the number of what it makes.
+
+        Unforeseeable; OSError with what the server would refuse it with.
+        """
+        kind = type(request)
+        handler = PROMISED.get(kind)
+        if handler is None or (kind is SetAttributes and request.size is not None):
+            raise Unforeseeable
+        if kind is Rename and request.parent != request.new_parent and self._moves_directory(request):
+            raise Unforeseeable  # whether it would come to lie below itself is known where others move them, too
+        foresight = self._foresight
+        foresight.begin(self._asked)
+        try:
+            answer = handler(foresight, request, now_ns)
+        except Refused as refused:
+            raise OSError(refused.errno, "refused") from None
+        changed = foresight.changed
+        if foresight.made:
+            request.new_ino = foresight.next_ino
+            foresight.next_ino = foresight.next_ino + 1 if foresight.next_ino + 1 < self._end_ino else 0
+        moved = self._hear(request, answer, changed)
+        return answer, moved if kind is Rename else []
+
+    def publishing(self, request: Publish) -> bool:
+        """The server is being asked. Whether what it will answer is known now."""
+        self._foresight.begin(self._asked)
+        try:
+            self._leased.learn(content.publish(self._foresight, request, 0))
+        except (Unforeseeable, Refused):
+            return False
+        return True
+
+    def _moves_directory(self, request: Rename) -> bool:
+        for directory, name in ((request.parent, request.name), (request.new_parent, request.new_name)):
+            ino = self._leased.name(directory, name)
+            found = self._leased.attributes(ino) if ino else None
+            if found is not None and found.is_directory:
+                return True
+        return False
+
+    def _hear(self, request: Any, answer: Any, changed: dict[int, Attributes]) -> list[int]:
+        """-> inodes that have got or lost a name, and have one still"""
+        leased = self._leased
+        named = _directories_of(request)
+        for ino in changed:
+            if leased.is_delegated(ino):
+                leased.used(ino)
+        moved: list[int] = []
+        if type(request) is Create:
+            granted = [answer.ino] if answer.is_directory else []
+        else:
+            moved = [ino for ino in changed if named and ino not in named]
+            granted = [ino for ino in moved if cover_of(changed[ino]) == ino and changed[ino].nlink]
+        covered = Covered(
+            [changed[ino] for ino in named if ino in changed],
+            [ino for ino in granted if not leased.is_delegated(ino)],
+            False,
+            moved,
+            delegations=granted,
+        )
+        leased.heard(request, answer, covered)
+        left = [ino for ino in moved if changed[ino].nlink]
+        for ino in left:
+            if leased.is_delegated(cover_of(changed[ino])):
+                leased.learn(changed[ino])
+        return left
+
+    # -- what is asked of the server ------------------------------------------------------------------------------------
+
+    def asking(self, request: Any) -> list[int]:
+        """The server is asked, and until it answers (`heard`) nothing is foreseen about what is returned."""
+        if type(request) not in _HEEDED:
+            return []
+        about = [number for field in _FIELDS if (number := getattr(request, field, 0))]
+        for directory, name in _names_in(request):
+            ino = self._leased.name(directory, name)
+            if ino:
+                about.append(ino)
+        for ino in about:
+            self._asked[ino] = self._asked.get(ino, 0) + 1
+        return about
+
+    def heard(self, about: list[int]) -> None:
+        for ino in about:
+            self._asked[ino] -= 1
+            if not self._asked[ino]:
+                del self._asked[ino]
+
+    # -- inode numbers ------------------------------------------------------------------------------------------------
+
+    @property
+    def needs_inodes(self) -> bool:
+        """Only then they may be asked for: what is left could not be used any more."""
+        return not self._foresight.next_ino
+
+    def reserved(self, numbers: Reserved) -> None:
+        self._foresight.next_ino = numbers.first
+        self._end_ino = numbers.first + numbers.count
+
+
+_FIELDS: Final = ("ino", "parent", "new_parent")
+
+
+def _directories_of(request: Any) -> tuple[int, ...]:
+    """Those in which it changes names."""
+    kind = type(request)
+    if kind is Rename:
+        return (request.parent,) if request.parent == request.new_parent else (request.parent, request.new_parent)
+    if kind is Link:
+        return (request.new_parent,)
+    return (request.parent,) if kind in (Create, Unlink, RemoveDirectory) else ()
+
+
+def _names_in(request: Any) -> list[tuple[int, bytes]]:
+    kind = type(request)
+    if kind is Rename:
+        return [(request.parent, request.name), (request.new_parent, request.new_name)]
+    return [(request.parent, request.name)] if kind in (Lookup, Unlink, RemoveDirectory) else []

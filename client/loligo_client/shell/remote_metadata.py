@@ -1,0 +1,185 @@
+"""The metadata port of the data path and the file system, for a shard behind a connection.
+
+What can be answered here is (`core.promises`): the caller has his answer at once, and the server is asked within
+`UNHURRIED_NS`, with what else has gathered, or as soon as somebody waits for something behind it. A promise that the server
+does not keep, as on a full disk, is told to whoever syncs next, and to who writes to a file that could not be made; what
+was leased is given back then, so that everybody sees what is there.
+
+Rules
+1. A promise is made and asked for under the lock of `leased`, and whoever gives a lease back takes it from `leased` first: so
+   the server hears of the promise before the lease comes back.
+2. No more than PROMISES_MAX are not kept yet: then callers wait for the server again.
+
+The root of a mount is inode 1 for the kernel; for the server it is the directory that was mounted.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from errno import EIO
+from functools import partial
+from typing import Any, Final
+
+from loligo_client.core.leased import Forgotten, Leased
+from loligo_client.core.promises import PROMISED, Promises, Unforeseeable
+from loligo_client.shell.connection import Connection
+from loligo_client.shell.tasks import Metadata
+from loligo_mds.core.codec import Covered, Sync
+from loligo_mds.core.limits import RESERVED_INODES_MAX
+from loligo_mds.core.requests import Create, Publish, RecordAccess, Request, ReserveInodes
+from loligo_wire.ids import ROOT_INO
+
+log = logging.getLogger(__name__)
+
+PROMISES_MAX: Final = 4096
+#: After one that was not kept nothing is promised for so long: on a full disk the next would not be kept either.
+DISTRUST_S: Final = 5.0
+
+
+class RemoteMetadata(Metadata):
+    def __init__(self, connection: Connection, root_ino: int, leased: Leased, block_bytes: int) -> None:
+        self.lock = connection.lock
+        self._connection = connection
+        self._root_ino = root_ino
+        self._leased = leased
+        self._promises = Promises(leased, block_bytes)
+        connection.on_answer = self._heard
+        connection.delegations = leased.delegations
+        #: Tells the kernel to ask for an inode's attributes again. It must wait for nothing.
+        self.forget_attributes: Callable[[int], object] = lambda ino: None
+        #: What is given back, for the kernel to forget it first. It must wait for nothing.
+        self.give_back: Callable[[Forgotten], object] = lambda forgotten: None
+        #: How many promises are not kept yet; files that are being made: inode -> the promise.
+        self.unkept = 0
+        self._making: dict[int, Future[Any]] = {}
+        #: What is being published, and what the answer will be is known already.
+        self._foreseen: set[int] = set()
+        self._reserving = False
+        self._promises_from_s = 0.0
+        #: errno of a promise that was not kept, and of which nobody was told.
+        self._refused = 0
+        self.promised = 0
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def ask(self, request: Request | Sync) -> Any:
+        return self._ask(request, self._connection.ask)
+
+    def ask_lazily(self, request: Request) -> Any:
+        return self._ask(request, self._connection.ask_lazily)
+
+    def _ask(self, request: Any, ask: Callable[[Any], Future[Any]]) -> Any:
+        if self._root_ino != ROOT_INO:
+            for name in ("ino", "parent", "new_parent"):
+                if getattr(request, name, 0) == ROOT_INO:
+                    setattr(request, name, self._root_ino)
+        kind = type(request)
+        promises = self._promises
+        with self._leased.lock:
+            if kind in PROMISED and self._may_promise():
+                now_ns = time.time_ns()
+                try:
+                    answer, moved = promises.foresee(request, now_ns)
+                except Unforeseeable:
+                    pass
+                else:
+                    self._promise(request, now_ns)
+                    for ino in moved:
+                        self.forget_attributes(ino)
+                    return answer
+            if kind is RecordAccess:
+                self._leased.doubts(request.ino)
+            if kind is Publish and promises.publishing(request):
+                published = ask(request)
+                self._foreseen.add(id(request))
+                published.add_done_callback(partial(self._published, request))
+                return published
+            about = promises.asking(request)
+            asked = ask(request)
+        if about:
+            asked.add_done_callback(partial(self._answered, about))
+        return asked
+
+    def _may_promise(self) -> bool:
+        if not self._leased.has_delegations or self.unkept >= PROMISES_MAX:
+            return False
+        if self._promises.needs_inodes:
+            self._reserve()
+        return not self._promises_from_s or time.monotonic() >= self._promises_from_s
+
+    def _answered(self, about: list[int], answer: Future[Any]) -> None:
+        with self._leased.lock:
+            self._promises.heard(about)
+
+    def _published(self, request: Publish, answer: Future[Any]) -> None:
+        with self._leased.lock:
+            self._foreseen.discard(id(request))
+            if answer.exception() is not None:
+                self._leased.doubt(request.ino)
+
+    def _heard(self, request: Any, answer: Any, covered: Covered) -> None:
+        """On the connection's thread, before whoever asked."""
+        if id(request) in self._foreseen:
+            return
+        for ino in covered.forgets:
+            self.forget_attributes(ino)
+        for forgotten in self._leased.heard(request, answer, covered):
+            self.give_back(forgotten)
+
+    # -- promises -----------------------------------------------------------------------------------------------------
+
+    def _promise(self, request: Any, now_ns: int) -> None:
+        promise = self._connection.promise(request, now_ns)
+        self.unkept += 1
+        self.promised += 1
+        if type(request) is Create and request.hold:
+            self._making[request.new_ino] = promise
+        promise.add_done_callback(partial(self._kept, request))
+
+    def _kept(self, request: Any, promise: Future[None]) -> None:
+        error = promise.exception()
+        with self._leased.lock:
+            self.unkept -= 1
+            if type(request) is Create:
+                self._making.pop(request.new_ino, None)
+            if error is None:
+                return
+            self._refused = getattr(error, "errno", 0) or EIO
+            self._promises_from_s = time.monotonic() + DISTRUST_S
+            about = [getattr(request, name, 0) for name in ("ino", "parent", "new_parent")]
+            given_back = [self._leased.give_back(ino) for ino in about if ino]
+        if not self._connection.gone:
+            log.error("a change that a caller was told of cannot be made: %r: %s", request, error)
+        for forgotten in given_back:
+            if forgotten is not None:
+                self.give_back(forgotten)
+
+    def promise_of(self, ino: int) -> Future[Any] | None:
+        return self._making.get(ino)
+
+    def _reserve(self) -> None:
+        if not self._reserving:
+            self._reserving = True
+            self._connection.ask(ReserveInodes(RESERVED_INODES_MAX)).add_done_callback(self._reserved)
+
+    def _reserved(self, answer: Future[Any]) -> None:
+        with self._leased.lock:
+            self._reserving = False
+            if answer.exception() is None:
+                self._promises.reserved(answer.result())
+
+    # -- the rest of the port -------------------------------------------------------------------------------------------
+
+    @property
+    def is_away(self) -> bool:
+        return self._connection.is_away
+
+    def hurry(self) -> None:
+        self._connection.hurry()
+
+    def sync(self) -> None:
+        self._connection.sync()
+        refused, self._refused = self._refused, 0
+        if refused:
+            raise OSError(refused, "a change of names that was made before could not be stored")
