@@ -1,6 +1,6 @@
-"""Random clients that look, change, remember under their leases, give them back late, lose their connections, are not heard for
-too long and die, on a shard that restarts. Each client is `Leased`, the real one, in front of a kernel that believes what it is
-told and forgets what it is told to.
+"""Random clients that look, change, promise, remember under their leases, give them back late, lose their connections, are not
+heard for too long and die, on a shard that restarts. Each client is `Leased` and `Promises`, the real ones, in front of a
+kernel that believes what it is told and forgets what it is told to.
 
 Checked after every step:
 
@@ -9,6 +9,8 @@ Checked after every step:
   caller is answered, and by all others at once.
 - Each client's own notes cover what its kernel believes, and what it notes the shard has granted it.
 - Each change happens once, and those who asked are answered: at the end nothing waits.
+- Delegations are exclusive. What a client has promised its callers nobody else believes otherwise, or is told otherwise; and
+  the shard does exactly that, when it is asked.
 
 `LOLIGO_SIM_STEPS` and `LOLIGO_SIM_SEED` ask for more (`make sim-long`).
 """
@@ -26,6 +28,7 @@ import pytest
 
 from loligo_client.core import leased as leased_module
 from loligo_client.core.leased import Forgotten, Leased
+from loligo_client.core.promises import PROMISED, Promises, Unforeseeable
 from loligo_mds.core import leases, namespace
 from loligo_mds.core.codec import Covered
 from loligo_mds.core.effects import AppendJournal, LeaseRecall, Recall, Reply, Report, Retry
@@ -57,6 +60,7 @@ from loligo_mds.core.requests import (
     Rename,
     Reported,
     Request,
+    ReserveInodes,
     SetAttributes,
     SetXattr,
     Unlink,
@@ -66,7 +70,7 @@ from loligo_mds.core.state import ino_key
 from loligo_mds.core.tables import Table
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
-from unit.shard_lab import ShardLab
+from unit.shard_lab import BLOCK_BYTES, ShardLab
 
 R = int(ROOT_INO)
 CLIENTS = 4
@@ -80,6 +84,14 @@ SEEDS = range(FIRST_SEED, FIRST_SEED + 40)
 class Asked:
     request: Request
     sequence: int
+    #: Nothing is foreseen about these meanwhile.
+    about: list[int] = field(default_factory=list)
+    #: It was published, and what comes of it is known.
+    foreseen: bool = False
+    promised_ns: int = 0
+    #: What a promise changes: rows, until that is done, and what inodes are then.
+    rows: set[tuple[int, bytes]] = field(default_factory=set)
+    changed: dict[int, Attributes] = field(default_factory=dict)
 
 
 class Kernel:
@@ -100,6 +112,7 @@ class Kernel:
 class Client:
     session: int
     leased: Leased
+    promises: Promises
     kernel: Kernel = field(default_factory=Kernel)
     #: Opens that were answered, by inode: how many, and whether to write.
     opens: dict[int, list[int]] = field(default_factory=dict)
@@ -112,6 +125,11 @@ class Client:
     forgetting: list[Forgotten] = field(default_factory=list)
     connected: bool = True
     sequence: int = 0
+    reserving: bool = False
+
+    @property
+    def unkept(self) -> list[Asked]:
+        return [asked for asked in self.unanswered.values() if asked.promised_ns]
 
     @property
     def acknowledged(self) -> int:
@@ -143,7 +161,10 @@ class World:
             event = todo.popleft()
             submitted = event if isinstance(event, Submitted) else None
             asks = self.find(submitted.session) if submitted is not None else None
+            promise = asks.unanswered.get(submitted.id) if asks is not None and submitted is not None else None
             for effects in self.lab.whole_event(event):
+                if promise is not None and promise.promised_ns:
+                    self.check_kept(promise, effects)
                 for effect in effects:
                     if isinstance(effect, AppendJournal):
                         if submitted is not None and asks is not None and asks.connected:
@@ -154,6 +175,8 @@ class World:
                         client = self.find(effect.session)
                         if client is not None and client.connected:
                             client.down.append(effect)
+                            if isinstance(effect, Reply) and not effect.errno and effect.id in client.unanswered:
+                                self.check_told(client, client.unanswered[effect.id].request, effect.value)
 
     def find(self, session: int) -> Client | None:
         return next((client for client in self.clients if client.session == session), None)
@@ -168,21 +191,70 @@ class World:
 
     def begin(self) -> None:
         self.last_session += 1
-        client = Client(self.last_session, Leased(R, nullcontext()))
+        leased = Leased(R, nullcontext())
+        client = Client(self.last_session, leased, Promises(leased, BLOCK_BYTES))
         self.clients.append(client)
         self.step(SessionOpened(client.session, b"client %d" % client.session, takes_leases=True))
 
-    def ask(self, client: Client, request: Request) -> None:
-        sequence = 0
-        if type(request) in CHANGING:
+    def ask(self, client: Client, request: Any) -> None:
+        """As `shell.remote_metadata` does."""
+        asked = Asked(request, 0)
+        if client.connected and type(request) in PROMISED and self.promise(client, asked):
+            return
+        if isinstance(request, Publish):
+            asked.foreseen = client.promises.publishing(request)
+        if not asked.foreseen:
+            asked.about = client.promises.asking(request)
+        self.number(client, asked)
+        self.send(client, asked)
+
+    def promise(self, client: Client, asked: Asked) -> bool:
+        """Whether the caller is answered now."""
+        if client.leased.has_delegations and client.promises.needs_inodes and not client.reserving:
+            client.reserving = True
+            self.ask(client, ReserveInodes(4))
+        request: Any = asked.request
+        now_ns = self.lab.now_ns + 1
+        try:
+            foreseen = client.promises.foresee(request, now_ns)
+        except Unforeseeable:
+            return False
+        except OSError:
+            return True
+        asked.promised_ns = now_ns
+        asked.changed = dict(client.promises._foresight.changed)
+        names = [(getattr(request, "parent", 0), getattr(request, "name", b""))]
+        names.append((getattr(request, "new_parent", 0), getattr(request, "new_name", b"")))
+        asked.rows = {(int(Table.DENTRY), entry_key(*place)) for place in names if place[1]}
+        asked.rows |= {(int(Table.INODE), ino_key(ino)) for ino in asked.changed}
+        self.number(client, asked)
+        self.send(client, asked)
+        for ino in foreseen.moved:
+            client.kernel.attributes.pop(ino, None)
+        client.forgetting += foreseen.given_back
+        self.told(client, request, foreseen.answer)
+        return True
+
+    def number(self, client: Client, asked: Asked) -> None:
+        if type(asked.request) in CHANGING:
             client.sequence += 1
-            sequence = client.sequence
-        self.send(client, Asked(request, sequence))
+            asked.sequence = client.sequence
 
     def send(self, client: Client, asked: Asked) -> None:
         self.last_id += 1
         client.unanswered[self.last_id] = asked
-        client.up.append(Submitted(client.session, asked.sequence, asked.request, client.acknowledged, self.last_id))
+        event = Submitted(
+            client.session,
+            asked.sequence,
+            asked.request,
+            client.acknowledged,
+            self.last_id,
+            promised_ns=asked.promised_ns,
+        )
+        if isinstance(asked.request, LeaseReturned) and not asked.request.was_exclusive and self.random.random() < 0.5:
+            client.up.appendleft(event)  # it overtakes
+        else:
+            client.up.append(event)
 
     def some_message(self) -> bool:
         """Something arrives, or a kernel has forgotten. Whether there was anything."""
@@ -205,6 +277,9 @@ class World:
 
     def hear(self, client: Client, effect: Any) -> None:
         if isinstance(effect, LeaseRecall):
+            if effect.share:
+                self.share(client, effect.ino)
+                return
             forgotten = client.leased.recalled(LeaseReturned(effect.ino, effect.attributes_of))
             if forgotten is not None:
                 client.forgetting.append(forgotten)
@@ -215,19 +290,36 @@ class World:
         elif isinstance(effect, Reply):
             asked = client.unanswered.pop(effect.id)
             client.changed.pop(effect.id, None)
-            if not effect.errno:
+            client.promises.heard(asked.about)
+            if asked.promised_ns:
+                assert not effect.errno, f"{client.session} had promised {asked.request}"
+            elif asked.foreseen:
+                if effect.errno:
+                    client.leased.doubt(asked.request.ino)  # type: ignore[union-attr]
+            elif isinstance(asked.request, ReserveInodes):
+                client.reserving = False
+                client.promises.reserved(effect.value)
+            elif not effect.errno:
                 self.answered(client, asked.request, effect)
             elif effect.errno == ESTALE:
                 assert any(isinstance(asked.request, kind) for kind in (Create, Unlink, RemoveDirectory, Rename, Link))
 
     def answered(self, client: Client, request: Any, reply: Reply) -> None:
-        value, kernel, leased = reply.value, client.kernel, client.leased
         covered = Covered(
-            list(reply.directories), list(reply.leases), reply.unsure, list(reply.forgets), reply.repeated
+            list(reply.directories),
+            list(reply.leases),
+            reply.unsure,
+            list(reply.forgets),
+            reply.repeated,
+            reply.delegations,
         )
         for ino in covered.forgets:
-            kernel.attributes.pop(ino, None)
-        client.forgetting += leased.heard(request, value, covered)
+            client.kernel.attributes.pop(ino, None)
+        client.forgetting += client.leased.heard(request, reply.value, covered)
+        self.told(client, request, reply.value)
+
+    def told(self, client: Client, request: Any, value: Any) -> None:
+        kernel, leased = client.kernel, client.leased
         if isinstance(request, Open):
             held = client.opens.setdefault(request.ino, [0, 0])
             held[0] += 1
@@ -261,6 +353,10 @@ class World:
             for ino in (getattr(request, name, 0) for name in ("parent", "new_parent")):
                 kernel.attributes.pop(ino, None)  # the kernel asks for them again
 
+    def share(self, client: Client, key: int) -> None:
+        if client.leased.shared(key):
+            self.ask(client, LeaseReturned(key, kept=True, was_exclusive=True))
+
     def left(self, client: Client, victim: Attributes | None) -> None:
         """A name of the victim has gone by the kernel's own doing."""
         kernel = client.kernel
@@ -291,9 +387,12 @@ class World:
         state = self.lab.shard.state
         return [ino for ino in range(1, state.next_counter) if (found := state.find_inode(ino)) and found.is_file]
 
-    def some_request(self) -> Request | None:
+    def some_request(self, client: Client) -> Request | None:
         choose = self.random
-        parent, other = choose.choice(self.directories()), choose.choice(self.directories())
+        directories = self.directories()
+        if choose.random() < 0.5:
+            directories = client.leased.delegations() or directories
+        parent, other = choose.choice(directories), choose.choice(directories)
         name, new_name = choose.choice(NAMES), choose.choice(NAMES)
         file = choose.choice(self.files() or [R])
         inode = choose.choice([file, file, parent])
@@ -323,8 +422,8 @@ class World:
         if chance < 0.62:
             self.some_message()
         elif chance < 0.90:
-            if client.connected and len(client.unanswered) < 3:
-                request = self.look(client) if choose.random() < 0.3 else self.some_request()
+            if client.connected and len(client.unanswered) - len(client.unkept) < 3 and len(client.unkept) < 8:
+                request = self.look(client) if choose.random() < 0.3 else self.some_request(client)
                 if request is not None:
                     self.ask(client, request)
         elif chance < 0.95:
@@ -337,7 +436,10 @@ class World:
         elif chance < 0.98:
             if not client.connected:
                 self.step(LeasesLapsed(client.session))
-        elif chance < 0.985:
+        elif chance < 0.983:
+            for key in client.leased.idle_delegations() if client.connected else ():
+                self.share(client, key)
+        elif chance < 0.986:
             self.clients.remove(client)
             self.step(SessionEnded(client.session))
             self.begin()
@@ -372,17 +474,32 @@ class World:
         client.down.clear()
         client.changed.clear()
         under_way, client.forgetting = client.forgetting, []
+        for late in under_way:
+            if late.answer is not None and late.answer.was_exclusive:
+                self.last_id += 1
+                client.unanswered[self.last_id] = Asked(late.answer, 0)
         for forgotten in (*under_way, *client.leased.lost()):
             client.kernel.forget(forgotten)
-        assert not client.kernel.names and not client.kernel.attributes, "it believed what no lease covered"
+        assert not client.kernel.names, "it believed in names that no lease covered"
+        assert not client.kernel.attributes, "it believed in attributes that no lease covered"
 
     def reconnect(self, client: Client) -> None:
         client.connected = True
         holds = [Hold(ino, count, bool(writes)) for ino, (count, writes) in client.opens.items()]
-        again = [asked for asked in client.unanswered.values() if type(asked.request) not in STATED_BY_HOLDS]
+        again = []
+        delegations = client.leased.delegations()
+        for asked in client.unanswered.values():
+            if getattr(asked.request, "was_exclusive", False):
+                asked.request = LeaseReturned(asked.request.ino, was_exclusive=True, again=True)  # type: ignore[union-attr]
+                delegations.append(asked.request.ino)
+            elif type(asked.request) in STATED_BY_HOLDS:
+                client.promises.heard(asked.about)
+                continue
+            again.append(asked)
         client.unanswered.clear()
         # An Open that was answered by the shard and not heard of is not stated, so it is over.
-        self.step(SessionRestated(client.session, holds, acknowledged=client.acknowledged))
+        event = SessionRestated(client.session, holds, acknowledged=client.acknowledged, delegations=delegations)
+        self.step(event)
         for asked in again:
             self.send(client, asked)
 
@@ -396,10 +513,50 @@ class World:
 
     # -- checks -----------------------------------------------------------------------------------------------------------
 
+    def check_kept(self, promise: Asked, effects: list[Any]) -> None:
+        """The shard has done what was promised, no more and no less."""
+        state = self.lab.shard.state
+        promise.rows = set()  # it is known from now on
+        if any(isinstance(effect, Reply) and effect.repeated for effect in effects):
+            return
+        assert any(isinstance(effect, Reply) and not effect.errno for effect in effects), (
+            f"{promise.request} has to wait"
+        )
+        for ino, changed in promise.changed.items():
+            found = state.find_inode(ino)
+            if found is None:
+                assert not changed.nlink, f"{promise.request}: inode {ino} is gone"
+            else:
+                assert as_told(found) == as_told(changed), f"{promise.request}: inode {ino}"
+
+    def check_told(self, client: Client, request: Any, value: Any) -> None:
+        """Nobody is told what another has promised to be otherwise."""
+        state = self.lab.shard.state
+        about: set[tuple[int, bytes]] = set()
+        if isinstance(request, Lookup):
+            about.add((int(Table.DENTRY), entry_key(request.parent, request.name)))
+        if isinstance(request, Lookup | GetAttributes) and value is not None:
+            about.add((int(Table.INODE), ino_key(value.ino)))
+        if isinstance(request, ReadDirectory):
+            about |= {(int(Table.DENTRY), entry_key(request.ino, name)) for name in NAMES}
+            about |= {(int(Table.INODE), ino_key(entry[2])) for entry in value if entry[4] is not None}
+        for other in self.clients:
+            for promise in other.unkept if other is not client else ():
+                assert not about & promise.rows, f"{client.session} is told of {request} before {promise.request}"
+        assert all(state.leases[key].keys() == {owner} for key, owner in state.delegations.items())
+
     def check(self) -> None:
         state = self.lab.shard.state
+        promised = {client.session: set().union(*(asked.rows for asked in client.unkept)) for client in self.clients}
         for client in self.clients:
-            mine = set().union(*client.changed.values())
+            mine = set().union(*client.changed.values()) | promised[client.session]
+            others = set().union(*(rows for session, rows in promised.items() if session != client.session))
+            for key in client.leased.delegations():
+                new = any(key in asked.changed for asked in client.unkept)
+                assert new or state.delegations.get(key) == client.session or state.find_inode(key) is None
+            believed = {(int(Table.DENTRY), entry_key(*place)) for place in client.kernel.names}
+            believed |= {(int(Table.INODE), ino_key(ino)) for ino in client.kernel.attributes}
+            assert not believed & others - mine, f"{client.session} believes what another has promised to be otherwise"
             late = {key for key, lease in state.session_leases.get(client.session, {}).items() if lease.waived}
             late |= {forgotten.directory for forgotten in client.forgetting if forgotten.answer is None}
             for (parent, name), ino in client.kernel.names.items():
@@ -417,6 +574,8 @@ class World:
                 assert as_told(known) == as_told(believed), f"{client.session} believes other attributes of {ino}"
             held = set(client.leased._held)
             granted = set(state.session_leases.get(client.session, ()))
+            granted |= set().union(*(asked.changed.keys() for asked in client.unkept))
+            granted |= {ino for ino in held if (Table.INODE, ino_key(ino)) in mine}  # it loses its last name, say
             made_up = [ino for ino in held - granted if (found := state.find_inode(ino)) is not None and found.nlink]
             assert not made_up, f"{client.session} has {made_up}, which nobody granted"
 

@@ -14,9 +14,10 @@ Invariants
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
-from loligo_client.core.leased import Leased
+from loligo_client.core.leased import Forgotten, Leased
 from loligo_mds.core import content, inodes, namespace
 from loligo_mds.core.codec import Covered
 from loligo_mds.core.lease import cover_of
@@ -57,6 +58,15 @@ _HEEDED: Final = frozenset({Lookup, GetAttributes, ReadDirectory, SetXattr, Remo
 
 class Unforeseeable(Exception):
     """The server must say."""
+
+
+@dataclass(slots=True)
+class Foreseen:
+    """`moved`: inodes whose attributes the kernel must ask for. `given_back`: for want of room, behind this."""
+
+    answer: Any
+    moved: list[int]
+    given_back: list[Forgotten]
 
 
 class _NoTables:
@@ -152,9 +162,9 @@ class Promises:
 
     # -- promising ----------------------------------------------------------------------------------------------------
 
-    def foresee(self, request: Any, now_ns: int) -> tuple[Any, list[int]]:
-        """-> what the server will answer when it is told that this happens at `now_ns`, and inodes whose attributes the kernel
-        must ask for now. The request gets the number of what it makes.
+    def foresee(self, request: Any, now_ns: int) -> Foreseen:
+        """What the server will answer when it is told that this happens at `now_ns`. The request gets the number of what it
+        makes.
 
         Unforeseeable; OSError with what the server would refuse it with.
         """
@@ -174,8 +184,7 @@ class Promises:
         if foresight.made:
             request.new_ino = foresight.next_ino
             foresight.next_ino = foresight.next_ino + 1 if foresight.next_ino + 1 < self._end_ino else 0
-        moved = self._hear(request, answer, changed)
-        return answer, moved if kind is Rename else []
+        return self._hear(request, answer, changed)
 
     def publishing(self, request: Publish) -> bool:
         """The server is being asked. Whether what it will answer is known now."""
@@ -194,8 +203,7 @@ class Promises:
                 return True
         return False
 
-    def _hear(self, request: Any, answer: Any, changed: dict[int, Attributes]) -> list[int]:
-        """-> inodes that have got or lost a name, and have one still"""
+    def _hear(self, request: Any, answer: Any, changed: dict[int, Attributes]) -> Foreseen:
         leased = self._leased
         named = _directories_of(request)
         for ino in changed:
@@ -214,12 +222,12 @@ class Promises:
             moved,
             delegations=granted,
         )
-        leased.heard(request, answer, covered)
+        given_back = leased.heard(request, answer, covered)
         left = [ino for ino in moved if changed[ino].nlink]
         for ino in left:
             if leased.is_delegated(cover_of(changed[ino])):
                 leased.learn(changed[ino])
-        return left
+        return Foreseen(answer, left if type(request) is Rename else [], given_back)
 
     # -- what is asked of the server ------------------------------------------------------------------------------------
 

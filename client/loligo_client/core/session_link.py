@@ -185,9 +185,12 @@ class SessionLink:
             self.drop(asked)
         return done
 
-    def exclusive(self) -> list[int]:
-        """Leases that are exclusive at the server until it hears that they come back."""
-        return [asked.request.ino for asked in self._waiting if not asked.dropped and _was_exclusive(asked.request)]
+    def given_back(self) -> list[Outstanding]:
+        """Leases that are exclusive at the server until it hears that they come back. Now, when all are lost, none is kept."""
+        asked = [asked for asked in self._waiting if not asked.dropped and _was_exclusive(asked.request)]
+        for one in asked:
+            one.request.kept, one.request.again = False, True
+        return asked
 
     def next(self, now_ns: int) -> Outstanding | None:
         """What to send now; it counts as sent. None: nothing, or not now."""
@@ -324,11 +327,7 @@ class SessionLink:
         begun_ns = now_ns - self._timeout_ns
         if begun_ns < self._heard_ns:
             return []
-        late = [
-            asked
-            for asked in self.outstanding
-            if asked.asked_ns <= begun_ns and not asked.is_lasting
-        ]
+        late = [asked for asked in self.outstanding if asked.asked_ns <= begun_ns and not asked.is_lasting]
         for asked in late:
             self.drop(asked)
         if late:

@@ -407,7 +407,10 @@ class Connection:
                 holds, locks, delegations = self.holds(), self.locks(), self.delegations()
                 with self._state:
                     stated = self._link.stated()
-                    delegations += self._link.exclusive()
+                    for asked in self._link.given_back():
+                        delegations.append(asked.request.ino)
+                        returned = asked.whose.message.lease_returned
+                        returned.kept, returned.again = asked.request.kept, asked.request.again
                     acknowledged = self._link.acknowledged
             for asked in stated:
                 asked.whose.set_result(None)

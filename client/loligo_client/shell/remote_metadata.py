@@ -80,14 +80,16 @@ class RemoteMetadata(Metadata):
             if kind in PROMISED and self._may_promise():
                 now_ns = time.time_ns()
                 try:
-                    answer, moved = promises.foresee(request, now_ns)
+                    foreseen = promises.foresee(request, now_ns)
                 except Unforeseeable:
                     pass
                 else:
                     self._promise(request, now_ns)
-                    for ino in moved:
+                    for ino in foreseen.moved:
                         self.forget_attributes(ino)
-                    return answer
+                    for forgotten in foreseen.given_back:
+                        self.give_back(forgotten)
+                    return foreseen.answer
             if kind is RecordAccess:
                 self._leased.doubts(request.ino)
             if kind is Publish and promises.publishing(request):

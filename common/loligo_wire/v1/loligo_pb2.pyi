@@ -494,16 +494,18 @@ class Reported(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ...) -> None: ...
 
 class LeaseReturned(_message.Message):
-    __slots__ = ("ino", "attributes_of", "kept", "was_exclusive")
+    __slots__ = ("ino", "attributes_of", "kept", "was_exclusive", "again")
     INO_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_OF_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     WAS_EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
     ino: int
     attributes_of: int
     kept: bool
     was_exclusive: bool
-    def __init__(self, ino: _Optional[int] = ..., attributes_of: _Optional[int] = ..., kept: _Optional[bool] = ..., was_exclusive: _Optional[bool] = ...) -> None: ...
+    again: bool
+    def __init__(self, ino: _Optional[int] = ..., attributes_of: _Optional[int] = ..., kept: _Optional[bool] = ..., was_exclusive: _Optional[bool] = ..., again: _Optional[bool] = ...) -> None: ...
 
 class ReserveInodes(_message.Message):
     __slots__ = ("count",)

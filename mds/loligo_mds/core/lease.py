@@ -12,13 +12,13 @@ CALM_NS = 1_000_000_000
 class Lease:
     """What one session has. `exclusive`: nobody else has it; `sharing`: it was asked to let others have it. `asked`: inodes
     whose attributes were recalled, `recalled`: all was, and it has not answered; `waived`: nobody waits for that. `excepted`:
-    inodes whose attributes it does not believe.
+    inodes whose attributes it does not believe. `stated`: it was exclusive already when the session came back.
     """
 
-    __slots__ = ("asked", "excepted", "exclusive", "recalled", "sharing", "waived")
+    __slots__ = ("asked", "excepted", "exclusive", "recalled", "sharing", "stated", "waived")
 
     def __init__(self) -> None:
-        self.recalled = self.waived = self.exclusive = self.sharing = False
+        self.recalled = self.waived = self.exclusive = self.sharing = self.stated = False
         self.asked: set[int] = set()
         self.excepted: set[int] = set()
 

@@ -180,7 +180,7 @@ def returned(state: ShardState, request: LeaseReturned, now_ns: int) -> None:
     """Whether or not it was recalled."""
     key, ino = request.ino, request.attributes_of
     lease = state.leases.get(key, {}).get(state.asking)
-    if lease is None:
+    if lease is None or (request.again and not lease.stated):
         return
     if request.kept:
         if lease.exclusive:
@@ -453,10 +453,14 @@ def restate(state: ShardState, session: int, kept: Sequence[int], *, first: bool
     """What the session has for itself still, of what it had. It is asked once more for what it was asked for."""
     mine = state.session_leases.get(session, {})
     if first:
-        state.undelegated[session] = {key: None for key, lease in mine.items() if lease.exclusive}
+        state.undelegated[session] = dict.fromkeys(mine)  # all that are left are exclusive
+        for lease in mine.values():
+            lease.stated = False
     unstated = state.undelegated[session]
     for key in kept:
-        unstated.pop(key, None)
+        if key in unstated:
+            del unstated[key]
+            mine[key].stated = True
     if not complete:
         return
     for key in state.undelegated.pop(session):

@@ -239,13 +239,15 @@ class Reported:
 class LeaseReturned:
     """This session believes nothing any more that the lease of `ino` covers; or, if `attributes_of` was recalled, nothing of
     that inode's attributes. `kept`: it keeps the lease, but not for itself alone; `was_exclusive`: until now it had, and what
-    it has promised under it was asked before. See `core.leases`. -> None, always
+    it has promised under it was asked before; `again`: it may have said so on an earlier connection. See `core.leases`. ->
+    None, always
     """
 
     ino: int
     attributes_of: int = 0
     kept: bool = False
     was_exclusive: bool = False
+    again: bool = False
 
 
 @dataclass(slots=True)
