@@ -56,6 +56,7 @@ from loligo_mds.core.requests import (
     Open,
     Publish,
     ReadDirectory,
+    RecordAccess,
     RemoveDirectory,
     Rename,
     Reported,
@@ -390,8 +391,9 @@ class World:
     def some_request(self, client: Client) -> Request | None:
         choose = self.random
         directories = self.directories()
-        if choose.random() < 0.5:
-            directories = client.leased.delegations() or directories
+        if choose.random() < 0.75:  # most of the time each works on its own
+            own = [ino for ino in directories if ino % len(self.clients) == client.session % len(self.clients)]
+            directories = client.leased.delegations() or own or directories
         parent, other = choose.choice(directories), choose.choice(directories)
         name, new_name = choose.choice(NAMES), choose.choice(NAMES)
         file = choose.choice(self.files() or [R])
@@ -426,8 +428,11 @@ class World:
                 request = self.look(client) if choose.random() < 0.3 else self.some_request(client)
                 if request is not None:
                     self.ask(client, request)
-        elif chance < 0.95:
+        elif chance < 0.93:
             self.work_on_open_file(client)
+        elif chance < 0.95:
+            if client.connected and not len(client.unanswered) > 8:
+                self.work_alone(client)
         elif chance < 0.97:
             if client.connected:
                 self.lose_connection(client)
@@ -454,6 +459,31 @@ class World:
             self.tell_name(client, parent, name, found)
             return None
         return Lookup(parent, name)
+
+    def work_alone(self, client: Client) -> None:
+        """Some changes, one after the other, in what is leased by the client alone."""
+        choose = self.random
+        for _ in range(choose.randrange(1, 8)):
+            directories = client.leased.delegations()
+            if not directories:
+                return
+            parent, other = choose.choice(directories), choose.choice(directories)
+            name, new_name = choose.choice(NAMES), choose.choice(NAMES)
+            ino = client.leased.name(parent, choose.choice(NAMES)) or parent
+            request: Any = choose.choice(
+                [
+                    Create(parent, name, S_IFREG | 0o644, 0, 0),
+                    Create(parent, name, S_IFREG | 0o644, 0, 0),
+                    Create(parent, name, S_IFDIR | 0o755, 0, 0),
+                    Unlink(parent, name),
+                    RemoveDirectory(parent, name),
+                    Rename(parent, name, other, new_name, choose.choice((0, 0, 1, 2))),
+                    Link(ino, other, new_name),
+                    SetAttributes(ino, mode=choose.randrange(0o1000)),
+                    RecordAccess(ino, self.lab.now_ns),
+                ]
+            )
+            self.ask(client, request)
 
     def work_on_open_file(self, client: Client) -> None:
         """Who has a file open for writing, alone, changes it as it pleases; then it closes it."""
@@ -553,10 +583,11 @@ class World:
             others = set().union(*(rows for session, rows in promised.items() if session != client.session))
             for key in client.leased.delegations():
                 new = any(key in asked.changed for asked in client.unkept)
-                assert new or state.delegations.get(key) == client.session or state.find_inode(key) is None
-            believed = {(int(Table.DENTRY), entry_key(*place)) for place in client.kernel.names}
-            believed |= {(int(Table.INODE), ino_key(ino)) for ino in client.kernel.attributes}
-            assert not believed & others - mine, f"{client.session} believes what another has promised to be otherwise"
+                is_here = state.delegations.get(key) == client.session
+                assert new or is_here or state.find_inode(key) is None, f"{client.session} thinks that {key} is its own"
+            rows = {(int(Table.DENTRY), entry_key(*place)) for place in client.kernel.names}
+            rows |= {(int(Table.INODE), ino_key(ino)) for ino in client.kernel.attributes}
+            assert not rows & others - mine, f"{client.session} believes what another has promised to be otherwise"
             late = {key for key, lease in state.session_leases.get(client.session, {}).items() if lease.waived}
             late |= {forgotten.directory for forgotten in client.forgetting if forgotten.answer is None}
             for (parent, name), ino in client.kernel.names.items():

@@ -292,11 +292,13 @@ class Leased:
         destination = self._held.get(request.new_parent)
         moved = source.names.get(request.name) if source is not None else None
         replaced = destination.names.get(request.new_name) if destination is not None else None
+        if moved is not None and moved == replaced:
+            return  # two names of one inode stay as they are
         left: int | None = _ABSENT
         if request.flags & _EXCHANGE:
             left = replaced
         elif answer is None and replaced is None and not (destination is not None and destination.whole):
-            left = None  # two names of one inode stay as they are
+            left = None  # so they may be
         if source is not None:
             self._settle_in(source, request.name, left)
         if destination is not None:

@@ -90,14 +90,19 @@ class _Foresight(ShardState):
     def __init__(self, leased: Leased, block_bytes: int) -> None:
         super().__init__(0, _NoTables(), block_bytes)
         self._leased = leased
-        self._doubtful: dict[int, int] = {}
+        self._asked: dict[int, int] = {}
+        self._blind = 0
         #: The number that the next inode gets; 0: none is reserved.
         self.next_ino = 0
         self.changed: dict[int, Attributes] = {}
         self.made = False
 
-    def begin(self, doubtful: dict[int, int]) -> None:
-        self._doubtful = doubtful
+    def begin(self, asked: dict[int, int], blind: int) -> None:
+        """`asked`: inodes that nothing may be foreseen about, and names in these directories may lead to any of their children.
+        `blind`: whether there are names that may lead anywhere.
+        """
+        self._asked = asked
+        self._blind = blind
         self.changed = {}
         self.made = False
 
@@ -106,7 +111,11 @@ class _Foresight(ShardState):
         if found is not None:
             return found
         found = self._leased.attributes(ino)
-        if found is None or ino in self._doubtful or not self._leased.is_delegated(cover_of(found)):
+        if found is None or not self._leased.is_delegated(cover_of(found)):
+            raise Unforeseeable
+        if ino in self._asked or (
+            found.parent in self._asked if found.is_directory else self._blind and found.nlink > 1
+        ):
             raise Unforeseeable
         if found.flags & (FLAG_DEFAULT_ACL | FLAG_ACCESS_ACL):
             raise Unforeseeable  # ACLs are not known here
@@ -159,6 +168,8 @@ class Promises:
         self._end_ino = 0
         #: What is asked about: inode -> how often.
         self._asked: dict[int, int] = {}
+        #: How many requests are under way that name things of which it is not known what they are.
+        self._blind = 0
 
     # -- promising ----------------------------------------------------------------------------------------------------
 
@@ -175,7 +186,7 @@ class Promises:
         if kind is Rename and request.parent != request.new_parent and self._moves_directory(request):
             raise Unforeseeable  # whether it would come to lie below itself is known where others move them, too
         foresight = self._foresight
-        foresight.begin(self._asked)
+        foresight.begin(self._asked, self._blind)
         try:
             answer = handler(foresight, request, now_ns)
         except Refused as refused:
@@ -188,7 +199,7 @@ class Promises:
 
     def publishing(self, request: Publish) -> bool:
         """The server is being asked. Whether what it will answer is known now."""
-        self._foresight.begin(self._asked)
+        self._foresight.begin(self._asked, self._blind)
         try:
             self._leased.learn(content.publish(self._foresight, request, 0))
         except (Unforeseeable, Refused):
@@ -236,12 +247,13 @@ class Promises:
         if type(request) not in _HEEDED:
             return []
         about = [number for field in _FIELDS if (number := getattr(request, field, 0))]
-        for directory, name in _names_in(request):
-            ino = self._leased.name(directory, name)
-            if ino:
-                about.append(ino)
+        names = [self._leased.name(*place) for place in _names_in(request)]
+        about += [ino for ino in names if ino]
+        if None in names or type(request) is ReadDirectory:
+            about.append(_BLIND)
         for ino in about:
             self._asked[ino] = self._asked.get(ino, 0) + 1
+        self._blind = self._asked.get(_BLIND, 0)
         return about
 
     def heard(self, about: list[int]) -> None:
@@ -249,6 +261,7 @@ class Promises:
             self._asked[ino] -= 1
             if not self._asked[ino]:
                 del self._asked[ino]
+        self._blind = self._asked.get(_BLIND, 0)
 
     # -- inode numbers ------------------------------------------------------------------------------------------------
 
@@ -262,6 +275,8 @@ class Promises:
         self._end_ino = numbers.first + numbers.count
 
 
+#: Stands for what nobody knows.
+_BLIND: Final = 0
 _FIELDS: Final = ("ino", "parent", "new_parent")
 
 

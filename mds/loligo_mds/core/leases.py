@@ -355,10 +355,12 @@ def kept_promise(state: ShardState, session: int, value: Any) -> None:
         return
     if not value.nlink:
         _gone(state, value.ino)
-    elif value.is_directory and session in state.lease_takers:
+    elif (
+        cover_of(value) == value.ino and session in state.lease_takers
+    ):  # it may be covered by its directory's until now
         granting = _Granting(state, session)
         granting.hold(value.ino, whatever=True)
-        granting.delegate(value.ino)
+        granting.delegate(value.ino, promised=True)
 
 
 class _Granting:
@@ -389,13 +391,15 @@ class _Granting:
         self.granted.append(key)
         return lease
 
-    def delegate(self, key: int) -> None:
-        """If nobody else wants it, the session has the lease for itself from now on."""
+    def delegate(self, key: int, *, promised: bool = False) -> None:
+        """If nobody else wants it, the session has the lease for itself from now on. `promised`: it knows that already, since
+        nobody can have asked about it.
+        """
         state = self._state
         lease = self._mine.get(key)
         if lease is None or lease.exclusive or lease.recalled or lease.asked or lease.excepted or key in state.parked:
             return
-        busy = state.busy_leases.get(key)
+        busy = state.busy_leases.get(key) if not promised else None
         if len(state.leases[key]) > 1 or (busy is not None and state.now_ns - busy.shared_ns < CALM_NS):
             return
         delegations.begin(state, self._session, key, lease)
