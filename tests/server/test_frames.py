@@ -167,7 +167,7 @@ def test_a_stop_just_after_a_welcome(server: LabServer, client: RawClient) -> No
 def test_too_many_holds_in_a_frame(server: LabServer, client: RawClient) -> None:
     client.break_off()
     client.connect([Hold(number, 1) for number in range(2, 70_000)])
-    assert "holds in a frame" in client.wait_for_refusal().text
+    assert "delegations in a frame" in client.wait_for_refusal().text
 
 
 def test_a_client_that_asks_for_much_and_reads_nothing(

@@ -6,9 +6,10 @@ reserved for it and the time of the promise, and asks for it later, in order, wi
 exactly what was promised, since both sides use the same code (`core.namespace`), and nothing else came between.
 
 A delegation comes with the answer to a change in a directory that nobody else holds a lease of, and with each directory
-that is made. It ends when its session says so (`LeaseReturned`), behind all that it has promised under it: because it was
-recalled, for a change; or asked to *share* it, for a question. It ends with the session, but not with a connection, nor with a
-restart of the shard: so table DELEGATION has it. Rows may be there too long: a session that comes back says what it has.
+that is made; but not while room for rows is low, since what is promised must not be refused then. It ends when its session says
+so (`LeaseReturned`), behind all that it has promised under it: because it was recalled, for a change; or asked to *share* it,
+for a question. It ends with the session, but not with a connection, nor with a restart of the shard: so table DELEGATION has
+it. Rows may be there too long: a session that comes back says what it has.
 
 Invariants
 1. A lease that is exclusive has one holder, and a row.

@@ -119,4 +119,13 @@ class LeasesLapsed:
     session: int
 
 
-Event = Submitted | SessionOpened | SessionRestated | SessionEnded | Repaired | ShardRestarted | LeasesLapsed
+@dataclass(slots=True)
+class RoomChanged:
+    """Whether so little room is left for rows that changes may soon be refused."""
+
+    is_low: bool
+
+
+Event = (
+    Submitted | SessionOpened | SessionRestated | SessionEnded | Repaired | ShardRestarted | LeasesLapsed | RoomChanged
+)

@@ -397,6 +397,8 @@ class _Granting:
         """
         state = self._state
         lease = self._mine.get(key)
+        if state.room_is_low and not promised:
+            return
         if lease is None or lease.exclusive or lease.recalled or lease.asked or lease.excepted or key in state.parked:
             return
         busy = state.busy_leases.get(key) if not promised else None
@@ -473,6 +475,13 @@ def restate(state: ShardState, session: int, kept: Sequence[int], *, first: bool
     for key, lease in mine.items():
         if lease.recalled or lease.sharing:
             state.notices.append(LeaseRecall(session, key, share=not lease.recalled))
+
+
+def room_changed(state: ShardState, is_low: bool) -> None:
+    """Nobody may promise what could be refused."""
+    state.room_is_low = is_low
+    for key in list(state.delegations) if is_low else ():
+        _have_shared(state, key)
 
 
 def stop_waiting(state: ShardState, session: int) -> None:

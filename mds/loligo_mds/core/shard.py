@@ -23,6 +23,7 @@ from loligo_mds.core.events import (
     Event,
     LeasesLapsed,
     Repaired,
+    RoomChanged,
     SessionEnded,
     SessionOpened,
     SessionRestated,
@@ -98,6 +99,8 @@ class Shard:
         elif type(event) is LeasesLapsed:
             opens.stop_waiting(state, event.session)
             leases.drop_all(state, event.session)
+        elif type(event) is RoomChanged:
+            leases.room_changed(state, event.is_low)
         elif type(event) is Repaired:
             opens.repaired(state, event.ino)
         elif type(event) is ShardRestarted:

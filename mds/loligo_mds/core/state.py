@@ -76,6 +76,7 @@ class ShardState:
         "reclaiming",
         "reserved",
         "retries",
+        "room_is_low",
         "session_files",
         "session_leases",
         "session_locks",
@@ -139,6 +140,8 @@ class ShardState:
         self.retries: list[Effect] = []
         #: lease -> the session that has it for itself, as table DELEGATION has it. See `core.delegations`.
         self.delegations: dict[int, int] = {}
+        #: None is granted then.
+        self.room_is_low = False
         #: Those that are over, and have a row still.
         self.ended_delegations: dict[int, None] = {}
         #: session -> delegations that it had before its connection was lost, of which it has said nothing so far.

@@ -126,6 +126,7 @@ class _Server:
         self._notifier.say(STATUS="recovering")
         for id, record in (await asyncio.to_thread(served.recover)).items():
             sessions.add(Session(id, record, self._loop.time()))
+        service.look_at_room(served.store.room_is_low)
         if len(sessions):
             log.info("%d sessions may come back within %g s", len(sessions), sessions.expiry_s)
         await server.start()
@@ -213,6 +214,7 @@ class _Server:
                         await self._loop.run_in_executor(thread, partial(driver.checkpoint, only_if_due=True))
                         may_step.set()
                     await self._loop.run_in_executor(thread, served.keep)
+                    self._service.look_at_room(served.store.room_is_low)
                 except OSError as error:
                     if str(error) != said:  # twice a second would be too often
                         said = str(error)

@@ -19,7 +19,7 @@ from errno import EIO
 from typing import TYPE_CHECKING, Any
 
 from loligo_mds.core.effects import SAID, Effect, LeaseRecall, Recall, Report
-from loligo_mds.core.events import LeasesLapsed, Repaired, SessionEnded, SessionOpened
+from loligo_mds.core.events import LeasesLapsed, Repaired, RoomChanged, SessionEnded, SessionOpened
 from loligo_mds.core.requests import GetAttributes, Lookup
 from loligo_mds.shell.driver import ShardDriver
 from loligo_mds.shell.fence import Fencer
@@ -72,6 +72,7 @@ class Service:
         self.may_step = asyncio.Event()
         self.may_step.set()
         self.stopping = False
+        self._room_is_low = False
         self.connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -198,6 +199,13 @@ class Service:
         self.tell(self.step(SessionEnded(session.id)))
         if not session.ended.done():
             session.ended.set_result(None)
+
+    def look_at_room(self, is_low: bool) -> None:
+        if is_low != self._room_is_low:
+            self._room_is_low = is_low
+            if is_low:
+                log.warning("space for metadata is low: clients wait for the server with each change")
+            self.tell(self.step(RoomChanged(is_low)))
 
     def now_s(self) -> float:
         """Of the clock of `Session.heard_s`."""

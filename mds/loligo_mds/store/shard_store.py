@@ -68,6 +68,8 @@ CHECKPOINT_KEYS = 24_000
 PAGE_BYTES_A_KEY = 8192
 #: Left to steps that free space, besides the record that every step may write.
 LAST_RESERVE_BYTES = 1 << 20
+#: Below this clients stop promising: each has some MiB of promises under way at most.
+LOW_ROOM_BYTES = 128 << 20
 #: While commits fail, the journal may grow up to this.
 JOURNAL_LIMIT_BYTES = 64 << 20
 
@@ -218,6 +220,11 @@ class ShardStore:
     def journal_bytes(self) -> int:
         """Since the last checkpoint."""
         return self._journal.used_bytes
+
+    @property
+    def room_is_low(self) -> bool:
+        """Steps may soon be refused. Any thread may ask."""
+        return self._look_at_disk() < LOW_ROOM_BYTES
 
     def table_sizes(self) -> TableSizes:
         return self._tables.sizes()
