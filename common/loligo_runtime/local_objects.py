@@ -184,9 +184,12 @@ class LocalObjectStore:
         key = (ino, index)
         failpoint("objects.write.before")
         opened = self._still_open(key) or self._open_file(key, os.O_CREAT)
-        written = os.pwrite(opened.fd, data, offset)
-        while written < len(data):
-            written += os.pwrite(opened.fd, memoryview(data)[written:], offset + written)
+        try:
+            written = os.pwrite(opened.fd, data, offset)
+            while written < len(data):
+                written += os.pwrite(opened.fd, memoryview(data)[written:], offset + written)
+        finally:
+            del opened, data  # whoever keeps the error keeps this frame: the file would stay open, and take up space
         failpoint("objects.write.after")
 
     def truncate(self, ino: int, index: int, length: int) -> Future[None]:
