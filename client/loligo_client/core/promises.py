@@ -15,12 +15,14 @@ Invariants
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from errno import ENAMETOOLONG
 from typing import Any, Final
 
 from loligo_client.core.leased import Forgotten, Leased
 from loligo_mds.core import content, inodes, namespace
 from loligo_mds.core.codec import Covered
 from loligo_mds.core.lease import cover_of
+from loligo_mds.core.limits import NAME_MAX_BYTES
 from loligo_mds.core.requests import (
     Create,
     GetAttributes,
@@ -129,6 +131,8 @@ class _Foresight(ShardState):
     delete_inode = put_inode
 
     def find_entry(self, directory: int, name: bytes) -> int:
+        if len(name) > NAME_MAX_BYTES:
+            raise Refused(ENAMETOOLONG)
         found = self._leased.name(directory, name) if self._leased.is_delegated(directory) else None
         if found is None:
             raise Unforeseeable

@@ -78,22 +78,20 @@ def are_in_the_way(state: ShardState, event: Submitted) -> bool:
     """
     if event.session == SHARD_SESSION or not (state.leases or state.lease_grace):
         return False
-    touches = _TOUCHED.get(type(event.request))
-    touched: _Touched = []
-    if touches is None:
-        keys = set(delegations.asked_about(state, event.session, event.request) if state.delegations else ())
-        for key in keys:
-            _have_shared(state, key)
-    else:
-        try:
-            touched = touches(state, event.request)
-        except Refused:
-            return False  # so will the request be
-        keys = {key for key, ino in touched if _recall(state, event.session, key, ino)}
-        if state.lease_grace and any(state.delegations.get(key) != event.session for key, _ in touched):
-            keys.add(_ANY)
-        if keys or type(event.request) is Rename:
-            _refuse_knots(state, event, touched)
+    session, request = event.session, event.request
+    touches = _TOUCHED.get(type(request))
+    try:
+        touched = touches(state, request) if touches is not None else []
+    except Refused:
+        return False  # so will the request be
+    keys = {key for key, ino in touched if _recall(state, session, key, ino)}
+    if state.lease_grace and any(state.delegations.get(key) != session for key, _ in touched):
+        keys.add(_ANY)
+    if touched and (keys or type(request) is Rename):
+        _refuse_knots(state, event, touched)
+    for key in delegations.asked_about(state, session, request) if state.delegations else ():
+        _have_shared(state, key)
+        keys.add(key)
     if not keys:
         return False
     event.waited = True

@@ -121,11 +121,13 @@ class Connection:
         except Exception:
             log.exception("the connection of %s ends: this is a bug in loligo", self.peer)
             self._last_word = refusal(pb.Refusal.OTHER, "the server has failed: see its log")
-        self._closed = True
-        self._service.connections.discard(self)
         session = self._session
         if session is not None and session.connection is self:
             session.connection = None
+            if not self._closed and self._last_word is None:
+                session.closed_s = asyncio.get_running_loop().time()
+        self._closed = True
+        self._service.connections.discard(self)
         await self._outbox.end(self._last_word, LAST_WORD_WITHIN_S)
 
     def close(self, last_word: pb.Refusal | None = None) -> None:
@@ -181,6 +183,7 @@ class Connection:
         if session.connection is not None:
             session.connection.close(refusal(pb.Refusal.OTHER, "the session goes on with another connection"))
         session.connection = self
+        session.closed_s = None
         session.heard_s = asyncio.get_running_loop().time()
         self._session = session
         self._must_restate = welcome.resumed

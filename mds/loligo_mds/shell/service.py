@@ -7,6 +7,7 @@ How a session ends:
 
     asked to (goodbye)                      SessionEnded
     silent for too long, or evicted         shut out of the object store first; then SessionEnded
+    dead, and others wait for it            likewise
 
 Until a client is shut out its session stays, so that nobody gets at what it may still be writing; it is tried again
 for as long as it takes, and the client is not let in meanwhile.
@@ -229,7 +230,7 @@ class Service:
             owing = self.sessions.get(id)
             if owing is None or not self._shard.owes_report(id, ino):
                 del self._reports[id, ino]
-            elif now_s - since_s > self.sessions.expiry_s:
+            elif self.sessions.keeps_waiting(owing, since_s, now_s):
                 self.shut_out(
                     owing, f"for {now_s - since_s:.1f} s it has not said what became of a file that others ask about"
                 )
@@ -237,7 +238,7 @@ class Service:
             owing = self.sessions.get(recall[0])
             if owing is None or not self._shard.owes_lease(*recall):
                 del self._recalls[recall]
-            elif now_s - since_s > self.sessions.expiry_s:
+            elif self.sessions.keeps_waiting(owing, since_s, now_s):
                 self.shut_out(owing, f"for {now_s - since_s:.1f} s it has not given back a lease that others wait for")
         for session in self.sessions.lapsed(now_s):
             self._take_leases(session, now_s)

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 _HEARTBEAT_MAX_S: Final = 2.0
 #: Clients give a connection up after two, see `loligo_client.core.session_link`.
 _LEASE_HEARTBEATS: Final = 3
+#: Who closes his connection without a word and is not back so soon is dead: the others try again at once.
+_BACK_WITHIN_S: Final = 3.0
 
 
 class Session:
-    """`heard_s` is of the loop's clock. `ending`: it is being fenced, and nobody may come back to it. `has_lapsed`: it has no
-    leases, for want of a word from it.
+    """`heard_s` is of the loop's clock; `closed_s` too: since when the connection is closed, if its client did that. `ending`:
+    it is being fenced, and nobody may come back to it. `has_lapsed`: it has no leases, for want of a word from it.
     """
 
     __slots__ = (
+        "closed_s",
         "connection",
         "ended",
         "ending",
@@ -42,6 +45,7 @@ class Session:
         self.record = record
         self.heard_s = heard_s
         self.limits = SessionLimits(record.root_ino, record.read_only, id)
+        self.closed_s: float | None = None
         self.connection: Connection | None = None
         self.requests = 0
         self.recalls = 0
@@ -102,7 +106,15 @@ class SessionTable:
             if not session.ending and now_s - session.heard_s > self.expiry_s
         ]
 
+    def keeps_waiting(self, session: Session, since_s: float, now_s: float) -> bool:
+        """Whether the session has owed something to others for too long."""
+        if session.closed_s is not None and now_s - session.closed_s > _BACK_WITHIN_S:
+            return True
+        return now_s - since_s > self.expiry_s
+
     def excuse(self, late_s: float) -> None:
         """This process was not there to listen for so long: nobody is to blame for that."""
         for session in self._sessions.values():
             session.heard_s += late_s
+            if session.closed_s is not None:
+                session.closed_s += late_s

@@ -1,0 +1,263 @@
+"""Leases that one session has for itself: events against effects. `test_leases_model` has what follows from them together."""
+
+from collections.abc import Callable
+from errno import EINVAL
+from typing import Any
+
+import pytest
+
+from loligo_mds.core.effects import LeaseRecall, Reply
+from loligo_mds.core.events import (
+    LeasesLapsed,
+    RoomChanged,
+    SessionEnded,
+    SessionOpened,
+    SessionRestated,
+    ShardRestarted,
+    Submitted,
+)
+from loligo_mds.core.lease import CALM_NS
+from loligo_mds.core.requests import (
+    Create,
+    GetAttributes,
+    LeaseReturned,
+    Link,
+    Lookup,
+    Open,
+    ReadDirectory,
+    RecordAccess,
+    Rename,
+    ReserveInodes,
+    SetAttributes,
+    Unlink,
+)
+from loligo_mds.core.tables import Table
+from loligo_wire.ids import ROOT_INO
+from unit.shard_lab import DIRECTORY, FILE, ShardLab
+
+R = int(ROOT_INO)
+A, B = 1, 2
+WHEN_NS = 123_456_789
+
+
+class Lab(ShardLab):
+    """A has the directory `d`, with the file `f` and the directory `e`, for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for session in (A, B):
+            self.event(SessionOpened(session, b"client %d" % session, takes_leases=True))
+        self.d = self.make(b"d", DIRECTORY)
+        self.f = self.make(b"d/f", FILE)
+        self.e = self.make(b"d/e", DIRECTORY)
+        self.sequence = 0
+
+    @property
+    def delegated(self) -> dict[int, int]:
+        return dict(self.shard.state.delegations)
+
+    def recalls(self) -> list[LeaseRecall]:
+        return [one for one in self.effects if isinstance(one, LeaseRecall)]
+
+    def promised(self, request: Any, sequence: int = 0) -> Reply:
+        self.sequence = sequence or self.sequence + 1
+        self.last_id += 1
+        self.event(Submitted(A, self.sequence, request, id=self.last_id, promised_ns=WHEN_NS))
+        (reply,) = (one for one in self.effects if isinstance(one, Reply))
+        return reply
+
+    def returns(self, lease: int, session: int = A, **how: bool) -> None:
+        self.event(Submitted(session, 0, LeaseReturned(lease, was_exclusive=True, **how), id=-1))
+
+    def is_answered(self, id: int) -> bool:
+        return any(isinstance(effect, Reply) and effect.id == id and not effect.errno for effect in self.comply())
+
+    def rows(self) -> set[int]:
+        return {int.from_bytes(key) for key, _ in self.tables.scan(Table.DELEGATION, b"")}
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
+
+
+def test_who_makes_a_directory_has_it_for_himself(lab: Lab) -> None:
+    assert lab.delegated.keys() >= {lab.d, lab.e} and set(lab.delegated.values()) == {A}
+    assert lab.rows() >= {lab.d, lab.e}
+    reply = lab.reply(Create(lab.d, b"new", DIRECTORY, 0, 0), A)
+    assert reply.delegations == [reply.value.ino]
+
+
+def test_so_has_who_changes_one_that_nobody_else_looks_at(lab: Lab) -> None:
+    lab.returns(lab.d)
+    assert lab.d not in lab.delegated
+    lab.now_ns += 2 * CALM_NS
+    lab.ask(Lookup(lab.d, b"f"), B)
+    assert lab.patient_reply(Create(lab.d, b"x", FILE, 0, 0), A).delegations == [lab.d], "B has given his back"
+    lab.ask(Lookup(lab.e, b"x"), B)
+    assert lab.patient_reply(SetAttributes(lab.f, mode=0o600), A).delegations == [], "names were not changed"
+
+
+def test_not_where_others_have_just_looked(lab: Lab) -> None:
+    lab.ask(Lookup(lab.d, b"f"), B)
+    assert lab.d not in lab.delegated
+    assert lab.patient_reply(Create(lab.d, b"x", FILE, 0, 0), A).delegations == []
+    lab.now_ns += 2 * CALM_NS
+    assert lab.patient_reply(Create(lab.d, b"y", FILE, 0, 0), A).delegations == [lab.d]
+
+
+QUESTIONS: dict[str, Callable[[Lab], Any]] = {
+    "look up": lambda lab: Lookup(lab.d, b"f"),
+    "look up what is not there": lambda lab: Lookup(lab.d, b"x"),
+    "stat": lambda lab: GetAttributes(lab.f),
+    "stat of the directory": lambda lab: GetAttributes(lab.d),
+    "list": lambda lab: ReadDirectory(lab.d, 0, 10),
+    "open": lambda lab: Open(lab.f),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_others_hear_nothing_of_it_before_it_is_shared(lab: Lab, question: str) -> None:
+    id = lab.submit(QUESTIONS[question](lab), B)
+    assert lab.recalls() == [LeaseRecall(A, lab.d, share=True)] and not any(isinstance(e, Reply) for e in lab.effects)
+    assert lab.shard.state.leases[lab.d].keys() == {A}
+    lab.submit(QUESTIONS[question](lab), B)
+    assert lab.recalls() == [], "it is asked once"
+    lab.returns(lab.d, kept=True)
+    assert lab.is_answered(id)
+    assert lab.delegated.get(lab.d) is None and A in lab.shard.state.leases[lab.d], "it is shared"
+
+
+def test_who_has_it_is_answered_at_once(lab: Lab) -> None:
+    for question in QUESTIONS.values():
+        lab.ask(question(lab), A)
+        assert lab.recalls() == []
+
+
+def test_others_who_change_something_there_have_it_recalled(lab: Lab) -> None:
+    for request in (Create(lab.d, b"x", FILE, 0, 0), SetAttributes(lab.f, mode=0o600)):
+        assert lab.delegated[lab.d] == A
+        lab.submit(request, B)
+        assert lab.recalls() == [LeaseRecall(A, lab.d)]
+        lab.comply()
+        assert lab.d not in lab.shard.state.session_leases[A]
+        lab.now_ns += 2 * CALM_NS
+        lab.patient_reply(Unlink(lab.d, b"x"), A)
+        lab.patient_reply(Create(lab.d, b"again", FILE, 0, 0), A)
+        lab.patient_reply(Unlink(lab.d, b"again"), A)
+
+
+def test_a_listing_above_leaves_out_what_only_another_knows(lab: Lab) -> None:
+    lab.returns(R, kept=True)
+    entries = {entry[0]: entry[4] for entry in lab.ask(ReadDirectory(R, 0, 10, with_attributes=True), B)}
+    assert entries[b"d"] is None
+
+
+# -- promises ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_promise_is_kept_as_it_was_made(lab: Lab) -> None:
+    first = lab.ask(ReserveInodes(10), A).first
+    assert lab.promised(Create(lab.d, b"x", FILE, 7, 8, new_ino=first)) == Reply(A, lab.last_id, None)
+    made = lab.ask(Lookup(lab.d, b"x"), A)
+    assert made.ino == first and {made.btime_ns, made.mtime_ns, made.ctime_ns} == {WHEN_NS} and made.uid == 7
+    assert lab.ask(GetAttributes(lab.d), A).mtime_ns == WHEN_NS
+    lab.promised(Link(first, lab.d, b"y"))
+    assert lab.delegated[first] == A, "the file has a lease of its own now"
+    lab.promised(Create(lab.d, b"sub", DIRECTORY, 0, 0, new_ino=first + 3))
+    assert lab.delegated[first + 3] == A
+
+
+def test_it_is_kept_once(lab: Lab) -> None:
+    first = lab.ask(ReserveInodes(10), A).first
+    request = Create(lab.d, b"x", FILE, 0, 0, hold=True, new_ino=first)
+    lab.promised(request, sequence=1)
+    assert lab.promised(request, sequence=1).repeated and not lab.shard.state.delegations.get(first)
+    assert lab.shard.state.files[first].openers[A].count == 1
+
+
+def test_numbers_are_used_in_order_and_once_and_by_whom_they_are_reserved_for(lab: Lab) -> None:
+    first = lab.ask(ReserveInodes(10), A).first
+    lab.promised(Create(lab.d, b"x", FILE, 0, 0, new_ino=first + 1))
+    for ino in (first, first + 1, first + 10, lab.f):
+        assert lab.promised(Create(lab.d, b"y", FILE, 0, 0, new_ino=ino)).errno == EINVAL
+    assert lab.patient_reply(Create(R, b"z", FILE, 0, 0, new_ino=first + 2), B).errno == EINVAL
+    assert lab.ask(Create(lab.d, b"z", FILE, 0, 0), A).ino > first + 9
+    assert lab.ask(ReserveInodes(5), A).first > first + 9
+    assert lab.promised(Create(lab.d, b"y", FILE, 0, 0, new_ino=first + 2)).errno == EINVAL, "they were replaced"
+
+
+def test_they_are_reserved_still_after_a_restart(lab: Lab) -> None:
+    first = lab.ask(ReserveInodes(10), A).first
+    lab.promised(Create(lab.d, b"x", FILE, 0, 0, new_ino=first))
+    lab.restarted()
+    lab.event(ShardRestarted((A, B), lease_takers=(A, B)))
+    lab.event(SessionRestated(A, [], delegations=[lab.d]))
+    lab.promised(Create(lab.d, b"y", FILE, 0, 0, new_ino=first + 1))
+    assert lab.ask(Lookup(lab.d, b"y"), A).ino == first + 1
+
+
+# -- coming and going -------------------------------------------------------------------------------------------------
+
+
+def test_it_outlives_a_connection_and_a_restart(lab: Lab) -> None:
+    lab.event(LeasesLapsed(A))
+    assert lab.delegated[lab.d] == A
+    lab.restarted()
+    lab.event(ShardRestarted((A, B), lease_takers=(A, B)))
+    assert lab.delegated[lab.d] == A
+    lab.event(SessionRestated(B, []))
+    id = lab.submit(Lookup(lab.d, b"f"), B)
+    assert not any(isinstance(effect, Reply) for effect in lab.effects), "A may have promised something"
+    lab.event(SessionRestated(A, [], delegations=[lab.d]))
+    assert lab.recalls() == [LeaseRecall(A, lab.d, share=True)], "it is asked again"
+    assert lab.delegated[lab.d] == A and lab.e not in lab.delegated, "what it does not state it has not"
+    lab.returns(lab.d, kept=True)
+    assert lab.is_answered(id)
+
+
+def test_promises_wait_for_nobody_after_a_restart(lab: Lab) -> None:
+    first = lab.ask(ReserveInodes(10), A).first
+    lab.restarted()
+    lab.event(ShardRestarted((A, B), lease_takers=(A, B)))
+    lab.event(SessionRestated(A, [], delegations=[lab.d]))
+    assert lab.shard.state.lease_grace, "B may hold leases"
+    assert not lab.promised(Create(lab.d, b"x", FILE, 0, 0, new_ino=first)).errno
+
+
+def test_it_ends_with_the_session(lab: Lab) -> None:
+    id = lab.submit(Lookup(lab.d, b"f"), B)
+    lab.event(SessionEnded(A))
+    assert lab.is_answered(id)
+    assert lab.delegated == {}
+    lab.patient_reply(Create(R, b"x", FILE, 0, 0), B)
+    assert lab.rows() == {R}, "rows go with what is written anyhow"
+
+
+def test_what_came_back_on_an_earlier_connection_is_not_taken_for_what_was_granted_since(lab: Lab) -> None:
+    lab.returns(lab.d)
+    lab.event(SessionRestated(A, [], delegations=[lab.d, lab.e]))
+    lab.ask(Lookup(lab.d, b"f"), A)
+    lab.returns(lab.d, again=True)
+    assert A in lab.shard.state.leases[lab.d]
+    lab.returns(lab.e, again=True)
+    assert lab.e not in lab.shard.state.leases
+
+
+def test_a_removed_directory_is_nobodys(lab: Lab) -> None:
+    lab.ask(Rename(lab.d, b"e", lab.d, b"e2"), A)
+    assert lab.delegated[lab.e] == A
+    lab.ask(RecordAccess(lab.e, 5), A)
+    lab.ask(Unlink(lab.d, b"f"), A)
+    assert lab.f not in lab.delegated
+
+
+def test_while_room_is_low_there_are_none(lab: Lab) -> None:
+    lab.event(RoomChanged(is_low=True))
+    assert {(one.ino, one.share) for one in lab.recalls()} == {(key, True) for key in lab.delegated}
+    lab.comply()
+    assert lab.delegated == {}
+    lab.now_ns += 2 * CALM_NS
+    assert lab.reply(Create(lab.d, b"x", DIRECTORY, 0, 0), A).delegations == []
+    lab.event(RoomChanged(is_low=False))
+    assert lab.d in lab.reply(Create(lab.d, b"y", FILE, 0, 0), A).delegations
