@@ -191,6 +191,8 @@ class Promises:
             raise Unforeseeable  # whether it would come to lie below itself is known where others move them, too
         foresight = self._foresight
         foresight.begin(self._asked, self._blind)
+        if kind is SetAttributes and request.drop_privileges:
+            request.drop_privileges = _has_privileges(foresight.inode(request.ino))
         try:
             answer = handler(foresight, request, now_ns)
         except Refused as refused:
@@ -277,6 +279,12 @@ class Promises:
     def reserved(self, numbers: Reserved) -> None:
         self._foresight.next_ino = numbers.first
         self._end_ino = numbers.first + numbers.count
+
+
+def _has_privileges(attributes: Attributes) -> bool:
+    without = attributes.copy()
+    inodes.drop_privileges(without)
+    return without.mode != attributes.mode
 
 
 #: Stands for what nobody knows.

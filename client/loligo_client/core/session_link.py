@@ -76,7 +76,7 @@ UNHURRIED_NS: Final = 20_000_000
 class Outstanding:
     """A request that is not answered yet. `whose` is the caller's, to tell when it is.
 
-    `id` is 0 while it is not sent. `order` counts requests of all kinds.
+    `id` is 0 while it is not sent; `was_sent` may have been on an earlier connection. `order` counts requests of all kinds.
     """
 
     request: Any
@@ -87,6 +87,7 @@ class Outstanding:
     sequence: int = 0
     id: int = 0
     sent_ns: int = 0
+    was_sent: bool = False
     dropped: bool = False
     #: As `core.promises` has it; and the answer has no value.
     promised: bool = False
@@ -226,6 +227,7 @@ class SessionLink:
         found.id = self._ids
         self._sent[found.id] = found
         self._said_ns = found.sent_ns = now_ns
+        found.was_sent = True
         return found
 
     def is_due(self, now_ns: int) -> bool:

@@ -87,6 +87,25 @@ class Answer(Future[Any]):
         self.asked: Outstanding | None = None
 
 
+class Promise:
+    """The answer to a request that somebody was told of already: only whether it could be granted. `told` hears why not, or
+    None; on the connection's thread.
+    """
+
+    __slots__ = ("asked", "message", "told")
+
+    def __init__(self, message: pb.Request, told: Callable[[BaseException | None], object]) -> None:
+        self.message = message
+        self.told = told
+        self.asked: Outstanding | None = None
+
+    def set_result(self, value: None) -> None:
+        self.told(None)
+
+    def set_exception(self, error: BaseException) -> None:
+        self.told(error)
+
+
 class _Refused(Exception):
     def __init__(self, refusal: pb.Refusal) -> None:
         super().__init__(refusal.text)
@@ -177,37 +196,42 @@ class Connection:
 
     def ask_lazily(self, request: Request) -> Answer:
         """As `ask`; but nobody waits for the answer, unless `hurry` is called."""
-        return self._ask(request, hurried=False)
+        answer = Answer(_encoded(request))
+        self._ask(request, answer, hurried=False)
+        return answer
 
-    def promise(self, request: Request, at_ns: int) -> Answer:
-        """Somebody was told that it has happened then, by time.time_ns(). Only the session's end comes in between.
+    def promise(self, request: Request, at_ns: int, told: Callable[[BaseException | None], object]) -> Promise:
+        """Somebody was told that it has happened then, by time.time_ns(). Only the session's end comes in between."""
+        promise = Promise(_encoded(request), told)
+        promise.message.promised_ns = at_ns
+        self._ask(request, promise, hurried=False, promised=True)
+        return promise
 
-        The answer says only whether it could be granted.
-        """
-        return self._ask(request, hurried=False, promised_ns=at_ns)
+    def amend(self, promise: Promise, change: Callable[[pb.Request], object]) -> bool:
+        """Have a promise say something else than it did. False: it is on its way."""
+        with self._state:
+            if promise.asked is None or promise.asked.was_sent:
+                return False
+            change(promise.message)
+            return True
 
     def ask(self, request: Request | Sync) -> Answer:
         """A refusal is an OSError of the answer; so is a server that is away for too long (EIO)."""
-        return self._ask(request, hurried=True)
+        answer = Answer(_encoded(request))
+        self._ask(request, answer, hurried=True)
+        return answer
 
-    def _ask(self, request: Request | Sync, *, hurried: bool, promised_ns: int = 0) -> Answer:
-        message = pb.Request(promised_ns=promised_ns)
-        try:
-            encode_request(request, message)
-        except (ValueError, TypeError) as error:
-            raise OSError(EINVAL, f"cannot be asked: {error}") from None
-        answer = Answer(message)
+    def _ask(self, request: Request | Sync, whose: Answer | Promise, *, hurried: bool, promised: bool = False) -> None:
         now_ns = time.monotonic_ns()
         with self._state:
             if self._gone:
                 raise OSError(EIO, self._gone)
-            answer.asked = self._link.ask(request, answer, now_ns, hurried, promised_ns != 0)
+            whose.asked = asked = self._link.ask(request, whose, now_ns, hurried, promised)
             if self._wire is not None and threading.get_ident() != self._thread.ident:
-                if answer.asked.hurried:
+                if asked.hurried:
                     self._send_or_wake(now_ns)
                 elif self._is_asleep:
                     self._wake()
-        return answer
 
     def hurry(self) -> None:
         """Somebody waits for what was asked until now."""
@@ -591,7 +615,7 @@ class Connection:
             raise _Refused(frame.refusal)
 
     def _tell(self, asked: Outstanding, message: pb.Answer) -> None:
-        answer: Answer = asked.whose
+        answer: Answer | Promise = asked.whose
         if message.errno:
             answer.set_exception(OSError(message.errno, "refused by the metadata server"))
             return
@@ -687,6 +711,15 @@ class Connection:
                 self._link.drop(asked)
         for asked in failed:
             asked.whose.set_exception(OSError(EIO, why))
+
+
+def _encoded(request: Request | Sync) -> pb.Request:
+    message = pb.Request()
+    try:
+        encode_request(request, message)
+    except (ValueError, TypeError) as error:
+        raise OSError(EINVAL, f"cannot be asked: {error}") from None
+    return message
 
 
 def _welcome_of(frame: pb.ServerFrame) -> pb.Welcome:

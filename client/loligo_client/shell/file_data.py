@@ -197,6 +197,11 @@ class FileData:
         return self.buffer.block_bytes
 
     @property
+    def is_untouched(self) -> bool:
+        """Nobody has it open, and nothing was written to it since it was made here."""
+        return not (self.opens or self.version or self.held_back) and self.users == 1 and self.held == 1 and self.clean
+
+    @property
     def clean(self) -> bool:
         """Everything written is in the store, and the metadata says so."""
         return not self.changed and not self.buffer

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from errno import EIO, ENOENT
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.settling import Settling
@@ -125,18 +125,15 @@ class OpenFiles:
         file.held += 1
         file.opens += 1
         file.writes = file.writes or writes
-        promise = self._metadata.promise_of(file.ino)
-        if promise is not None and not file.making:
+        if not file.making and self._metadata.when_made(file.ino, partial(self._made, file)):
             file.making = True
             file.users += 1  # to be closed when it is there
-            promise.add_done_callback(partial(self._made, file))
         return file
 
-    def _made(self, file: FileData, promise: Future[Any]) -> None:
+    def _made(self, file: FileData, error: BaseException | None) -> None:
         with self._lock:
             file.making = False
             file.users -= 1
-            error = promise.exception()
             if error is not None:
                 file.error = getattr(error, "errno", 0) or EIO
             self.let_go(file)
@@ -144,6 +141,10 @@ class OpenFiles:
     def let_go(self, file: FileData) -> None:
         """Close the file once nobody uses it and nothing of it is under way."""
         ino = file.ino
+        if file.making and file.is_untouched and self._metadata.make_closed(ino):
+            file.making = False
+            file.users -= 1
+            file.held = 0
         if file.opens or file.busy or ino in self._settling.untrimmed or self.by_ino.get(ino) is not file:
             return
         if ino in self._opening:
@@ -194,7 +195,8 @@ class OpenFiles:
             if len(known) >= REMEMBERED_MAX:
                 del known[next(iter(known))]
             known[file.ino] = state(file.seen)
-        self.tell(Close(file.ino, file.held))
+        if file.held:
+            self.tell(Close(file.ino, file.held))
 
     def tell(self, request: Request) -> None:
         """Ask without waiting. A refusal has nobody to go to; a server that was away is told by `holds` what it has missed."""

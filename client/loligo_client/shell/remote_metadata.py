@@ -8,7 +8,9 @@ was leased is given back then, so that everybody sees what is there.
 Rules
 1. A promise is made and asked for under the lock of `leased`, and whoever gives a lease back takes it from `leased` first: so
    the server hears of the promise before the lease comes back.
-2. No more than PROMISES_MAX are not kept yet: then callers wait for the server again.
+2. Attributes that are set one after the other, of one inode, are one promise while it is not on its way; and a file that is
+   closed before what makes it is on its way is made closed.
+3. No more than PROMISES_MAX are not kept yet: then callers wait for the server again.
 
 The root of a mount is inode 1 for the kernel; for the server it is the directory that was mounted.
 """
@@ -23,12 +25,13 @@ from typing import Any, Final
 
 from loligo_client.core.leased import Forgotten, Leased
 from loligo_client.core.promises import PROMISED, Promises, Unforeseeable
-from loligo_client.shell.connection import Connection
+from loligo_client.shell.connection import Connection, Promise
 from loligo_client.shell.tasks import Metadata
-from loligo_mds.core.codec import Covered, Sync
+from loligo_mds.core.codec import Covered, Sync, encode_request
 from loligo_mds.core.limits import RESERVED_INODES_MAX
-from loligo_mds.core.requests import Create, Publish, RecordAccess, Request, ReserveInodes
+from loligo_mds.core.requests import Create, Publish, RecordAccess, Request, ReserveInodes, SetAttributes
 from loligo_wire.ids import ROOT_INO
+from loligo_wire.v1 import loligo_pb2 as pb
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +55,15 @@ class RemoteMetadata(Metadata):
         self.give_back: Callable[[Forgotten], object] = lambda forgotten: None
         #: How many promises are not kept yet; files that are being made: inode -> the promise.
         self.unkept = 0
-        self._making: dict[int, Future[Any]] = {}
+        self._making: dict[int, tuple[Promise, list[Callable[[BaseException | None], object]]]] = {}
+        #: What was asked last, if it set attributes and was promised.
+        self._last_set: tuple[SetAttributes, Promise] | None = None
         #: What is being published, and what the answer will be is known already.
         self._foreseen: set[int] = set()
         self._reserving = False
         self._promises_from_s = 0.0
         #: errno of a promise that was not kept, and of which nobody was told.
         self._refused = 0
-        self.promised = 0
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -77,6 +81,7 @@ class RemoteMetadata(Metadata):
         kind = type(request)
         promises = self._promises
         with self._leased.lock:
+            last_set, self._last_set = self._last_set, None
             if kind in PROMISED and self._may_promise():
                 now_ns = time.time_ns()
                 try:
@@ -84,7 +89,10 @@ class RemoteMetadata(Metadata):
                 except Unforeseeable:
                     pass
                 else:
-                    self._promise(request, now_ns)
+                    if last_set is None or not self._merge(*last_set, request, now_ns):
+                        self._promise(request, now_ns)
+                    else:
+                        self._last_set = last_set
                     for ino in foreseen.moved:
                         self.forget_attributes(ino)
                     for forgotten in foreseen.given_back:
@@ -132,21 +140,41 @@ class RemoteMetadata(Metadata):
     # -- promises -----------------------------------------------------------------------------------------------------
 
     def _promise(self, request: Any, now_ns: int) -> None:
-        promise = self._connection.promise(request, now_ns)
         self.unkept += 1
-        self.promised += 1
-        if type(request) is Create and request.hold:
-            self._making[request.new_ino] = promise
-        promise.add_done_callback(partial(self._kept, request))
+        promise = self._connection.promise(request, now_ns, partial(self._kept, request))
+        kind = type(request)
+        if kind is Create and request.hold:
+            self._making[request.new_ino] = promise, []
+        elif kind is SetAttributes:
+            self._last_set = request, promise
 
-    def _kept(self, request: Any, promise: Future[None]) -> None:
-        error = promise.exception()
+    def _merge(self, last: SetAttributes, promise: Promise, request: Any, now_ns: int) -> bool:
+        """Whether the promise before says so now, too."""
+        if (
+            type(request) is not SetAttributes
+            or request.ino != last.ino
+            or request.drop_privileges
+            or last.drop_privileges
+        ):
+            return False
+
+        def change(message: pb.Request) -> None:
+            encode_request(request, message)  # what it does not name stays as it is
+            message.promised_ns = now_ns
+
+        return self._connection.amend(promise, change)
+
+    def _kept(self, request: Any, error: BaseException | None) -> None:
         with self._leased.lock:
             self.unkept -= 1
-            if type(request) is Create:
-                self._making.pop(request.new_ino, None)
-            if error is None:
-                return
+            _, told = self._making.pop(request.new_ino, (None, ())) if type(request) is Create else (None, ())
+        for one in told:
+            one(error)
+        if error is not None:
+            self._broken(request, error)
+
+    def _broken(self, request: Any, error: BaseException) -> None:
+        with self._leased.lock:
             self._refused = getattr(error, "errno", 0) or EIO
             self._promises_from_s = time.monotonic() + DISTRUST_S
             about = [getattr(request, name, 0) for name in ("ino", "parent", "new_parent")]
@@ -157,8 +185,20 @@ class RemoteMetadata(Metadata):
             if forgotten is not None:
                 self.give_back(forgotten)
 
-    def promise_of(self, ino: int) -> Future[Any] | None:
-        return self._making.get(ino)
+    def when_made(self, ino: int, told: Callable[[BaseException | None], object]) -> bool:
+        with self._leased.lock:
+            making = self._making.get(ino)
+            if making is not None:
+                making[1].append(told)
+        return making is not None
+
+    def make_closed(self, ino: int) -> bool:
+        with self._leased.lock:
+            making = self._making.get(ino)
+            if making is None or not self._connection.amend(making[0], _leave_closed):
+                return False
+            del self._making[ino]
+            return True
 
     def _reserve(self) -> None:
         if not self._reserving:
@@ -185,3 +225,7 @@ class RemoteMetadata(Metadata):
         refused, self._refused = self._refused, 0
         if refused:
             raise OSError(refused, "a change of names that was made before could not be stored")
+
+
+def _leave_closed(message: pb.Request) -> None:
+    message.create.hold = False

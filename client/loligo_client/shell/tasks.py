@@ -53,9 +53,13 @@ class Metadata(ABC):
         """As `ask`; but nobody waits for the answer now, so the request may wait for company, for some milliseconds."""
         return self.ask(request)
 
-    def promise_of(self, ino: int) -> Future[Any] | None:
-        """The answer to the request that makes the file, if callers have been answered before it."""
-        return None
+    def when_made(self, ino: int, told: Callable[[BaseException | None], object]) -> bool:
+        """Whether the file is promised, and not made yet; `told` hears when it is, or why it never will be."""
+        return False
+
+    def make_closed(self, ino: int) -> bool:
+        """Of a file that is promised: whether it can be made without being held. `told` hears nothing then."""
+        return False
 
     def hurry(self) -> None:
         """Somebody waits for what was asked lazily."""
