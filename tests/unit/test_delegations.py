@@ -1,12 +1,12 @@
 """Leases that one session has for itself: events against effects. `test_leases_model` has what follows from them together."""
 
 from collections.abc import Callable
-from errno import EINVAL
+from errno import EINVAL, ENOENT
 from typing import Any
 
 import pytest
 
-from loligo_mds.core.effects import LeaseRecall, Reply
+from loligo_mds.core.effects import AppendJournal, LeaseRecall, Reply
 from loligo_mds.core.events import (
     LeasesLapsed,
     RoomChanged,
@@ -17,8 +17,10 @@ from loligo_mds.core.events import (
     Submitted,
 )
 from loligo_mds.core.lease import CALM_NS
+from loligo_mds.core.limits import STEP_WRITES_MAX
 from loligo_mds.core.requests import (
     Create,
+    CreateUnnamed,
     GetAttributes,
     LeaseReturned,
     Link,
@@ -59,10 +61,10 @@ class Lab(ShardLab):
     def recalls(self) -> list[LeaseRecall]:
         return [one for one in self.effects if isinstance(one, LeaseRecall)]
 
-    def promised(self, request: Any, sequence: int = 0) -> Reply:
+    def promised(self, request: Any, sequence: int = 0, acknowledged: int = 0) -> Reply:
         self.sequence = sequence or self.sequence + 1
         self.last_id += 1
-        self.event(Submitted(A, self.sequence, request, id=self.last_id, promised_ns=WHEN_NS))
+        self.event(Submitted(A, self.sequence, request, acknowledged, self.last_id, promised_ns=WHEN_NS))
         (reply,) = (one for one in self.effects if isinstance(one, Reply))
         return reply
 
@@ -158,7 +160,7 @@ def test_a_listing_above_leaves_out_what_only_another_knows(lab: Lab) -> None:
 
 def test_a_promise_is_kept_as_it_was_made(lab: Lab) -> None:
     first = lab.ask(ReserveInodes(10), A).first
-    assert lab.promised(Create(lab.d, b"x", FILE, 7, 8, new_ino=first)) == Reply(A, lab.last_id, None)
+    assert not lab.promised(Create(lab.d, b"x", FILE, 7, 8, new_ino=first)).errno
     made = lab.ask(Lookup(lab.d, b"x"), A)
     assert made.ino == first and {made.btime_ns, made.mtime_ns, made.ctime_ns} == {WHEN_NS} and made.uid == 7
     assert lab.ask(GetAttributes(lab.d), A).mtime_ns == WHEN_NS
@@ -180,11 +182,14 @@ def test_numbers_are_used_in_order_and_once_and_by_whom_they_are_reserved_for(la
     first = lab.ask(ReserveInodes(10), A).first
     lab.promised(Create(lab.d, b"x", FILE, 0, 0, new_ino=first + 1))
     for ino in (first, first + 1, first + 10, lab.f):
-        assert lab.promised(Create(lab.d, b"y", FILE, 0, 0, new_ino=ino)).errno == EINVAL
+        assert lab.promised(Create(lab.d, b"y", FILE, 0, 0, new_ino=ino), acknowledged=99).errno == EINVAL
     assert lab.patient_reply(Create(R, b"z", FILE, 0, 0, new_ino=first + 2), B).errno == EINVAL
-    assert lab.ask(Create(lab.d, b"z", FILE, 0, 0), A).ino > first + 9
+    made = lab.reply(Create(lab.d, b"z", FILE, 0, 0), A, acknowledged=99).value
+    assert made.ino > first + 9
     assert lab.ask(ReserveInodes(5), A).first > first + 9
-    assert lab.promised(Create(lab.d, b"y", FILE, 0, 0, new_ino=first + 2)).errno == EINVAL, "they were replaced"
+    assert lab.promised(Create(lab.d, b"y", FILE, 0, 0, new_ino=first + 2), acknowledged=99).errno == EINVAL, (
+        "they were replaced"
+    )
 
 
 def test_they_are_reserved_still_after_a_restart(lab: Lab) -> None:
@@ -195,6 +200,48 @@ def test_they_are_reserved_still_after_a_restart(lab: Lab) -> None:
     lab.event(SessionRestated(A, [], delegations=[lab.d]))
     lab.promised(Create(lab.d, b"y", FILE, 0, 0, new_ino=first + 1))
     assert lab.ask(Lookup(lab.d, b"y"), A).ino == first + 1
+
+
+def test_behind_one_that_is_refused_nothing_changes_before_that_is_heard(lab: Lab) -> None:
+    assert lab.promised(Unlink(lab.d, b"not there"), sequence=5).errno == ENOENT
+    assert lab.promised(Unlink(lab.d, b"f")).errno == ENOENT, "it may have been copied before"
+    lab.refused(Unlink(lab.d, b"f"), ENOENT)
+    assert lab.ask(Lookup(lab.d, b"f"), A) is not None
+    assert not lab.promised(Unlink(lab.d, b"f"), acknowledged=5).errno
+
+
+def test_promises_are_for_who_takes_leases_and_of_what_may_be_promised(lab: Lab) -> None:
+    lab.returns(lab.d)
+    lab.returns(lab.e)
+    assert not lab.promised(GetAttributes(lab.e)).errno
+    assert lab.e not in lab.delegated
+    lab.event(SessionEnded(A))
+    lab.event(SessionOpened(A, b"of before leases"))
+    assert not lab.promised(Create(R, b"new", DIRECTORY, 0, 0)).errno
+    assert lab.delegated == {}
+
+
+def test_a_lease_that_is_left_of_a_second_name_does_not_keep_a_promise_waiting(lab: Lab) -> None:
+    lab.patient_reply(Link(lab.f, R, b"second"), B)
+    lab.patient_reply(Unlink(R, b"second"), B)
+    assert B in lab.shard.state.leases[lab.f]
+    lab.now_ns += 2 * CALM_NS
+    lab.patient_reply(Create(lab.d, b"x", FILE, 0, 0), A)
+    assert lab.delegated[lab.d] == A
+    assert not lab.promised(Link(lab.f, lab.d, b"y")).errno
+    assert lab.delegated[lab.f] == A and lab.recalls() == [LeaseRecall(B, lab.f)]
+    assert not lab.promised(SetAttributes(lab.f, mode=0o600)).errno
+    id = lab.submit(GetAttributes(lab.f), B)
+    assert not any(isinstance(effect, Reply) for effect in lab.effects), "A is asked first"
+    assert lab.is_answered(id)
+
+
+def test_a_promised_rename_is_no_knot(lab: Lab) -> None:
+    lab.submit(Create(lab.d, b"y", FILE, 0, 0), B)
+    assert lab.recalls() == [LeaseRecall(A, lab.d)]
+    for old, new in ((b"f", b"g"), (b"g", b"h")):
+        assert not lab.promised(Rename(lab.d, old, lab.d, new)).errno
+        assert len(lab.effects) == 2, "nobody goes on before it comes back"
 
 
 # -- coming and going -------------------------------------------------------------------------------------------------
@@ -242,6 +289,30 @@ def test_what_came_back_on_an_earlier_connection_is_not_taken_for_what_was_grant
     assert A in lab.shard.state.leases[lab.d]
     lab.returns(lab.e, again=True)
     assert lab.e not in lab.shard.state.leases
+
+
+def test_rows_that_are_left_of_a_session_that_has_ended_are_nobodys(lab: Lab) -> None:
+    for number in range(100):
+        lab.make(b"d/d%d" % number, DIRECTORY)
+    lab.event(SessionEnded(A))
+    assert len(lab.rows()) > 30, "they go a few at a time"
+    lab.restarted()
+    lab.event(ShardRestarted((B,), lease_takers=(B,)))
+    assert lab.delegated == {}
+    lab.event(SessionRestated(B, []))
+    for number in range(3):
+        lab.patient_reply(Unlink(lab.d, b"d%d" % number), B)
+        lab.patient_reply(Create(lab.d, b"n%d" % number, FILE, 0, 0), B)
+    assert lab.rows() == {lab.d}
+
+
+def test_who_has_much_to_clear_up_restates_in_several_steps(lab: Lab) -> None:
+    for _ in range(STEP_WRITES_MAX + 10):
+        lab.last_id += 1
+        made = lab.shard.step(lab.now_ns, Submitted(A, 0, CreateUnnamed(lab.d, FILE, 0, 0), id=lab.last_id))
+        lab.journal += [effect.writes for effect in made if isinstance(effect, AppendJournal)]
+    assert len(lab.whole_event(SessionRestated(A, [], delegations=[lab.d]))) > 1
+    assert lab.delegated[lab.d] == A and lab.e not in lab.delegated
 
 
 def test_a_removed_directory_is_nobodys(lab: Lab) -> None:

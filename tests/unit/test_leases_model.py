@@ -204,6 +204,7 @@ class World:
             return
         if isinstance(request, Publish):
             asked.foreseen = client.promises.publishing(request)
+            client.kernel.attributes.pop(request.ino, None)  # it has written, and asks for them again
         if not asked.foreseen:
             asked.about = client.promises.asking(request)
         self.number(client, asked)
@@ -522,6 +523,7 @@ class World:
             if getattr(asked.request, "was_exclusive", False):
                 asked.request = LeaseReturned(asked.request.ino, was_exclusive=True, again=True)  # type: ignore[union-attr]
                 delegations.append(asked.request.ino)
+                client.leased.give_back(asked.request.ino)
             elif type(asked.request) in STATED_BY_HOLDS:
                 client.promises.heard(asked.about)
                 continue
@@ -573,7 +575,9 @@ class World:
         for other in self.clients:
             for promise in other.unkept if other is not client else ():
                 assert not about & promise.rows, f"{client.session} is told of {request} before {promise.request}"
-        assert all(state.leases[key].keys() == {owner} for key, owner in state.delegations.items())
+        for key, owner in state.delegations.items():
+            others = [lease for session, lease in state.leases[key].items() if session != owner]
+            assert all(lease.recalled for lease in others), "what is left of a second name goes"
 
     def check(self) -> None:
         state = self.lab.shard.state
@@ -583,7 +587,8 @@ class World:
             others = set().union(*(rows for session, rows in promised.items() if session != client.session))
             for key in client.leased.delegations():
                 new = any(key in asked.changed for asked in client.unkept)
-                is_here = state.delegations.get(key) == client.session
+                lease = state.leases.get(key, {}).get(client.session)
+                is_here = state.delegations.get(key) == client.session or (lease is not None and lease.waived)
                 assert new or is_here or state.find_inode(key) is None, f"{client.session} thinks that {key} is its own"
             rows = {(int(Table.DENTRY), entry_key(*place)) for place in client.kernel.names}
             rows |= {(int(Table.INODE), ino_key(ino)) for ino in client.kernel.attributes}

@@ -28,6 +28,7 @@ from loligo_mds.core.requests import (
     GetAttributes,
     Link,
     Lookup,
+    Open,
     Publish,
     ReadDirectory,
     RecordAccess,
@@ -54,8 +55,8 @@ PROMISED: Final[dict[type, _Handler]] = {
     SetAttributes: inodes.set_attributes,
     RecordAccess: inodes.record_access,
 }
-#: Those after whose answers `leased` knows something else.
-_HEEDED: Final = frozenset({Lookup, GetAttributes, ReadDirectory, SetXattr, RemoveXattr, Publish, *PROMISED})
+#: Those after whose answers something else is known of inodes.
+_HEEDED: Final = frozenset({Lookup, GetAttributes, ReadDirectory, SetXattr, RemoveXattr, Open, Publish, *PROMISED})
 
 
 class Unforeseeable(Exception):
@@ -115,8 +116,10 @@ class _Foresight(ShardState):
         found = self._leased.attributes(ino)
         if found is None or not self._leased.is_delegated(cover_of(found)):
             raise Unforeseeable
-        if ino in self._asked or (
-            found.parent in self._asked if found.is_directory else self._blind and found.nlink > 1
+        if (
+            ino in self._asked
+            or found.parent in self._asked
+            or (self._blind and found.nlink > 1 and not found.is_directory)
         ):
             raise Unforeseeable
         if found.flags & (FLAG_DEFAULT_ACL | FLAG_ACCESS_ACL):
@@ -244,7 +247,7 @@ class Promises:
         for ino in left:
             if leased.is_delegated(cover_of(changed[ino])):
                 leased.learn(changed[ino])
-        return Foreseen(answer, left if type(request) is Rename else [], given_back)
+        return Foreseen(answer, left, given_back)
 
     # -- what is asked of the server ------------------------------------------------------------------------------------
 

@@ -29,10 +29,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from errno import EINTR, EINVAL, EIO
 from typing import Any, Final
 
 from loligo_client.core.grpc_stream import GrpcStream
+from loligo_client.core.leased import Leased
 from loligo_client.core.session_link import UNHURRIED_NS, Outstanding, SessionLink
 from loligo_client.shell.server_source import ServerError
 from loligo_client.shell.wire import Tls, Wire, WireError
@@ -129,7 +131,8 @@ class Connection:
         #: What the server needs to know of us; whoever uses the session sets them after `connect`, before it asks anything.
         self.holds: Callable[[], list[Hold]] = list
         self.locks: Callable[[], list[HeldLock]] = list
-        self.delegations: Callable[[], list[int]] = list
+        #: Whose delegations the server is told of, when it comes back.
+        self.leased: Leased | None = None
         self.on_recall: Callable[[int], None] = lambda ino: None
         self.on_resume: Callable[[Attributes], None] = lambda attributes: None
         self.on_report: Callable[[int], None] = lambda ino: None
@@ -428,14 +431,21 @@ class Connection:
             if not welcome.resumed:
                 raise _Refused(pb.Refusal(reason=pb.Refusal.SESSION_GONE, text="the server began another session"))
             with self.lock:
-                holds, locks, delegations = self.holds(), self.locks(), self.delegations()
-                with self._state:
-                    stated = self._link.stated()
-                    for asked in self._link.given_back():
-                        delegations.append(asked.request.ino)
+                holds, locks = self.holds(), self.locks()
+                with self.leased.lock if self.leased is not None else nullcontext():
+                    delegations = self.leased.delegations() if self.leased is not None else []
+                    with self._state:
+                        stated = self._link.stated()
+                        acknowledged = self._link.acknowledged
+                        given_back = self._link.given_back()
+                    for asked in given_back:
                         returned = asked.whose.message.lease_returned
                         returned.kept, returned.again = asked.request.kept, asked.request.again
-                    acknowledged = self._link.acknowledged
+                        if self.leased is not None:
+                            self.leased.give_back(
+                                asked.request.ino
+                            )  # it may have been kept, for others to have it, too
+                delegations += [asked.request.ino for asked in given_back]
             for asked in stated:
                 asked.whose.set_result(None)
             for start in range(0, len(holds) or 1, _HOLDS_IN_FRAME):

@@ -289,7 +289,7 @@ class OpenFiles:
         """News from the metadata about an open file. Somebody here who changes its size knows better."""
         before = file.seen
         if not file.telling:  # else it may be older than what we have told our callers
-            file.seen = attributes
+            file.seen = self._metadata.latest(attributes)
         if not self._shared or file.turn.taken:
             return
         if file.contended:

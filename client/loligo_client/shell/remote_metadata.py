@@ -28,8 +28,10 @@ from loligo_client.core.promises import PROMISED, Promises, Unforeseeable
 from loligo_client.shell.connection import Connection, Promise
 from loligo_client.shell.tasks import Metadata
 from loligo_mds.core.codec import Covered, Sync, encode_request
+from loligo_mds.core.lease import cover_of
 from loligo_mds.core.limits import RESERVED_INODES_MAX
 from loligo_mds.core.requests import Create, Publish, RecordAccess, Request, ReserveInodes, SetAttributes
+from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
 
@@ -48,7 +50,7 @@ class RemoteMetadata(Metadata):
         self._leased = leased
         self._promises = Promises(leased, block_bytes)
         connection.on_answer = self._heard
-        connection.delegations = leased.delegations
+        connection.leased = leased
         #: Tells the kernel to ask for an inode's attributes again. It must wait for nothing.
         self.forget_attributes: Callable[[int], object] = lambda ino: None
         #: What is given back, for the kernel to forget it first. It must wait for nothing.
@@ -101,8 +103,8 @@ class RemoteMetadata(Metadata):
             if kind is RecordAccess:
                 self._leased.doubts(request.ino)
             if kind is Publish and promises.publishing(request):
-                published = ask(request)
                 self._foreseen.add(id(request))
+                published = ask(request)
                 published.add_done_callback(partial(self._published, request))
                 return published
             about = promises.asking(request)
@@ -177,13 +179,18 @@ class RemoteMetadata(Metadata):
         with self._leased.lock:
             self._refused = getattr(error, "errno", 0) or EIO
             self._promises_from_s = time.monotonic() + DISTRUST_S
-            about = [getattr(request, name, 0) for name in ("ino", "parent", "new_parent")]
+            about = [getattr(request, name, 0) for name in ("ino", "parent", "new_parent", "new_ino")]
             given_back = [self._leased.give_back(ino) for ino in about if ino]
         if not self._connection.gone:
             log.error("a change that a caller was told of cannot be made: %r: %s", request, error)
         for forgotten in given_back:
             if forgotten is not None:
                 self.give_back(forgotten)
+
+    def latest(self, attributes: Attributes) -> Attributes:
+        with self._leased.lock:
+            known = self._leased.attributes(attributes.ino)
+            return known if known is not None and self._leased.is_delegated(cover_of(known)) else attributes
 
     def when_made(self, ino: int, told: Callable[[BaseException | None], object]) -> bool:
         with self._leased.lock:

@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from loligo_mds.core.requests import Request
+from loligo_wire.attributes import Attributes
 
 T = TypeVar("T")
 
@@ -52,6 +53,10 @@ class Metadata(ABC):
     def ask_lazily(self, request: Request) -> Any:
         """As `ask`; but nobody waits for the answer now, so the request may wait for company, for some milliseconds."""
         return self.ask(request)
+
+    def latest(self, attributes: Attributes) -> Attributes:
+        """What the inode is now, as far as is known, when it was that lately."""
+        return attributes
 
     def when_made(self, ino: int, told: Callable[[BaseException | None], object]) -> bool:
         """Whether the file is promised, and not made yet; `told` hears when it is, or why it never will be."""

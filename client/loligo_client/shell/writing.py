@@ -63,6 +63,7 @@ class Writing:
         inline_limit_bytes: int,
         dirty_limit_bytes: int,
     ) -> None:
+        self._metadata = metadata
         self._ask = metadata.ask
         self._ask_lazily = metadata.ask_lazily
         self._hurry = metadata.hurry
@@ -447,7 +448,7 @@ class Writing:
         file.stored_inline = inline
         file.stored_size = attributes.size
         if not file.telling:
-            file.seen = attributes
+            file.seen = self._metadata.latest(attributes)
         if file.contended:
             file.size = max(file.size, attributes.size)
             self._files.forget_pages(file.ino)  # `seen` does not tell any more whether others wrote before us

@@ -11,36 +11,49 @@ so (`LeaseReturned`), behind all that it has promised under it: because it was r
 for a question. It ends with the session, but not with a connection, nor with a restart of the shard: so table DELEGATION has
 it. Rows may be there too long: a session that comes back says what it has.
 
+Should a promise be refused all the same, so are the session's changes behind it, until it has heard of that: they may have been
+meant to come after it, as the removal of what was to be copied.
+
 Invariants
 1. A lease that is exclusive has one holder, and a row.
 2. A request that was promised waits for nobody: all that it touches is its session's, so promises are kept in order.
 3. Numbers reserved for a session are used by nobody else, in order, each once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from errno import EINVAL
 from itertools import islice
 from struct import Struct
 from typing import Any, Final
 
 from loligo_mds.core import namespace
+from loligo_mds.core.events import Submitted
 from loligo_mds.core.lease import Lease, cover_of
 from loligo_mds.core.limits import RESERVED_INODES_MAX
 from loligo_mds.core.requests import (
+    Create,
     CreateUnnamed,
     GetAttributes,
     GetXattr,
+    Link,
     ListXattrs,
     Lookup,
     Open,
     ReadDirectory,
+    RecordAccess,
+    RemoveDirectory,
+    Rename,
     Reserved,
     ReserveInodes,
+    SetAttributes,
+    Unlink,
 )
 from loligo_mds.core.state import Refused, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
 
 _SESSION: Final = Struct(">Q")
+#: What sessions may promise.
+PROMISABLE: Final = frozenset({Create, Unlink, RemoveDirectory, Rename, Link, SetAttributes, RecordAccess})
 #: Rows of delegations that are over, which one step takes away with what it writes anyhow.
 _ROWS_A_STEP: Final = 64
 
@@ -70,10 +83,13 @@ def sweep(state: ShardState) -> None:
         state.delete(Table.DELEGATION, ino_key(key))
 
 
-def load(state: ShardState) -> None:
+def load(state: ShardState, surviving: Collection[int]) -> None:
     """After a restart."""
     for key, row in state.tables.scan(Table.DELEGATION, b""):
         ino, session = ino_of_key(key)[0], _SESSION.unpack(row)[0]
+        if session not in surviving:
+            state.ended_delegations[ino] = None
+            continue
         lease = Lease()
         lease.exclusive = True
         state.delegations[ino] = session
@@ -123,6 +139,22 @@ def asked_about(state: ShardState, session: int, request: Any) -> list[int]:
     except Refused:
         return []  # so will the request be
     return [key for key in keys if state.delegations.get(key, session) != session]
+
+
+# -- promises that are not kept ---------------------------------------------------------------------------------------
+
+
+def not_kept(state: ShardState, event: Submitted, errno: int) -> None:
+    state.refused_promises.setdefault(event.session, (event.sequence, errno))
+
+
+def refusal_of(state: ShardState, event: Submitted) -> int:
+    """0, or the errno of a promise before this, of which the session has not heard yet that it was refused."""
+    sequence, errno = state.refused_promises.get(event.session, (0, 0))
+    if event.acknowledged >= sequence:
+        state.refused_promises.pop(event.session, None)
+        return 0
+    return errno if type(event.request) in PROMISABLE else 0
 
 
 # -- inode numbers ------------------------------------------------------------------------------------------------------

@@ -84,10 +84,12 @@ def are_in_the_way(state: ShardState, event: Submitted) -> bool:
         touched = touches(state, request) if touches is not None else []
     except Refused:
         return False  # so will the request be
+    if event.promised_ns and all(state.delegations.get(key) == session for key, _ in touched):
+        return False
     keys = {key for key, ino in touched if _recall(state, session, key, ino)}
     if state.lease_grace and any(state.delegations.get(key) != session for key, _ in touched):
         keys.add(_ANY)
-    if touched and (keys or type(request) is Rename):
+    if touched and (keys or type(request) is Rename) and not event.promised_ns:
         _refuse_knots(state, event, touched)
     for key in delegations.asked_about(state, session, request) if state.delegations else ():
         _have_shared(state, key)
@@ -116,6 +118,7 @@ def _refuse_knots(state: ShardState, event: Submitted, touched: _Touched) -> Non
         # Its caller may have begun anew already, and would be told. So nobody waits for what that kernel forgets right after.
         if not lease.waived:
             lease.waived = True
+            delegations.end(state, key, lease)  # it was told before, and promises nothing there while it waits for this
             _go_on(state, key)
 
 
@@ -349,13 +352,11 @@ def answer(state: ShardState, session: int, id: int, request: Any, value: Any, m
 
 def kept_promise(state: ShardState, session: int, value: Any) -> None:
     """The session has been granted what it has promised its caller, and knows what `answer` would say."""
-    if type(value) is not Attributes:
+    if type(value) is not Attributes or len(state.session_leases.get(session, ())) >= 2 * LEASES_MAX:
         return
     if not value.nlink:
         _gone(state, value.ino)
-    elif (
-        cover_of(value) == value.ino and session in state.lease_takers
-    ):  # it may be covered by its directory's until now
+    elif cover_of(value) == value.ino:
         granting = _Granting(state, session)
         granting.hold(value.ino, whatever=True)
         granting.delegate(value.ino, promised=True)
@@ -378,7 +379,7 @@ class _Granting:
         if lease is not None:
             return None if lease.recalled else lease
         state = self._state
-        if state.delegations.get(key, self._session) != self._session:
+        if not whatever and state.delegations.get(key, self._session) != self._session:
             return None
         busy = state.busy_leases.get(key)
         is_busy = busy is not None and busy.until_ns > state.now_ns
@@ -391,16 +392,24 @@ class _Granting:
 
     def delegate(self, key: int, *, promised: bool = False) -> None:
         """If nobody else wants it, the session has the lease for itself from now on. `promised`: it knows that already, since
-        nobody can have asked about it.
+        nobody can have asked about it. Leases that others may have are left from when the file had more names, and they
+        believe nothing under them.
         """
         state = self._state
         lease = self._mine.get(key)
-        if state.room_is_low and not promised:
+        if lease is None or lease.exclusive:
             return
-        if lease is None or lease.exclusive or lease.recalled or lease.asked or lease.excepted or key in state.parked:
+        if not promised and (
+            state.room_is_low or lease.recalled or lease.asked or lease.excepted or key in state.parked
+        ):
             return
-        busy = state.busy_leases.get(key) if not promised else None
-        if len(state.leases[key]) > 1 or (busy is not None and state.now_ns - busy.shared_ns < CALM_NS):
+        busy = state.busy_leases.get(key)
+        if promised:
+            for other, left in state.leases[key].items():
+                if other != self._session and not left.recalled:
+                    left.recalled, left.exclusive = True, False
+                    state.notices.append(LeaseRecall(other, key))
+        elif len(state.leases[key]) > 1 or (busy is not None and state.now_ns - busy.shared_ns < CALM_NS):
             return
         delegations.begin(state, self._session, key, lease)
         self.delegated.append(key)
@@ -460,14 +469,17 @@ def restate(state: ShardState, session: int, kept: Sequence[int], *, first: bool
         state.undelegated[session] = dict.fromkeys(mine)  # all that are left are exclusive
         for lease in mine.values():
             lease.stated = False
-    unstated = state.undelegated[session]
+    unstated = state.undelegated.get(session)
+    if unstated is None:
+        return  # all was said
     for key in kept:
         if key in unstated:
             del unstated[key]
             mine[key].stated = True
     if not complete:
         return
-    for key in state.undelegated.pop(session):
+    del state.undelegated[session]
+    for key in unstated:
         if key in mine:
             _drop(state, session, key)
     for key, lease in mine.items():

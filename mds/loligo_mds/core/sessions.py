@@ -107,6 +107,7 @@ def end_session(state: ShardState, session: int) -> bool:
         state.promised,
         state.stated_locks,
         state.reserved,
+        state.refused_promises,
         state.undelegated,
     ):
         known.pop(session, None)
@@ -125,7 +126,7 @@ def restart(state: ShardState, event: ShardRestarted) -> bool:
     state.lease_takers = set(event.lease_takers)
     state.lease_grace = dict.fromkeys(event.lease_takers)
     if not state.delegations:
-        delegations.load(state)
+        delegations.load(state, state.reclaiming)
     state.knots = dict.fromkeys(event.lease_takers, state.now_ns)  # they may have been refused just before
     state.reclaim_below = make_ino(ShardId(state.shard), state.next_counter) if surviving else 0
     for table in (Table.SESSION, Table.CLIENT):

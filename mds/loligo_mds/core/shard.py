@@ -112,6 +112,11 @@ class Shard:
             effects.append(Repeat(again))
         return effects
 
+    def not_admitted(self, event: Submitted, errno: int) -> None:
+        """It was refused before it came here."""
+        if event.promised_ns:
+            delegations.not_kept(self.state, event, errno)
+
     def repeats(self, event: Submitted) -> bool:
         """Whether the request was applied before, so that this one changes nothing."""
         return bool(
@@ -125,6 +130,10 @@ class Shard:
         once = event.sequence and kind in requests.CHANGING
         if once and sessions.was_applied(state, event):
             return self._effects(self._repeated(event))
+        if event.promised_ns and (kind not in delegations.PROMISABLE or event.session not in state.lease_takers):
+            event.promised_ns = 0
+        if event.session in state.refused_promises and (errno := delegations.refusal_of(state, event)):
+            return self._effects(Reply(event.session, event.id, None, errno))
         state.asking = event.session
         state.asking_id = event.id
         try:
@@ -136,7 +145,7 @@ class Shard:
         holds = False
         value: Any = None
         promised_ns = event.promised_ns
-        moved = leases.inodes_moved(state, request) if not promised_ns else ()
+        moved = leases.inodes_moved(state, request)
         try:
             handler = _HANDLERS.get(kind)
             if handler is None:
@@ -148,6 +157,8 @@ class Shard:
             if state.writes or state.effects or state.notices:
                 raise InvariantBroken(f"{request!r} was refused after it had written") from None
             errno = refused.errno
+            if promised_ns:
+                delegations.not_kept(state, event, errno)
         else:
             if (kind is requests.Create and event.request.hold) or kind is requests.CreateUnnamed:  # type: ignore[union-attr]
                 holds = True
@@ -160,7 +171,7 @@ class Shard:
             return self._effects(Reply(event.session, event.id, None, errno))
         if promised_ns:
             leases.kept_promise(state, event.session, value)
-            return self._effects(Reply(event.session, event.id, None))
+            return self._effects(Reply(event.session, event.id, value))
         return self._effects(leases.answer(state, event.session, event.id, request, value, moved))
 
     def _repeated(self, event: Submitted) -> Reply:
@@ -172,7 +183,7 @@ class Shard:
             if self.state.find_inode(value.ino) is None:
                 return Reply(event.session, event.id, None, EIO)  # it is closed, so it cannot be said to be open
             sessions.keep_promise(self.state, event.session, event.sequence)
-        return Reply(event.session, event.id, None if event.promised_ns else value, errno, repeated=True)
+        return Reply(event.session, event.id, value, errno, repeated=True)
 
     def _effects(self, reply: Reply | None) -> list[Effect]:
         state = self.state

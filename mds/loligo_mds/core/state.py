@@ -74,6 +74,7 @@ class ShardState:
         "promised",
         "reclaim_below",
         "reclaiming",
+        "refused_promises",
         "reserved",
         "retries",
         "room_is_low",
@@ -144,6 +145,8 @@ class ShardState:
         self.room_is_low = False
         #: Those that are over, and have a row still.
         self.ended_delegations: dict[int, None] = {}
+        #: session -> the first of its promises that was refused: its sequence, and the errno.
+        self.refused_promises: dict[int, tuple[int, int]] = {}
         #: session -> delegations that it had before its connection was lost, of which it has said nothing so far.
         self.undelegated: dict[int, dict[int, None]] = {}
 

@@ -303,6 +303,8 @@ class Connection:
                     note_answer(limits, reply.value)
                 if type(reply.value) is Opened:
                     service.fill_in(reply.value)
+                if message.promised_ns:
+                    reply.value = None  # it is known there
                 outbox.add_answer(id, reply)
                 counted[kind].add(now_ns - began_ns, reply.errno)
             if others:

@@ -101,6 +101,10 @@ class ShardDriver:
         with self.lock:
             return leases.owes(self._shard.state, session, ino, attributes_of)
 
+    def is_waited_for(self, lease: int) -> bool:
+        with self.lock:
+            return lease in self._shard.state.parked
+
     def leases(self, session: int) -> int:
         with self.lock:
             return len(self._shard.state.session_leases.get(session, ()))
@@ -193,6 +197,7 @@ class ShardDriver:
             # What was admitted once is answered as it was then, whatever has become of the inode.
             errno = admit(self._shard.state, event.limits, event.request)
             if errno:
+                self._shard.not_admitted(event, errno)
                 raise OSError(errno, "not admitted")
         try:
             if kind in WRITING and not repeats:
@@ -201,6 +206,7 @@ class ShardDriver:
             said: list[Effect] = []
             self._run(self._shard.step(time.time_ns(), event), said)
         except StoreFull:  # only from `reserve`: nothing has changed
+            self._shard.not_admitted(event, ENOSPC)
             raise OSError(ENOSPC, "no space for metadata") from None
         except BaseException as error:
             self.stop(error, event.request)

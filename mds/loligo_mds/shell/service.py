@@ -238,7 +238,7 @@ class Service:
             owing = self.sessions.get(recall[0])
             if owing is None or not self._shard.owes_lease(*recall):
                 del self._recalls[recall]
-            elif self.sessions.keeps_waiting(owing, since_s, now_s):
+            elif self._shard.is_waited_for(recall[1]) and self.sessions.keeps_waiting(owing, since_s, now_s):
                 self.shut_out(owing, f"for {now_s - since_s:.1f} s it has not given back a lease that others wait for")
         for session in self.sessions.lapsed(now_s):
             self._take_leases(session, now_s)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 _HEARTBEAT_MAX_S: Final = 2.0
 #: Clients give a connection up after two, see `loligo_client.core.session_link`.
 _LEASE_HEARTBEATS: Final = 3
-#: Who closes his connection without a word and is not back so soon is dead: the others try again at once.
-_BACK_WITHIN_S: Final = 3.0
+#: Who closes his connection without a word and is not back so soon is dead: others try again at once, and give up an attempt
+#: after five seconds.
+_BACK_WITHIN_S: Final = 7.0
 
 
 class Session:
