@@ -13,6 +13,7 @@ from loligo_mds.core.requests import (
     Close,
     Create,
     GetAttributes,
+    LeaseReturned,
     Open,
     ReadLink,
     RecordAccess,
@@ -433,3 +434,36 @@ def test_what_callers_were_promised_waits_for_as_long_as_it_takes() -> None:
     assert names(link.tick(2 * TIMEOUT_NS)) == ["asked"]
     link.connected(2 * TIMEOUT_NS, 100, 5 * S, 15 * S)
     assert names(sent(link, 2 * TIMEOUT_NS)) == ["promised"]
+
+
+def test_a_lease_that_was_exclusive_comes_back_behind_what_was_promised_under_it() -> None:
+    link = make()
+    link.ask(change("promised"), "promised", 0, promised=True)
+    link.ask(LeaseReturned(1, was_exclusive=True), "exclusive", 0)
+    link.ask(LeaseReturned(2), "shared", 0)
+    assert link.is_due(0), "somebody waits for it"
+    assert names(sent(link)) == ["shared", "promised", "exclusive"]
+
+
+def test_it_is_said_again_on_the_next_connection_and_then_nothing_is_kept() -> None:
+    link = make()
+    link.ask(change("promised"), "promised", 0, promised=True)
+    link.ask(LeaseReturned(1, kept=True, was_exclusive=True), "exclusive", 0)
+    link.ask(LeaseReturned(2), "shared", 0)
+    sent(link)
+    link.lost()
+    assert names(link.tick(2 * TIMEOUT_NS)) == ["shared"], "the others go with the session"
+    assert names(link.stated()) == []
+    (back,) = link.given_back()
+    assert (back.whose, back.request) == ("exclusive", LeaseReturned(1, was_exclusive=True, again=True))
+    link.connected(0, 100, 5 * S, 15 * S)
+    assert names(sent(link)) == ["promised", "exclusive"]
+
+
+def test_promises_wait_for_company() -> None:
+    link = make()
+    promise = link.ask(change("a"), "a", 0, promised=True)
+    assert not link.is_due(UNHURRIED_NS - 1) and link.is_due(UNHURRIED_NS)
+    assert not promise.was_sent
+    link.ask(GetAttributes(1), "b", 0)
+    assert names(sent(link)) == ["a", "b"] and promise.was_sent
