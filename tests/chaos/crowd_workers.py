@@ -22,6 +22,8 @@ from chaos.tree import Disk, Model, Seen, look
 from chaos.workload import calls
 
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
+#: Calls of which a mount may not have told the server when it is killed.
+PAST_MAX = 64
 #: Calls told when something fails.
 STORY = 40
 
@@ -88,6 +90,9 @@ class Worker(threading.Thread):
         self._model = Model()
         self._calls = 0
         self._under_way: tuple[str, tuple[Any, ...]] = "", ()
+        #: What there was after each call since the last fsync: what a mount promises in its last moment may die with it, in
+        #: order.
+        self._past: list[Model] = []
         self._random = Random(seed)
         self._shared = SharedWork(shared, number, Random(seed + 1), self.story)
         self._ending = threading.Event()
@@ -133,7 +138,10 @@ class Worker(threading.Thread):
                 expected = self._model.at(*arguments).content
                 assert answer == expected, f"{arguments} read {_difference(answer, expected)}"
             else:
+                self._past.append(self._model.copy())
                 getattr(self._model, name)(*arguments)
+                if name == "fsync":
+                    self._past.clear()
             self._under_way = "", ()
 
     def _die(self) -> None:
@@ -146,7 +154,10 @@ class Worker(threading.Thread):
             done = self._model.copy()
             getattr(done, name)(*arguments)
             models.append(done)
-        found = [model.differences(seen) for model in models]
+        latest = models[-1]
+        models += self._past[: -PAST_MAX - 1 : -1]
+        self._past.clear()
+        found = [model.differences(seen, latest) for model in models]
         closest = min(found, key=len)
         assert not closest, "after the death of the mount:\n" + "\n".join(closest)
         self._model = models[found.index(closest)]

@@ -104,6 +104,15 @@ class Shared:
         return []
 
 
+def _sync(directory: Path) -> None:
+    """Before others are told past the file system: what a mount does in its last moment may die with it."""
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        _close(fd)
+
+
 class SharedWork:
     """One worker's part."""
 
@@ -152,6 +161,7 @@ class SharedWork:
             won = False
         else:
             won = True
+            _sync(here / "tickets")
         self._doubt = None
         with shared.lock:
             shared.next_ticket = max(shared.next_ticket, int(name) + 1)
@@ -172,6 +182,7 @@ class SharedWork:
             moved = 0
         else:
             moved = 1 if target.startswith(b"b") else -1
+            _sync(here / "ring")
         self._doubt = None
         with self._shared.lock:
             self._shared.ring[token] += moved
@@ -183,6 +194,7 @@ class SharedWork:
             self._story.append(f"unlink {name}")
             self._doubt = ("link", name)
             os.unlink(here / "links" / name)
+            _sync(here / "links")
             with shared.lock:
                 shared.links.remove(name)
         else:
@@ -191,6 +203,7 @@ class SharedWork:
             self._story.append(f"link {name}")
             self._doubt = ("link", name)
             os.link(here / "base", here / "links" / name)
+            _sync(here / "links")
             self._links.append(name)
             with shared.lock:
                 shared.links.add(name)

@@ -148,10 +148,15 @@ class Seen:
     xattrs: dict[str, bytes]
 
 
+def _raise(error: OSError) -> None:
+    """What cannot be listed is not empty."""
+    raise error
+
+
 def look(root: Path) -> dict[str, Seen]:
     """Everything below `root`, read whole."""
     seen: dict[str, Seen] = {}
-    for folder, directories, files in os.walk(root):
+    for folder, directories, files in os.walk(root, onerror=_raise):
         for name in directories + files:
             path = Path(folder, name)
             status = path.lstat()

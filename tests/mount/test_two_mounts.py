@@ -136,6 +136,20 @@ def test_what_is_looked_at_again_asks_nobody(two: TwoMounts, places: tuple[Path,
     wait_until(lambda: quiet(two, look), "two looks of which the server hears nothing")
 
 
+def test_what_another_removes_takes_up_no_space_because_it_was_read_here(
+    two: TwoMounts, places: tuple[Path, Path]
+) -> None:
+    """A file that was read is kept open for a minute, so that opening it again asks nobody; but no longer than it is there."""
+    one, other = places
+    (one / "file").write_bytes(b"x" * 100_000)
+    assert (other / "file").read_bytes() == b"x" * 100_000
+    before = os.statvfs(one).f_files - os.statvfs(one).f_ffree
+    (one / "file").unlink()
+    wait_until(
+        lambda: os.statvfs(one).f_files - os.statvfs(one).f_ffree < before, "the inode of the removed file is gone", 20
+    )
+
+
 def quiet(two: TwoMounts, look: Any) -> bool:
     """Closes of what was written, and atime, are still on their way at first."""
     before = requests(two)

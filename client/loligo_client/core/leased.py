@@ -266,6 +266,8 @@ class Leased:
         lease = self._held.get(answer.ino) if answer.is_directory else None
         if lease is not None and (lease.attributes is not None or lease.exclusive):
             lease.attributes = answer
+        elif answer.ino in self._known:
+            self._learn(answer)
 
     def _created(self, request: Create, answer: Attributes, covered: Covered) -> None:
         lease = self._held.get(request.parent)

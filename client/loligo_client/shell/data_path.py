@@ -15,7 +15,7 @@ of the metadata complete on their threads and take the lock too. What must block
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from errno import EIO
 from functools import partial
@@ -156,6 +156,12 @@ class DataPath:
                 if file.opens == 0 and not (file.contended or file.recalled):
                     self._writing.forget_bytes(file)
                     self._writing.finish(file)
+
+    def close_idle(self, inos: Iterable[int]) -> None:
+        """Others change something where these files have names: who keeps one open for nothing keeps its space."""
+        with self._lock:
+            for ino in inos:
+                self._open_files.close_idle(ino)
 
     def inode_gone(self, ino: int) -> None:
         """The keeper removes its objects: what was to be done about them need not be. Called with the lock."""

@@ -190,9 +190,9 @@ class FileSystem(Operations):
         return self._run(self._lookup(ctx, parent, name))
 
     def _known(self, leased: Leased, parent: int, name: bytes) -> tuple[bool, Attributes | None]:
-        """As `Leased.find`; but of a file that is open here the metadata may not know all yet."""
+        """As `Leased.find`; but of a file that is open here, or was just read, the metadata may not know all yet."""
         is_known, found = leased.find(parent, name)
-        if found is not None and self._data.find(found.ino) is not None:
+        if found is not None and (found.ino in self._accessed or self._data.find(found.ino) is not None):
             return False, None
         return is_known, found
 
@@ -310,7 +310,7 @@ class FileSystem(Operations):
                 return self._tell(ctx, directory)
             file = self._data.find(ino)
             if file is None:
-                known = leased.file(ino)
+                known = leased.file(ino) if ino not in self._accessed else None
                 if known is not None:
                     return self._tell(ctx, known)
             elif ino not in self._accessed and not (file.changed or file.telling):

@@ -3,7 +3,8 @@
 A file is opened at the metadata, for reading or for writing, before it is used, and closed once, when nobody uses it here any
 more and everything is stored. So it stays one file for as long as anything of it is under way, and outlives its last name.
 While the metadata has it open for us, and no other client shares it, opening it again asks nobody. So a file that was read is
-kept open for `IDLE_NS` more: it is *idle*, until it is opened again, another client wants to write it, or its last name goes.
+kept open for `IDLE_NS` more: it is *idle*, until it is opened again, another client wants to write it or changes something in
+its directory, or its last name goes.
 
 Attributes that the metadata answers are news about an open file (`saw`): another client may have changed it. They are
 shown to applications with what is not published yet on top.
@@ -28,8 +29,9 @@ log = logging.getLogger(__name__)
 
 #: Of so many files that were closed it is remembered what they were, so that pages of them need not be read again.
 REMEMBERED_MAX: Final = 100_000
-#: For how long, and how many: a removed file takes up space for as long as somebody has it open.
-IDLE_NS: Final = 5_000_000_000
+#: For how long, and how many: a removed file takes up space for as long as somebody has it open, and here nobody hears of that
+#: where no lease says so.
+IDLE_NS: Final = 60_000_000_000
 IDLE_MAX: Final = 4096
 
 

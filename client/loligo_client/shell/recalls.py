@@ -67,9 +67,13 @@ class _Job:
 class Recalls:
     """`tick` now and then."""
 
-    def __init__(self, leased: Leased, ask: Callable[[LeaseReturned], Any]) -> None:
+    def __init__(
+        self, leased: Leased, ask: Callable[[LeaseReturned], Any], close_idle: Callable[[list[int]], object]
+    ) -> None:
+        """`close_idle(inos)`: hears of inodes in a directory that others want to change."""
         self._leased = leased
         self._ask = ask
+        self._close_idle = close_idle
         #: None: nothing is mounted (any more), so there is nothing to forget.
         self._kernel: KernelCaches | None = None
         self._pool = ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="leases")
@@ -114,6 +118,8 @@ class Recalls:
             return
         forgotten = self._leased.recalled(recall)
         if forgotten is not None:
+            if not recall.attributes_of:
+                self._close_idle(forgotten.inos)
             self._submit(_Job(forgotten, self._connection, time.monotonic()))
 
     def share(self, key: int) -> None:

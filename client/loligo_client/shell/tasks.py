@@ -42,7 +42,7 @@ class Metadata(ABC):
         """The answer, or a Future of it; it never waits. A refusal is an OSError, raised at once or set on the future.
 
         Requests asked one after the other under the lock are applied, and answered, in that order; only those may be late
-        that have to wait for other clients: Open, Claim, Lookup, GetAttributes.
+        that have to wait for other clients: those that ask what something is, Open, Claim, and locks.
         """
 
     @property
