@@ -57,13 +57,12 @@ _ABSENT: Final = 0
 class _Lease:
     """`names`: inode numbers, negative those of directories; they may be known to the kernel. `inos`: of which it may have
     attributes, and whether it may believe them. `attributes`: the directory's own.
-    `listed_to`: the cookie up to which it was listed. `misses`: names that were asked for. `exclusive`: nobody else has it;
-    `was_exclusive`: so it was once.
+    `listed_to`: the cookie up to which it was listed. `misses`: names that were asked for. `was_exclusive`: for a while
+    nobody else had it.
     """
 
     __slots__ = (
         "attributes",
-        "exclusive",
         "inos",
         "is_file",
         "listed_to",
@@ -74,7 +73,7 @@ class _Lease:
     )
 
     def __init__(self) -> None:
-        self.is_file = self.exclusive = self.was_exclusive = False
+        self.is_file = self.was_exclusive = False
         self.attributes: Attributes | None = None
         self.names: dict[bytes, int] = {}
         self.inos: dict[int, bool] = {}
@@ -264,7 +263,7 @@ class Leased:
 
     def _accessed(self, request: RecordAccess, answer: Attributes, covered: Covered) -> None:
         lease = self._held.get(answer.ino) if answer.is_directory else None
-        if lease is not None and (lease.attributes is not None or lease.exclusive):
+        if lease is not None and (lease.attributes is not None or answer.ino in self._exclusive):
             lease.attributes = answer
         elif answer.ino in self._known:
             self._learn(answer)
@@ -413,7 +412,7 @@ class Leased:
     def _delegated(self, key: int) -> None:
         lease = self._held.get(key)
         if lease is not None:
-            lease.exclusive = lease.was_exclusive = True
+            lease.was_exclusive = True
             self._exclusive[key] = self._ticks
 
     def delegations(self) -> list[int]:
@@ -430,10 +429,7 @@ class Leased:
     def shared(self, key: int) -> bool:
         """Others may have the lease, too, from now on. Whether it was ours alone."""
         with self.lock:
-            if self._exclusive.pop(key, None) is None:
-                return False
-            self._held[key].exclusive = False
-            return True
+            return self._exclusive.pop(key, None) is not None
 
     def idle_delegations(self) -> list[int]:
         """Time has passed: those that have not been used for IDLE_TICKS of these calls."""
