@@ -14,6 +14,7 @@ from loligo_lab.errnos import refused
 from loligo_lab.mounts import LabMount
 from loligo_lab.users import NOBODY, SOMEBODY, as_user
 from loligo_runtime.object_url import open_object_store
+from loligo_wire.attributes import clamp_ns
 
 SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
@@ -399,3 +400,13 @@ def test_statfs_counts_inodes(here: Path) -> None:
         (here / f"file{number}").touch()
     after = os.statvfs(here)
     assert (after.f_files - after.f_ffree) - (before.f_files - before.f_ffree) == 10
+
+
+def test_times_beyond_what_can_be_kept_are_the_last_that_can(here: Path) -> None:
+    path = here / "file"
+    path.touch()
+    for time_ns in (10**19, -(10**19)):
+        os.utime(path, ns=(time_ns, time_ns))
+        os.utime(here, ns=(time_ns, time_ns))
+        for one in (path, here):
+            assert one.stat().st_mtime_ns == clamp_ns(time_ns)

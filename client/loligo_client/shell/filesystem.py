@@ -70,7 +70,7 @@ from loligo_mds.core.requests import (
 )
 from loligo_runtime.clock import Clock
 from loligo_runtime.failpoint import declare, failpoint
-from loligo_wire.attributes import FLAG_XATTR, Attributes
+from loligo_wire.attributes import FLAG_XATTR, Attributes, clamp_ns
 from loligo_wire.ids import ROOT_INO
 
 log = logging.getLogger(__name__)
@@ -337,8 +337,8 @@ class FileSystem(Operations):
             change.uid,
             change.gid,
             change.size,
-            change.atime_ns,
-            change.mtime_ns,
+            None if change.atime_ns is None else clamp_ns(change.atime_ns),
+            None if change.mtime_ns is None else clamp_ns(change.mtime_ns),
             change.kill_suidgid,
         )
         if change.size is None:

@@ -142,8 +142,8 @@ class RemoteMetadata(Metadata):
     # -- promises -----------------------------------------------------------------------------------------------------
 
     def _promise(self, request: Any, now_ns: int) -> None:
-        self.unkept += 1
         promise = self._connection.promise(request, now_ns, partial(self._kept, request))
+        self.unkept += 1
         kind = type(request)
         if kind is Create and request.hold:
             self._making[request.new_ino] = promise, []
