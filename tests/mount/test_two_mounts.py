@@ -6,6 +6,7 @@ What a mount has open it closes before the other's turn: files that several have
 `LOLIGO_EXPLORE=N` runs N times as many examples, new ones.
 """
 
+import fcntl
 import os
 import shutil
 import stat
@@ -143,11 +144,93 @@ def test_what_another_removes_takes_up_no_space_because_it_was_read_here(
     one, other = places
     (one / "file").write_bytes(b"x" * 100_000)
     assert (other / "file").read_bytes() == b"x" * 100_000
-    before = os.statvfs(one).f_files - os.statvfs(one).f_ffree
+    before = inodes(one)
     (one / "file").unlink()
-    wait_until(
-        lambda: os.statvfs(one).f_files - os.statvfs(one).f_ffree < before, "the inode of the removed file is gone", 20
-    )
+    wait_until(lambda: inodes(one) < before, "the inode of the removed file is gone", 20)
+
+
+def test_what_is_read_again_asks_nobody(two: TwoMounts, places: tuple[Path, Path]) -> None:
+    """To open a file, read and close it: what it costs when its directory is known, whatever memory the kernel has left."""
+    one, _other = places
+    contents = {f"f{number}": os.urandom(1 + 3000 * number) for number in range(12)}
+    for name, content in contents.items():
+        (one / name).write_bytes(content)
+
+    def read() -> None:
+        for place in places:
+            for name, content in contents.items():
+                with (place / name).open("rb") as file:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                    assert file.read() == content
+
+    wait_until(lambda: quiet(two, read), "files are read and the server hears nothing")
+
+
+@pytest.mark.parametrize("length", [100, 300_000])
+@pytest.mark.parametrize("whose", ["own", "other"])
+@pytest.mark.parametrize("deed", ["unlink", "rename over", "link and unlink both", "rename and unlink"])
+def test_a_file_that_is_open_outlives_its_name(
+    two: TwoMounts, places: tuple[Path, Path], deed: str, whose: str, length: int
+) -> None:
+    """Also if the server has not heard that it is open, because it is read under a lease."""
+    here, there = places if whose == "own" else places[::-1]
+    content = os.urandom(length)
+    (here / "f").write_bytes(content)
+    (here / "g").write_bytes(b"newer")
+    reader = places[0]
+    assert sorted(os.listdir(reader)) == ["f", "g"]
+    assert os.stat(reader / "f").st_size == length
+    with (reader / "f").open("rb") as file:
+        if deed == "unlink":
+            (here / "f").unlink()
+        elif deed == "rename over":
+            (here / "g").rename(here / "f")
+        elif deed == "link and unlink both":
+            os.link(here / "f", here / "h")
+            (here / "f").unlink()
+            (here / "h").unlink()
+        else:
+            (here / "d").mkdir()
+            (here / "f").rename(here / "d" / "f")
+            (there / "d" / "f").unlink()
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.fstat(file.fileno()).st_nlink == 0
+        assert file.read() == content
+    before = inodes(places[0])
+    wait_until(lambda: inodes(places[0]) <= before, "the inode is gone with its last close", 20)
+
+
+def test_who_reads_sees_what_the_other_writes_meanwhile(places: tuple[Path, Path]) -> None:
+    for round in range(20):
+        here, there = places if round % 2 else places[::-1]
+        (here / "log").write_bytes(b"first")
+        assert os.stat(there / "log").st_size == 5
+        with (there / "log").open("rb", buffering=0) as file:
+            assert file.read() == b"first"
+            with (here / "log").open("ab") as writer:
+                writer.write(b" second")
+            assert file.read() == b" second"
+        (there / "log").unlink()
+
+
+def test_who_locks_what_he_only_reads_locks_it_for_both(two: TwoMounts, places: tuple[Path, Path]) -> None:
+    if two.transport != "native":
+        return  # pyfuse3 leaves locks to the kernel
+    one, other = places
+    (one / "f").write_bytes(b"text")
+    for place in places:
+        assert (place / "f").read_bytes() == b"text"
+    with (one / "f").open("rb") as first, (other / "f").open("rb") as second:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(first, fcntl.LOCK_UN)
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def inodes(place: Path) -> int:
+    usage = os.statvfs(place)
+    return usage.f_files - usage.f_ffree
 
 
 def quiet(two: TwoMounts, look: Any) -> bool:

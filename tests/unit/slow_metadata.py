@@ -5,6 +5,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from loligo_client.shell.tasks import Metadata
+from loligo_wire.attributes import Attributes
 
 
 class SlowMetadata(Metadata):
@@ -12,12 +13,17 @@ class SlowMetadata(Metadata):
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        #: What leases say.
+        self.leased: dict[int, Attributes] = {}
         self.asked: list[tuple[Any, Future[Any]]] = []
 
     def ask(self, request: Any) -> Future[Any]:
         answer: Future[Any] = Future()
         self.asked.append((request, answer))
         return answer
+
+    def known(self, ino: int) -> Attributes | None:
+        return self.leased.get(ino)
 
     def sync(self) -> None:
         raise AssertionError("nobody needs it here")

@@ -258,6 +258,15 @@ def test_what_is_gone_or_elsewhere_is_not_settled_and_the_rest_is() -> None:
     assert request.inos == [jail.inside]
 
 
+def test_nothing_beyond_the_root_is_open_because_a_lease_came_back() -> None:
+    jail = Jail()
+    request = LeaseReturned(jail.outside, open=[jail.outside, jail.inside])
+    assert jail.admitted(request) == 0
+    assert list(request.open) == [jail.inside]
+    assert jail.admitted(LeaseReturned(jail.inside, open=[OTHER_SHARD])) == errno.EINVAL
+    assert jail.admitted(LeaseReturned(jail.inside, open=[jail.inside] * 5000)) == errno.EINVAL
+
+
 def _with(request: Any, **change: int) -> Any:
     fields = {name: getattr(request, name) for name in request.__slots__}
     return type(request)(**(fields | change))
@@ -382,7 +391,7 @@ def some_value(random: Random, name: str, old: Any) -> Any:
         return random.choice(NUMBERS)
     if name.endswith("_ns"):
         return random.choice(SIGNED)
-    if name == "inos":
+    if name in ("inos", "open"):
         return [random.choice(LARGE) for _ in range(random.randrange(5))]
     if name in ("name", "new_name", "target", "value", "inline"):
         return random.choice(BYTES)

@@ -47,7 +47,7 @@ ON_THE_WIRE = [kind for kind in get_args(requests.Request) if kind is not reques
 
 
 def _values(kind: type, name: str, annotation: str) -> st.SearchStrategy[Any]:
-    if name == "inos":
+    if name in ("inos", "open"):
         return st.lists(u64, max_size=5)
     strategy: st.SearchStrategy[Any]
     if name in _BYTES:

@@ -69,7 +69,14 @@ class Lab(ShardLab):
         return reply
 
     def returns(self, lease: int, session: int = A, **how: bool) -> None:
-        self.event(Submitted(session, 0, LeaseReturned(lease, was_exclusive=True, **how), id=-1))
+        self.event(
+            Submitted(
+                session,
+                0,
+                LeaseReturned(lease, kept=how.get("kept", False), was_exclusive=True, again=how.get("again", False)),
+                id=-1,
+            )
+        )
 
     def is_answered(self, id: int) -> bool:
         return any(isinstance(effect, Reply) and effect.id == id and not effect.errno for effect in self.comply())

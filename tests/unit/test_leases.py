@@ -1,15 +1,17 @@
 """Leases at the shard: what is recalled before what, and who waits for whom: `core.leases`."""
 
+from collections.abc import Sequence
 from errno import ESTALE
 from typing import Any
 
 import pytest
 
 from loligo_mds.core import leases
-from loligo_mds.core.effects import LeaseRecall, Reply
+from loligo_mds.core.effects import LeaseRecall, Recall, Reply, Resume
 from loligo_mds.core.events import LeasesLapsed, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
 from loligo_mds.core.lease import CALM_NS
 from loligo_mds.core.requests import (
+    Close,
     Create,
     GetAttributes,
     LeaseReturned,
@@ -50,8 +52,8 @@ class LeaseLab(ShardLab):
     def recalled(self) -> set[tuple[int, int, int]]:
         return {(one.session, one.ino, one.attributes_of) for one in self.effects if isinstance(one, LeaseRecall)}
 
-    def returns(self, session: int, lease: int) -> None:
-        self.event(Submitted(session, 0, LeaseReturned(lease), id=-1))
+    def returns(self, session: int, lease: int, attributes_of: int = 0, reads: Sequence[int] = ()) -> None:
+        self.event(Submitted(session, 0, LeaseReturned(lease, attributes_of, open=reads), id=-1))
 
     def is_answered(self, id: int) -> bool:
         """By what can go on now, and not with a refusal."""
@@ -188,6 +190,35 @@ def test_nobody_is_told_to_begin_anew_twice(lab: LeaseLab) -> None:
     assert lab.is_answered(first), "what B is late to forget is not waited for"
     lab.returns(A, lab.d)
     assert lab.is_answered(second)
+
+
+def test_what_is_read_under_a_lease_outlives_its_name(lab: LeaseLab) -> None:
+    lab.look_at_all(B)
+    id = lab.submit(Unlink(lab.d, b"f"), A)
+    lab.returns(B, lab.d, reads=[lab.f])
+    assert lab.is_answered(id)
+    assert lab.shard.state.inode(lab.f).nlink == 0
+    lab.ask(Close(lab.f, 1), B)
+    assert lab.shard.state.find_inode(lab.f) is None
+
+
+def test_who_reads_under_a_lease_is_told_of_who_writes(lab: LeaseLab) -> None:
+    lab.look_at_all(B)
+    id = lab.submit(Open(lab.f, writes=True), A)
+    assert lab.recalled() == {(B, lab.d, lab.f)}
+    lab.returns(B, lab.d, lab.f, reads=[lab.f])
+    said = lab.comply()
+    assert [one.ino for one in said if isinstance(one, Resume) and one.session == B] == [lab.f], "it had to yield"
+    (opened,) = (one.value for one in said if isinstance(one, Reply) and one.id == id)
+    assert opened.contended
+
+
+def test_who_was_not_waited_for_and_reads_what_others_write_by_now_is_told_so(lab: LeaseLab) -> None:
+    lab.ask(Open(lab.f, writes=True), A)
+    lab.returns(B, lab.d, reads=[lab.f, 999, lab.e])
+    assert {one for one in lab.effects if isinstance(one, Recall)} == {Recall(A, lab.f), Recall(B, lab.f)}
+    assert set(lab.shard.state.files[lab.f].openers) == {A, B}
+    assert lab.e not in lab.shard.state.files
 
 
 def test_a_request_that_waited_is_applied_once(lab: LeaseLab) -> None:

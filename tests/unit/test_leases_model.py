@@ -7,6 +7,8 @@ Checked after every step:
 - What a kernel believes, the shard knows: names, and attributes but for atime; but for what its own caller has changed and is
   not answered for, and what it is late to forget because of that (`waived`). So whatever was changed is seen by all when its
   caller is answered, and by all others at once.
+- A file that a client has open is there, and if it has it open under a lease alone, nobody else has it open for writing; but
+  for what happened while it was not waited for (`waived`), or cut off.
 - Each client's own notes cover what its kernel believes, and what it notes the shard has granted it.
 - Each change happens once, and those who asked are answered: at the end nothing waits.
 - Delegations are exclusive. What a client has promised its callers nobody else believes otherwise, or is told otherwise; and
@@ -28,6 +30,7 @@ import pytest
 
 from loligo_client.core import leased as leased_module
 from loligo_client.core.leased import Forgotten, Leased
+from loligo_client.core.leased_opens import LeasedOpens
 from loligo_client.core.promises import PROMISED, Promises, Unforeseeable
 from loligo_mds.core import leases, namespace
 from loligo_mds.core.codec import Covered
@@ -117,6 +120,8 @@ class Client:
     kernel: Kernel = field(default_factory=Kernel)
     #: Opens that were answered, by inode: how many, and whether to write.
     opens: dict[int, list[int]] = field(default_factory=dict)
+    #: Those of which the shard has not heard.
+    leased_opens: LeasedOpens = field(default_factory=LeasedOpens)
     unanswered: dict[int, Asked] = field(default_factory=dict)
     up: deque[Event] = field(default_factory=deque)
     down: deque[Any] = field(default_factory=deque)
@@ -179,6 +184,10 @@ class World:
                             if isinstance(effect, Reply) and not effect.errno and effect.id in client.unanswered:
                                 self.check_told(client, client.unanswered[effect.id].request, effect.value)
 
+    def is_waived(self, client: Client, key: int) -> bool:
+        lease = self.lab.shard.state.session_leases.get(client.session, {}).get(key)
+        return lease is not None and lease.waived
+
     def find(self, session: int) -> Client | None:
         return next((client for client in self.clients if client.session == session), None)
 
@@ -199,6 +208,14 @@ class World:
 
     def ask(self, client: Client, request: Any) -> None:
         """As `shell.remote_metadata` does."""
+        if isinstance(request, Unlink | Rename | Link) and self.make_known(client, request):
+            return
+        if isinstance(request, LeaseReturned) and not request.kept:
+            request.open = client.leased_opens.returned(request.ino, request.attributes_of)
+            for ino in request.open:
+                client.opens.setdefault(ino, [0, 0])[0] += 1
+                if self.is_waived(client, request.ino):
+                    del client.opens[ino]  # it may be gone
         asked = Asked(request, 0)
         if client.connected and type(request) in PROMISED and self.promise(client, asked):
             return
@@ -323,6 +340,7 @@ class World:
     def told(self, client: Client, request: Any, value: Any) -> None:
         kernel, leased = client.kernel, client.leased
         if isinstance(request, Open):
+            client.leased_opens.over(request.ino)
             held = client.opens.setdefault(request.ino, [0, 0])
             held[0] += 1
             held[1] |= request.writes
@@ -424,20 +442,22 @@ class World:
         chance = choose.random()
         if chance < 0.62:
             self.some_message()
-        elif chance < 0.90:
+        elif chance < 0.89:
             if client.connected and len(client.unanswered) - len(client.unkept) < 3 and len(client.unkept) < 8:
                 request = self.look(client) if choose.random() < 0.3 else self.some_request(client)
                 if request is not None:
                     self.ask(client, request)
-        elif chance < 0.93:
+        elif chance < 0.91:
             self.work_on_open_file(client)
-        elif chance < 0.95:
+        elif chance < 0.94:
+            self.read_under_lease(client)
+        elif chance < 0.96:
             if client.connected and not len(client.unanswered) > 8:
                 self.work_alone(client)
         elif chance < 0.97:
-            if client.connected:
+            if client.connected and choose.random() < 0.5:
                 self.lose_connection(client)
-            else:
+            elif not client.connected:
                 self.reconnect(client)
         elif chance < 0.98:
             if not client.connected:
@@ -486,6 +506,30 @@ class World:
             )
             self.ask(client, request)
 
+    def read_under_lease(self, client: Client) -> None:
+        """Opens a file without asking, or closes one."""
+        open_ones = list(client.leased_opens._covers)
+        if open_ones and self.random.random() < 0.3:
+            client.leased_opens.over(self.random.choice(open_ones))
+        if client.connected and not client.unanswered:
+            self.ask(client, ReadDirectory(self.random.choice(self.directories()), 0, 100, with_attributes=True))
+        for ino in list(client.leased._known) if client.connected else ():
+            known = client.promises.known(ino)
+            if known is not None and known.nlink and ino not in client.leased_opens and ino not in client.opens:
+                client.leased_opens.open(known)
+
+    def make_known(self, client: Client, request: Any) -> bool:
+        """Before names of files change that are open under leases. Whether there are any: then they are opened first."""
+        places = [(getattr(request, "parent", 0), getattr(request, "name", b""))]
+        places.append((getattr(request, "new_parent", 0), getattr(request, "new_name", b"")))
+        inos = {client.leased.name(*place) for place in places} | {getattr(request, "ino", 0)}
+        if client.leased_opens and None in inos:
+            return True  # it would look first
+        about = [ino for ino in inos if ino and ino in client.leased_opens]
+        for ino in about:
+            self.ask(client, Open(ino, writes=False))
+        return bool(about)
+
     def work_on_open_file(self, client: Client) -> None:
         """Who has a file open for writing, alone, changes it as it pleases; then it closes it."""
         if not client.opens or not client.connected or client.unanswered:
@@ -511,11 +555,14 @@ class World:
                 client.unanswered[self.last_id] = Asked(late.answer, 0)
         for forgotten in (*under_way, *client.leased.lost()):
             client.kernel.forget(forgotten)
+        for ino in client.leased_opens.lost(client.leased.delegations()):
+            client.opens.setdefault(ino, [0, 0])[0] += 1
         assert not client.kernel.names, "it believed in names that no lease covered"
         assert not client.kernel.attributes, "it believed in attributes that no lease covered"
 
     def reconnect(self, client: Client) -> None:
         client.connected = True
+        client.opens = {ino: open_ for ino, open_ in client.opens.items() if self.lab.shard.state.find_inode(ino)}
         holds = [Hold(ino, count, bool(writes)) for ino, (count, writes) in client.opens.items()]
         again = []
         delegations = client.leased.delegations()
@@ -608,6 +655,15 @@ class World:
                     continue  # no name leads there, and nobody has it open
                 assert known is not None, f"{client.session} believes in inode {ino}"
                 assert as_told(known) == as_told(believed), f"{client.session} believes other attributes of {ino}"
+            for ino in client.opens if client.connected else ():
+                assert state.find_inode(ino) is not None, f"{client.session} has inode {ino} open, which is gone"
+            for ino, cover in client.leased_opens._covers.items():
+                if cover in late or any(ino in asked.changed for asked in client.unkept):
+                    continue
+                known, file = state.find_inode(ino), state.files.get(ino)
+                assert known is not None and known.nlink, f"{client.session} reads inode {ino}, which is gone"
+                writers = [one for one, opener in file.openers.items() if opener.writes] if file is not None else []
+                assert set(writers) <= {client.session}, f"{client.session} reads inode {ino}, and others write"
             held = set(client.leased._held)
             granted = set(state.session_leases.get(client.session, ()))
             granted |= set().union(*(asked.changed.keys() for asked in client.unkept))

@@ -13,7 +13,7 @@ Invariants
 3. A promise is asked for before the next is made, under one lock: in order.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from errno import ENAMETOOLONG
 from typing import Any, Final
@@ -90,22 +90,19 @@ class _NoTables:
 class _Foresight(ShardState):
     """The shard's state as far as `leased` knows it, for one request; what the handler changes is noted."""
 
-    def __init__(self, leased: Leased, block_bytes: int) -> None:
+    def __init__(self, leased: Leased, asked: Container[int], block_bytes: int) -> None:
+        """`asked`: inodes that nothing may be foreseen about, and names in these directories may lead to any of their children;
+        with `_BLIND` among them, there are names that may lead anywhere.
+        """
         super().__init__(0, _NoTables(), block_bytes)
         self._leased = leased
-        self._asked: dict[int, int] = {}
-        self._blind = 0
+        self._asked = asked
         #: The number that the next inode gets; 0: none is reserved.
         self.next_ino = 0
         self.changed: dict[int, Attributes] = {}
         self.made = False
 
-    def begin(self, asked: dict[int, int], blind: int) -> None:
-        """`asked`: inodes that nothing may be foreseen about, and names in these directories may lead to any of their children.
-        `blind`: whether there are names that may lead anywhere.
-        """
-        self._asked = asked
-        self._blind = blind
+    def begin(self) -> None:
         self.changed = {}
         self.made = False
 
@@ -116,17 +113,20 @@ class _Foresight(ShardState):
         found = self._leased.attributes(ino)
         if found is None or not self._leased.is_delegated(cover_of(found)):
             raise Unforeseeable
-        if (
-            ino in self._asked
-            or found.parent in self._asked
-            or (self._blind and found.nlink > 1 and not found.is_directory)
-        ):
+        if self.is_in_doubt(found):
             raise Unforeseeable
         if found.flags & (FLAG_DEFAULT_ACL | FLAG_ACCESS_ACL):
             raise Unforeseeable  # ACLs are not known here
         return found
 
     inode = find_inode
+
+    def is_in_doubt(self, found: Attributes) -> bool:
+        """The server is asked about it."""
+        asked = self._asked
+        if found.ino in asked or found.parent in asked:
+            return True
+        return _BLIND in asked and found.nlink > 1 and not found.is_directory
 
     def put_inode(self, attributes: Attributes) -> None:
         self.changed[attributes.ino] = attributes
@@ -171,12 +171,10 @@ class Promises:
 
     def __init__(self, leased: Leased, block_bytes: int) -> None:
         self._leased = leased
-        self._foresight = _Foresight(leased, block_bytes)
-        self._end_ino = 0
-        #: What is asked about: inode -> how often.
+        #: What is asked about: inode -> how often; `_BLIND`: how often it is not known what.
         self._asked: dict[int, int] = {}
-        #: How many requests are under way that name things of which it is not known what they are.
-        self._blind = 0
+        self._foresight = _Foresight(leased, self._asked, block_bytes)
+        self._end_ino = 0
 
     # -- promising ----------------------------------------------------------------------------------------------------
 
@@ -193,7 +191,7 @@ class Promises:
         if kind is Rename and request.parent != request.new_parent and self._moves_directory(request):
             raise Unforeseeable  # whether it would come to lie below itself is known where others move them, too
         foresight = self._foresight
-        foresight.begin(self._asked, self._blind)
+        foresight.begin()
         if kind is SetAttributes and request.drop_privileges:
             request.drop_privileges = _has_privileges(foresight.inode(request.ino))
         try:
@@ -208,12 +206,19 @@ class Promises:
 
     def publishing(self, request: Publish) -> bool:
         """The server is being asked. Whether what it will answer is known now."""
-        self._foresight.begin(self._asked, self._blind)
+        self._foresight.begin()
         try:
             self._leased.learn(content.publish(self._foresight, request, 0))
         except (Unforeseeable, Refused):
             return False
         return True
+
+    def known(self, ino: int) -> Attributes | None:
+        """What the inode is, if it is that for as long as we have the lease, and nothing is asked that may change it."""
+        found = self._leased.attributes(ino)
+        if found is None or not self._leased.holds(cover_of(found)) or self._foresight.is_in_doubt(found):
+            return None
+        return found
 
     def _moves_directory(self, request: Rename) -> bool:
         for directory, name in ((request.parent, request.name), (request.new_parent, request.new_name)):
@@ -262,7 +267,6 @@ class Promises:
             about.append(_BLIND)
         for ino in about:
             self._asked[ino] = self._asked.get(ino, 0) + 1
-        self._blind = self._asked.get(_BLIND, 0)
         return about
 
     def heard(self, about: list[int]) -> None:
@@ -270,7 +274,6 @@ class Promises:
             self._asked[ino] -= 1
             if not self._asked[ino]:
                 del self._asked[ino]
-        self._blind = self._asked.get(_BLIND, 0)
 
     # -- inode numbers ------------------------------------------------------------------------------------------------
 
@@ -291,7 +294,7 @@ def _has_privileges(attributes: Attributes) -> bool:
 
 
 #: Stands for what nobody knows.
-_BLIND: Final = 0
+_BLIND: Final = -1
 _FIELDS: Final = ("ino", "parent", "new_parent")
 
 

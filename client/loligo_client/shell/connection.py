@@ -441,6 +441,7 @@ class Connection:
                     for asked in given_back:
                         returned = asked.whose.message.lease_returned
                         returned.kept, returned.again = asked.request.kept, asked.request.again
+                        returned.ClearField("open")  # that was stated
                         if self.leased is not None:
                             self.leased.give_back(
                                 asked.request.ino

@@ -15,7 +15,7 @@ of the metadata complete on their threads and take the lock too. What must block
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from errno import EIO
 from functools import partial
@@ -162,6 +162,22 @@ class DataPath:
         with self._lock:
             for ino in inos:
                 self._open_files.close_idle(ino)
+
+    def lease_returned(self, key: int, attributes_of: int) -> list[int]:
+        return self._open_files.lease_returned(key, attributes_of)
+
+    def leases_lost(self, kept: Container[int]) -> None:
+        with self._lock:
+            self._open_files.leases_lost(kept)
+
+    @property
+    def has_leased_opens(self) -> bool:
+        """Whether a file is open of which the metadata has not heard. Called with the lock."""
+        return bool(self._open_files.leased_opens)
+
+    def opened_for(self, ino: int) -> Task[FileData | None]:
+        """A task: if the file is open under a lease alone, have the metadata know that; `close` what is returned."""
+        return self._open_files.make_known(ino)
 
     def inode_gone(self, ino: int) -> None:
         """The keeper removes its objects: what was to be done about them need not be. Called with the lock."""

@@ -57,6 +57,8 @@ class FileData:
     """
 
     __slots__ = (
+        "_inline",
+        "_inline_epoch",
         "announced_end",
         "announcing",
         "arrived",
@@ -71,8 +73,6 @@ class FileData:
         "held",
         "held_back",
         "in_objects",
-        "inline",
-        "inline_epoch",
         "ino",
         "loaded",
         "making",
@@ -108,9 +108,9 @@ class FileData:
         self.buffer = WriteBuffer(attributes.block_bytes)
         #: Counts how often the content that the metadata has was replaced: what was read of it before is old.
         self.epoch = 0
-        #: The content at that epoch, as the answer to Open brought it; None: not known, or not needed any more.
-        self.inline: bytes | None = None
-        self.inline_epoch = 0
+        #: The content at `_inline_epoch`, if it is inline and known here.
+        self._inline: bytes | None = None
+        self._inline_epoch = 0
         self.stands_at(attributes)
 
         # -- what is not published
@@ -187,10 +187,13 @@ class FileData:
         self.sparse = bool(attributes.flags & FLAG_SPARSE)
         self.epoch += 1
 
-    def take_inline(self) -> bytes | None:
-        """The content that the inode has, if it came with the answer to Open and is still what it was. It comes once."""
-        content, self.inline = self.inline, None
-        return content if self.inline_epoch == self.epoch else None
+    def content_is(self, content: bytes | None) -> None:
+        """That is what the inode has now; None: it is not to be remembered here."""
+        self._inline, self._inline_epoch = content, self.epoch
+
+    def known_content(self) -> bytes | None:
+        """The content that the inode has, if that is known here."""
+        return self._inline if self._inline_epoch == self.epoch else None
 
     @property
     def block_bytes(self) -> int:

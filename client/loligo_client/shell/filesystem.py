@@ -190,10 +190,12 @@ class FileSystem(Operations):
         return self._run(self._lookup(ctx, parent, name))
 
     def _known(self, leased: Leased, parent: int, name: bytes) -> tuple[bool, Attributes | None]:
-        """As `Leased.find`; but of a file that is open here, or was just read, the metadata may not know all yet."""
+        """As `Leased.find`; but of a file that is written here, or was just read, the metadata may not know all yet."""
         is_known, found = leased.find(parent, name)
-        if found is not None and (found.ino in self._accessed or self._data.find(found.ino) is not None):
-            return False, None
+        if found is not None:
+            file = self._data.find(found.ino)
+            if found.ino in self._accessed or (file is not None and (file.writes or file.contended)):
+                return False, None
         return is_known, found
 
     def _lookup(self, ctx: Context, parent: int, name: bytes) -> Task[Attributes | None]:
@@ -248,7 +250,11 @@ class FileSystem(Operations):
         return self._run(self._link(ctx, Link(ino, new_parent, new_name)))
 
     def _link(self, ctx: Context, request: Link) -> Task[Attributes]:
-        linked = yield request
+        file = yield from self._data.opened_for(request.ino)
+        try:
+            linked = yield request
+        finally:
+            self._let_go_of(file)
         self._tell_name(ctx, request.new_parent, request.new_name, linked)
         file = self._data.find(request.ino)
         if file is not None:
@@ -262,7 +268,20 @@ class FileSystem(Operations):
         return self._run(self._remove(RemoveDirectory(parent, name)))
 
     def _remove(self, request: Unlink | RemoveDirectory) -> Task[None]:
-        self._note_removed((yield request))
+        file = yield from self._opened_for(request.parent, request.name)
+        try:
+            self._note_removed((yield request))
+        finally:
+            self._let_go_of(file)
+
+    def _opened_for(self, parent: int, name: bytes) -> Task[FileData | None]:
+        """Of a file that is open under a lease the metadata must know before a name of it changes."""
+        found = (yield from self._find(parent, name)) if self._data.has_leased_opens else None
+        return None if found is None else (yield from self._data.opened_for(found.ino))
+
+    def _let_go_of(self, file: FileData | None) -> None:
+        if file is not None:
+            self._data.close(file)
 
     def rename(
         self, ctx: Context, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
@@ -272,7 +291,18 @@ class FileSystem(Operations):
     def _rename(self, request: Rename) -> Task[None]:
         if self._data.has_unclean:
             yield from self._store_first(request)
-        gone = yield request
+        files = []
+        try:
+            if self._data.has_leased_opens:
+                moved = yield from self._find(request.parent, request.name)
+                replaced = yield from self._find(request.new_parent, request.new_name)
+                for found in (moved, replaced, moved):  # the last may have been opened meanwhile
+                    if found is not None:
+                        files.append((yield from self._data.opened_for(found.ino)))
+            gone = yield request
+        finally:
+            for file in files:
+                self._let_go_of(file)
         if gone is not None:
             self._note_removed(gone)
         failpoint("rename.after")
@@ -649,9 +679,16 @@ class FileSystem(Operations):
     def _set_lock(self, request: SetLock) -> Task[None]:
         if self._locks is None:
             raise OSError(ENOSYS, "the kernel keeps locks")
-        yield from self._locks.set(request)
+        if request.unlock:
+            yield from self._locks.set(request)
+            return
+        opened = yield from self._data.opened_for(request.ino)
+        try:
+            yield from self._locks.set(request)
+        finally:
+            self._let_go_of(opened)
         file = self._data.find(request.ino)
-        if file is not None and file.contended and not request.unlock:
+        if file is not None and file.contended:
             yield self.drop_pages(request.ino)  # what others have written until now is to be seen
 
     def interrupted(self, future: Future[Any]) -> bool:

@@ -11,12 +11,14 @@ shown to applications with what is not published yet on top.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import Future
 from errno import EIO, ENOENT
 from functools import partial
 from typing import Final
 
+from loligo_client.core.contents import Contents
+from loligo_client.core.leased_opens import LeasedOpens
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.settling import Settling
 from loligo_client.shell.tasks import Metadata, Task
@@ -63,6 +65,10 @@ class OpenFiles:
         self._idle: dict[int, int] = {}
         self._now_ns = 0
         self._ending = False
+        #: What was inline in files that are closed.
+        self._contents = Contents()
+        #: Those of which the metadata has not heard.
+        self.leased_opens = LeasedOpens()
         #: How many Opens of a file are not answered.
         self._opening: dict[int, int] = {}
 
@@ -72,9 +78,13 @@ class OpenFiles:
         """A task: the file, in use until `close`, and whether pages of it that were read earlier are as good as ever."""
         ours = self.by_ino.get(ino)
         if ours is not None and self._covers(ours, writes):
-            self._idle.pop(ino, None)
+            if self._idle.pop(ino, None) is not None:
+                self._recollect(ours)
             ours.opens += 1
             return ours, True
+        attributes = self._known_to_all(ino) if ours is None and not writes else None
+        if attributes is not None and self.leased_opens.open(attributes):
+            return self._open_under_lease(attributes)
         opened: Opened = yield from self._ask_to_open(ino, writes)
         attributes = opened.attributes
         known = self._known.pop(ino, None)
@@ -82,7 +92,7 @@ class OpenFiles:
         before = self.by_ino.get(ino)
         file = self.opened(attributes, writes)
         if opened.inline is not None and not file.in_objects and not file.loaded:
-            file.inline, file.inline_epoch = opened.inline, file.epoch
+            file.content_is(opened.inline)
         if opened.contended:
             file.contended = True
             file.in_objects = not file.stored_inline
@@ -93,11 +103,58 @@ class OpenFiles:
 
     def _covers(self, file: FileData, writes: bool) -> bool:
         """Whether the metadata has the file open for us already, for that and for us alone."""
-        if not file.held or (writes and not file.writes) or file.contended or file.recalled:
+        if (writes and not file.writes) or file.contended or file.recalled:
+            return False
+        if not file.held and file.ino not in self.leased_opens:
             return False
         if self._metadata.is_away:
             return False  # it may have been given to another by now
         return file.ino not in self._opening
+
+    def _known_to_all(self, ino: int) -> Attributes | None:
+        """What a file is that may be opened for reading without asking; None: ask."""
+        found = self._metadata.known(ino) if self._shared and ino not in self._opening else None
+        return found if found is not None and found.is_file and found.nlink else None
+
+    def _open_under_lease(self, attributes: Attributes) -> tuple[FileData, bool]:
+        ino = attributes.ino
+        keeps_pages = self._known.pop(ino, None) == state(attributes)
+        file = self.by_ino[ino] = FileData(attributes)
+        self._settling.adopt(file)
+        file.opens = 1
+        self._recollect(file)
+        if not keeps_pages:
+            self._forget_cached(ino)
+        return file, keeps_pages
+
+    def _recollect(self, file: FileData) -> None:
+        content = self._contents.find(file.ino, state(file.seen)) if file.stored_inline else None
+        if content is not None:
+            file.content_is(content)
+
+    def _keep_content(self, file: FileData) -> None:
+        content = file.known_content()
+        if content is not None and not file.contended:
+            self._contents.keep(file.ino, state(file.seen), content)
+            file.content_is(None)
+
+    def make_known(self, ino: int) -> Task[FileData | None]:
+        """See `DataPath.opened_for`."""
+        if ino not in self.leased_opens:
+            return None
+        opened = yield from self._ask_to_open(ino, writes=False)
+        return self.opened(opened.attributes, writes=False)
+
+    def lease_returned(self, key: int, attributes_of: int) -> list[int]:
+        """What the metadata is being told to be open."""
+        said = self.leased_opens.returned(key, attributes_of)
+        for ino in said:
+            self.by_ino[ino].held += 1
+        return said
+
+    def leases_lost(self, kept: Container[int]) -> None:
+        for ino in self.leased_opens.lost(kept):
+            self.by_ino[ino].held += 1  # it will be stated
 
     def _ask_to_open(self, ino: int, writes: bool) -> Task[Opened]:
         opening = self._opening
@@ -127,6 +184,7 @@ class OpenFiles:
         file.held += 1
         file.opens += 1
         file.writes = file.writes or writes
+        self.leased_opens.over(file.ino)
         if not file.making and self._metadata.when_made(file.ino, partial(self._made, file)):
             file.making = True
             file.users += 1  # to be closed when it is there
@@ -151,13 +209,17 @@ class OpenFiles:
             return
         if ino in self._opening:
             return  # a Recall in between would be for a file that we do not know
-        if self._shared and not (self._ending or file.writes or file.contended or file.unlinked or file.recalled):
+        if (
+            self._shared
+            and file.held
+            and not (self._ending or file.writes or file.contended or file.unlinked or file.recalled)
+        ):
             if ino in self._idle:
                 return
             if len(self._idle) >= IDLE_MAX:
                 self.close_idle(next(iter(self._idle)))
             self._idle[ino] = self._now_ns
-            file.inline = None
+            self._keep_content(file)
         else:
             self._close(file)
 
@@ -188,6 +250,7 @@ class OpenFiles:
 
     def _close(self, file: FileData) -> None:
         self._idle.pop(file.ino, None)
+        self.leased_opens.over(file.ino)
         del self.by_ino[file.ino]
         self._settling.keep(file)
         if self._shared and file.writes:
@@ -197,6 +260,7 @@ class OpenFiles:
             if len(known) >= REMEMBERED_MAX:
                 del known[next(iter(known))]
             known[file.ino] = state(file.seen)
+            self._keep_content(file)
         if file.held:
             self.tell(Close(file.ino, file.held))
 

@@ -67,9 +67,7 @@ class Reading:
                             return self._read_one(file, offset, wanted)
                 elif file.loaded:
                     return [file.buffer.content(offset, wanted)]
-                elif file.inline is not None and (content := file.take_inline()) is not None:
-                    if wanted < file.size:  # the kernel asks for small files as a whole, and keeps them
-                        file.inline = content
+                elif (content := file.known_content()) is not None:
                     return [memoryview(content)[offset : offset + wanted]]
             return self._tasks.run(self._read(file, offset, length))
 
@@ -150,7 +148,10 @@ class Reading:
         if not file.in_objects:
             if file.loaded:
                 return [file.buffer.content(offset, length)]
+            epoch = file.epoch
             content = yield ReadInline(file.ino)  # FileNotFoundError: it has moved into objects, or is empty
+            if not file.contended and epoch == file.epoch:
+                file.content_is(content)
             return [memoryview(content)[offset : offset + length]]
         # What is buffered wins; only the gaps between are asked of the store.
         buffered = file.buffer.read(offset, length) if file.buffer else []

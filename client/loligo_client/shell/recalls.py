@@ -17,9 +17,9 @@ asked for. Of one that it does not know yet the answer may be under way: then th
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, Protocol
 
 from loligo_client.core.leased import Forgotten, Leased
@@ -55,6 +55,19 @@ class KernelCaches(Protocol):
         """Attributes and content, which is the listing of a directory. Likewise."""
 
 
+class LeasedFiles(Protocol):
+    """Files that are open here under leases."""
+
+    def close_idle(self, inos: list[int]) -> None:
+        """Others want to change the directory that they are in."""
+
+    def lease_returned(self, key: int, attributes_of: int) -> list[int]:
+        """Those that must be said to be open now. With the lock."""
+
+    def leases_lost(self, kept: Container[int]) -> None:
+        """All but these."""
+
+
 class _Job:
     """A lease that is given back. `since_s`: for how long somebody may have waited for that, by time.monotonic()."""
 
@@ -68,12 +81,13 @@ class Recalls:
     """`tick` now and then."""
 
     def __init__(
-        self, leased: Leased, ask: Callable[[LeaseReturned], Any], close_idle: Callable[[list[int]], object]
+        self, leased: Leased, ask: Callable[[LeaseReturned], Any], lock: AbstractContextManager[Any], files: LeasedFiles
     ) -> None:
-        """`close_idle(inos)`: hears of inodes in a directory that others want to change."""
+        """`lock`: of the metadata."""
         self._leased = leased
         self._ask = ask
-        self._close_idle = close_idle
+        self._metadata_lock = lock
+        self._files = files
         #: None: nothing is mounted (any more), so there is nothing to forget.
         self._kernel: KernelCaches | None = None
         self._pool = ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="leases")
@@ -119,7 +133,7 @@ class Recalls:
         forgotten = self._leased.recalled(recall)
         if forgotten is not None:
             if not recall.attributes_of:
-                self._close_idle(forgotten.inos)
+                self._files.close_idle(forgotten.inos)
             self._submit(_Job(forgotten, self._connection, time.monotonic()))
 
     def share(self, key: int) -> None:
@@ -144,7 +158,9 @@ class Recalls:
             if answer.was_exclusive:  # the server does not take it for given back before it hears that
                 with suppress(OSError):  # the session is gone
                     self._ask(answer)
-        for forgotten in self._leased.lost():
+        lost = self._leased.lost()
+        self._files.leases_lost(self._leased.delegations())
+        for forgotten in lost:
             self._submit(_Job(forgotten, -1, float("inf")))
         with self._lock:
             talks = list(self._talks)  # also of what was given back before
@@ -169,13 +185,15 @@ class Recalls:
 
     def _answer(self, job: _Job) -> None:
         """Once, and not on another connection."""
-        with self._lock:
+        with self._metadata_lock, self._lock:
             if job not in self._jobs:
                 return
             self._jobs.discard(job)
             if job.connection == self._connection and job.forgotten.answer is not None:
+                answer = job.forgotten.answer
+                answer.open = self._files.lease_returned(answer.ino, answer.attributes_of)
                 with suppress(OSError):  # the session is gone
-                    self._ask(job.forgotten.answer)
+                    self._ask(answer)
 
     def _forget_names(self, forgotten: Forgotten) -> None:
         kernel = self._kernel

@@ -107,7 +107,7 @@ class RemoteVolume:
         self.connection.on_report = self.data.report
         self.connection.on_gone = lambda why: self.data.shut_out()
         self.data.on_shut_out = lambda: self.connection.give_up("the object store has shut this client out")
-        self.recalls = recalls = Recalls(leased, self.connection.ask, self.data.close_idle)
+        self.recalls = recalls = Recalls(leased, self.connection.ask, metadata.lock, self.data)
         locks = Locks(metadata)
         self.connection.locks = locks.held
         self.file_system = file_system = FileSystem(

@@ -192,6 +192,10 @@ class RemoteMetadata(Metadata):
             known = self._leased.attributes(attributes.ino)
             return known if known is not None and self._leased.is_delegated(cover_of(known)) else attributes
 
+    def known(self, ino: int) -> Attributes | None:
+        with self._leased.lock:
+            return None if self._connection.is_away else self._promises.known(ino)
+
     def when_made(self, ino: int, told: Callable[[BaseException | None], object]) -> bool:
         with self._leased.lock:
             making = self._making.get(ino)

@@ -58,6 +58,10 @@ class Metadata(ABC):
         """What the inode is now, as far as is known, when it was that lately."""
         return attributes
 
+    def known(self, ino: int) -> Attributes | None:
+        """What the inode is, if a lease says so: nobody changes that, or who may open it to write, before he has asked us."""
+        return None
+
     def when_made(self, ino: int, told: Callable[[BaseException | None], object]) -> bool:
         """Whether the file is promised, and not made yet; `told` hears when it is, or why it never will be."""
         return False

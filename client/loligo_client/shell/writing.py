@@ -168,7 +168,7 @@ class Writing:
     def load(self, file: FileData) -> Task[None]:
         """A task: inline content enters the buffer as if it had just been written."""
         epoch = file.epoch
-        known = file.take_inline()
+        known = file.known_content()
         if known is not None:
             self.put_beneath(file, known)
             return
@@ -427,11 +427,11 @@ class Writing:
             return
         if isinstance(answer, Future):
             file.publishing = True
-            answer.add_done_callback(partial(self._publish_answered, file, version, inline is not None))
+            answer.add_done_callback(partial(self._publish_answered, file, version, inline))
         else:
-            self._published(file, version, inline is not None, answer)
+            self._published(file, version, inline, answer)
 
-    def _publish_answered(self, file: FileData, version: int, inline: bool, answer: Future[Attributes]) -> None:
+    def _publish_answered(self, file: FileData, version: int, inline: bytes | None, answer: Future[Attributes]) -> None:
         with self._lock:
             file.publishing = False
             error = answer.exception()
@@ -442,10 +442,10 @@ class Writing:
                 self._go_on(file)
             self.admit_blocked()
 
-    def _published(self, file: FileData, version: int, inline: bool, attributes: Attributes) -> None:
+    def _published(self, file: FileData, version: int, inline: bytes | None, attributes: Attributes) -> None:
         failpoint("data.publish.after")
         file.told = version
-        file.stored_inline = inline
+        file.stored_inline = inline is not None
         file.stored_size = attributes.size
         if not file.telling:
             file.seen = self._metadata.latest(attributes)
@@ -454,8 +454,9 @@ class Writing:
             self._files.forget_pages(file.ino)  # `seen` does not tell any more whether others wrote before us
         if file.unsettled_end:
             self._settling.is_due(file.ino)
-        if inline:
+        if inline is not None:
             file.epoch += 1
+            file.content_is(inline)
             if version == file.version:
                 self.cut(file, 0)
                 file.loaded = file.size == 0

@@ -494,18 +494,20 @@ class Reported(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ...) -> None: ...
 
 class LeaseReturned(_message.Message):
-    __slots__ = ("ino", "attributes_of", "kept", "was_exclusive", "again")
+    __slots__ = ("ino", "attributes_of", "kept", "was_exclusive", "again", "open")
     INO_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_OF_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     WAS_EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
     AGAIN_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
     ino: int
     attributes_of: int
     kept: bool
     was_exclusive: bool
     again: bool
-    def __init__(self, ino: _Optional[int] = ..., attributes_of: _Optional[int] = ..., kept: _Optional[bool] = ..., was_exclusive: _Optional[bool] = ..., again: _Optional[bool] = ...) -> None: ...
+    open: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ino: _Optional[int] = ..., attributes_of: _Optional[int] = ..., kept: _Optional[bool] = ..., was_exclusive: _Optional[bool] = ..., again: _Optional[bool] = ..., open: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReserveInodes(_message.Message):
     __slots__ = ("count",)

@@ -28,6 +28,7 @@ from loligo_mds.core.limits import (
     LIMITED_DEPTH_MAX,
     NAME_MAX_BYTES,
     OPEN_FILES_MAX,
+    OPEN_RETURNED_MAX,
     SETTLE_MAX,
     SYMLINK_MAX_BYTES,
     XATTR_NAME_MAX_BYTES,
@@ -213,6 +214,12 @@ def _reported(state: ShardState, request: requests.Reported) -> int:
     return _check_ino(state, request)
 
 
+def _lease_returned(state: ShardState, request: requests.LeaseReturned) -> int:
+    if len(request.open) > OPEN_RETURNED_MAX or not all(_is_ino(state, ino) for ino in request.open):
+        return EINVAL
+    return _check_ino(state, request)
+
+
 def _lock(state: ShardState, request: Any) -> int:
     return _check_ino(state, request) if 0 <= request.start <= request.end <= END else EINVAL
 
@@ -250,7 +257,7 @@ _CHECKS: dict[type, _Check] = {
     requests.Release: _check_ino,
     requests.Yielded: _check_ino,
     requests.Reported: _reported,
-    requests.LeaseReturned: _check_ino,
+    requests.LeaseReturned: _lease_returned,
     requests.ReserveInodes: _anything,
     requests.SetLock: _lock,
     requests.GetLock: _lock,
@@ -276,7 +283,6 @@ _HARMLESS = frozenset(
         requests.Release,
         requests.Yielded,
         requests.Reported,
-        requests.LeaseReturned,
         requests.ReserveInodes,
         requests.GetUsage,
     }
@@ -285,6 +291,9 @@ _HARMLESS = frozenset(
 
 def _within(state: ShardState, limits: SessionLimits, request: Any) -> int:
     kind = type(request)
+    if kind is requests.LeaseReturned:
+        request.open = [ino for ino in request.open if _is_below(state, limits, ino)]
+        return 0
     if kind in _HARMLESS:
         return 0
     if kind is requests.Settle:

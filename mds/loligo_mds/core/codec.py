@@ -189,6 +189,18 @@ def _encoder(field: str, kind: type, message: Any) -> _Encode:
     return encode
 
 
+def _encode_lease_returned(request: LeaseReturned, whole: pb.Request) -> None:
+    body = whole.lease_returned
+    body.ino = request.ino
+    body.attributes_of = request.attributes_of
+    body.kept, body.was_exclusive, body.again = request.kept, request.was_exclusive, request.again
+    body.open.extend(request.open)
+
+
+def _decode_lease_returned(body: pb.LeaseReturned) -> LeaseReturned:
+    return LeaseReturned(body.ino, body.attributes_of, body.kept, body.was_exclusive, body.again, list(body.open))
+
+
 def _encode_settle(request: requests.Settle, whole: pb.Request) -> None:
     whole.settle.SetInParent()
     whole.settle.inos.extend(request.inos)
@@ -204,6 +216,8 @@ for _field, _kind in _REQUESTS.items():
     _message = getattr(pb.Request(), _field)
     _DECODERS[_field] = _decoder(_kind, _message)
     _ENCODERS[_kind] = _encoder(_field, _kind, _message)
+_DECODERS["lease_returned"] = _decode_lease_returned
+_ENCODERS[LeaseReturned] = _encode_lease_returned
 _DECODERS["settle"] = _decode_settle
 _ENCODERS[requests.Settle] = _encode_settle
 if set(_REQUESTS) != {field.name for field in pb.Request.DESCRIPTOR.oneofs_by_name["kind"].fields}:

@@ -15,6 +15,8 @@ What else follows from the invariant:
 - A file that somebody has open for writing may change at any time without asking (`core.news`), so nobody else is granted its
   attributes, and before a session opens it for writing they are recalled. If several have it open, nobody is granted them.
 - atime is left out: it says little, and moves by reading.
+- Nobody opens a file for writing, or takes a name from it, before those who may believe its attributes have answered. So they
+  may have it open for reading without a word, and say so with that answer (`LeaseReturned.open`).
 - An inode that gets a name, or loses one, may come to be covered by another lease. So whoever did that is told to forget its
   attributes (`Reply.forgets`).
 - A session that comes back, or that was not heard for so long that it has dropped its leases by itself, holds none. After a

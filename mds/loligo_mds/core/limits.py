@@ -39,6 +39,8 @@ LEASES_MAX = 1 << 16
 RESERVED_INODES_MAX = 1 << 14
 #: Answers to recalls that a client may send when its window is full.
 LEASES_RETURNED_MAX = 64
+#: Files that one of them says to be open.
+OPEN_RETURNED_MAX = 4096
 #: Inodes whose attributes are excepted from one lease; beyond that it is recalled as a whole.
 EXCEPTED_MAX = 1024
 #: Leases that are remembered as recalled lately.

@@ -30,8 +30,9 @@ from typing import Any
 from loligo_mds.core import inodes, leases, locks, news
 from loligo_mds.core.effects import Recall, RepairObjects, Reply, Resume
 from loligo_mds.core.events import Hold
+from loligo_mds.core.limits import OPEN_FILES_MAX
 from loligo_mds.core.open_file import SHARD_SESSION, WAITS, Opener, OpenFile, Waiting, Waits
-from loligo_mds.core.requests import Claim, Close, Open, Opened, Release, Yielded
+from loligo_mds.core.requests import Claim, Close, LeaseReturned, Open, Opened, Release, Yielded
 from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key
 from loligo_mds.core.tables import Table
 from loligo_wire.attributes import Attributes, clamp_ns
@@ -136,6 +137,30 @@ def _forget(state: ShardState, file: OpenFile) -> None:
 def remove_orphan(state: ShardState, attributes: Attributes) -> None:
     state.delete(Table.ORPHAN, ino_key(attributes.ino))
     inodes.remove_inode(state, attributes)
+
+
+def lease_returned(state: ShardState, request: LeaseReturned, now_ns: int) -> None:
+    """What the session has been reading under it is open, before anybody goes on who waits for the lease."""
+    for ino in request.open:
+        _opened_under_lease(state, ino)
+    leases.returned(state, request, now_ns)
+
+
+def _opened_under_lease(state: ShardState, ino: int) -> None:
+    """The file was not to change before this. If the session was not waited for (`Lease.waived`), others may write by now."""
+    session = state.asking
+    found = state.find_inode(ino)
+    if found is None or found.is_directory or len(state.session_files.get(session, ())) >= OPEN_FILES_MAX:
+        return
+    hold(state, session, ino, writes=False)
+    if ino < state.reclaim_below:
+        return
+    file = state.files[ino]
+    _contend(state, file)
+    opener = file.openers[session]
+    if file.contended and opener.count == 1 and not opener.asked:
+        opener.asked = True
+        state.notices.append(Recall(session, ino))
 
 
 # -- taking turns ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 it on a full disk. Answers are named behind each class; any may be refused with an errno instead.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loligo_wire.attributes import Attributes
@@ -239,8 +240,8 @@ class Reported:
 class LeaseReturned:
     """This session believes nothing any more that the lease of `ino` covers; or, if `attributes_of` was recalled, nothing of
     that inode's attributes. `kept`: it keeps the lease, but not for itself alone; `was_exclusive`: until now it had, and what
-    it has promised under it was asked before; `again`: it may have said so on an earlier connection. See `core.leases`. ->
-    None, always
+    it has promised under it was asked before; `again`: it may have said so on an earlier connection; `open`: inodes that it has
+    been reading under it, and has open from now on, once more than is known. See `core.leases`. -> None, always
     """
 
     ino: int
@@ -248,6 +249,7 @@ class LeaseReturned:
     kept: bool = False
     was_exclusive: bool = False
     again: bool = False
+    open: Sequence[int] = ()
 
 
 @dataclass(slots=True)

@@ -66,7 +66,7 @@ _HANDLERS: dict[type, _Handler] = {
     requests.Release: opens.release,
     requests.Yielded: opens.yielded,
     requests.Reported: news.reported,
-    requests.LeaseReturned: leases.returned,
+    requests.LeaseReturned: opens.lease_returned,
     requests.ReserveInodes: sessions.reserve_inodes,
     requests.SetLock: locks.set_lock,
     requests.GetLock: locks.get_lock,
