@@ -216,6 +216,12 @@ class World:
                 client.opens.setdefault(ino, [0, 0])[0] += 1
                 if self.is_waived(client, request.ino):
                     del client.opens[ino]  # it may be gone
+        if isinstance(request, ReadDirectory) and client.connected:
+            page = client.promises.listing(request)
+            if page is not None:
+                self.check_listing(client, request, page)
+                self.told(client, request, page)
+                return
         asked = Asked(request, 0)
         if client.connected and type(request) in PROMISED and self.promise(client, asked):
             return
@@ -607,6 +613,19 @@ class World:
                 assert not changed.nlink, f"{promise.request}: inode {ino} is gone"
             else:
                 assert as_told(found) == as_told(changed), f"{promise.request}: inode {ino}"
+
+    def check_listing(self, client: Client, request: ReadDirectory, page: list[Any]) -> None:
+        """What a client lists by itself is what the shard would."""
+        state = self.lab.shard.state
+        if client.unanswered or self.is_waived(client, request.ino):
+            return  # it knows better, or worse
+        listed = [(name, cookie, ino, kind) for name, cookie, ino, kind, _ in page]
+        expected = [entry[:4] for entry in namespace.read_directory(state, request, 0)]
+        assert listed == expected, f"{client.session} lists {request.ino}"
+        for entry in page:
+            known = entry[4] and state.inode(entry[2])
+            if known and not (entry[3] == S_IFDIR and self.is_waived(client, entry[2])):
+                assert as_told(entry[4]) == as_told(known), f"{client.session} lists {entry[0]!r}"
 
     def check_told(self, client: Client, request: Any, value: Any) -> None:
         """Nobody is told what another has promised to be otherwise."""

@@ -14,14 +14,17 @@ listed what the kernel has not asked for yet; and one that was made here, or lis
 not there.
 """
 
+from bisect import bisect_left
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from stat import S_IFDIR
+from stat import S_IFDIR, S_IFMT
 from typing import Any, Final
 
 from loligo_mds.core.codec import Covered
+from loligo_mds.core.entries import cookie_of
 from loligo_mds.core.lease import cover_of
 from loligo_mds.core.limits import LEASES_MAX, LISTING_PAGE_MAX, NAME_MAX_BYTES
+from loligo_mds.core.namespace import ListingEntry
 from loligo_mds.core.requests import (
     Create,
     GetAttributes,
@@ -57,7 +60,8 @@ _ABSENT: Final = 0
 class _Lease:
     """`names`: inode numbers, negative those of directories; they may be known to the kernel. `inos`: of which it may have
     attributes, and whether it may believe them. `attributes`: the directory's own.
-    `listed_to`: the cookie up to which it was listed. `misses`: names that were asked for. `was_exclusive`: for a while
+    `order`: cookies and names as listings have them, if it was listed here; some may be gone. `listed_to`: the cookie up to
+    which the server has listed it. `misses`: names that were asked for. `was_exclusive`: for a while
     nobody else had it.
     """
 
@@ -68,6 +72,7 @@ class _Lease:
         "listed_to",
         "misses",
         "names",
+        "order",
         "was_exclusive",
         "whole",
     )
@@ -77,6 +82,7 @@ class _Lease:
         self.attributes: Attributes | None = None
         self.names: dict[bytes, int] = {}
         self.inos: dict[int, bool] = {}
+        self.order: list[tuple[int, bytes]] | None = None
         self.whole = False
         self.listed_to = 0
         self.misses = 0
@@ -155,6 +161,31 @@ class Leased:
         if lease is None or lease.whole or lease.misses < 2 or lease.attributes is None:
             return False
         return lease.attributes.size <= WHOLE_MAX
+
+    def listing(self, request: ReadDirectory) -> list[ListingEntry] | None:
+        """As the server would list it; None: not all is known that is asked for."""
+        lease = self._held.get(request.ino)
+        if lease is None or not lease.whole:
+            return None
+        self._held[request.ino] = self._held.pop(request.ino)  # the last one to be given back
+        if lease.order is None:
+            lease.order = sorted((cookie_of(name), name) for name, known in lease.names.items() if known != _ABSENT)
+        page: list[ListingEntry] = []
+        count = min(request.count, LISTING_PAGE_MAX)
+        for at in range(bisect_left(lease.order, (request.after_cookie + 1, b"")), len(lease.order)):
+            cookie, name = lease.order[at]
+            known = lease.names.get(name, _ABSENT)
+            if known == _ABSENT:
+                continue
+            if len(page) >= count and page[-1][1] != cookie:
+                break
+            child = self._held.get(-known) if known < 0 else None
+            found = self._known.get(known) if known > 0 else child.attributes if child is not None else None
+            if found is None and known > 0:
+                return None
+            kind = S_IFDIR if found is None else S_IFMT(found.mode)
+            page.append((name, cookie, abs(known), kind, found if request.with_attributes else None))
+        return page
 
     def listed_to(self, directory: int) -> int:
         """The cookie behind which a listing of it is to go on."""
@@ -354,6 +385,11 @@ class Leased:
         if name not in lease.names:
             self._names += 1
         lease.names[name] = known
+        if lease.order is not None and known != _ABSENT:
+            place = cookie_of(name), name
+            at = bisect_left(lease.order, place)
+            if at == len(lease.order) or lease.order[at] != place:
+                lease.order.insert(at, place)
 
     def _learn(self, attributes: Attributes) -> None:
         """Without telling the kernel."""

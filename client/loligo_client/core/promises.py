@@ -23,6 +23,7 @@ from loligo_mds.core import content, inodes, namespace
 from loligo_mds.core.codec import Covered
 from loligo_mds.core.lease import cover_of
 from loligo_mds.core.limits import NAME_MAX_BYTES
+from loligo_mds.core.namespace import ListingEntry
 from loligo_mds.core.requests import (
     Create,
     GetAttributes,
@@ -212,6 +213,10 @@ class Promises:
         except (Unforeseeable, Refused):
             return False
         return True
+
+    def listing(self, request: ReadDirectory) -> list[ListingEntry] | None:
+        """What the server would answer, if we know, and nothing is asked that may change it."""
+        return None if request.ino in self._asked or _BLIND in self._asked else self._leased.listing(request)
 
     def known(self, ino: int) -> Attributes | None:
         """What the inode is, if it is that for as long as we have the lease, and nothing is asked that may change it."""

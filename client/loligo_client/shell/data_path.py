@@ -170,6 +170,11 @@ class DataPath:
         with self._lock:
             self._open_files.leases_lost(kept)
 
+    def is_written(self, ino: int) -> bool:
+        """Whether somebody here may be writing it, or anybody else while it is open here."""
+        file = self._files.get(ino)
+        return file is not None and (file.writes or file.contended)
+
     @property
     def has_leased_opens(self) -> bool:
         """Whether a file is open of which the metadata has not heard. Called with the lock."""

@@ -192,10 +192,8 @@ class FileSystem(Operations):
     def _known(self, leased: Leased, parent: int, name: bytes) -> tuple[bool, Attributes | None]:
         """As `Leased.find`; but of a file that is written here, or was just read, the metadata may not know all yet."""
         is_known, found = leased.find(parent, name)
-        if found is not None:
-            file = self._data.find(found.ino)
-            if found.ino in self._accessed or (file is not None and (file.writes or file.contended)):
-                return False, None
+        if found is not None and (found.ino in self._accessed or self._data.is_written(found.ino)):
+            return False, None
         return is_known, found
 
     def _lookup(self, ctx: Context, parent: int, name: bytes) -> Task[Attributes | None]:
@@ -424,9 +422,9 @@ class FileSystem(Operations):
         page = yield ReadDirectory(ino, cookie, count, plus)
         if plus:
             # At once: what is published later would be in neither.
-            adjust = self._data.attributes
+            seen = self._as_listed
             page = [
-                (name, at, child, kind, None if attributes is None else adjust(attributes))
+                (name, at, child, kind, None if attributes is None else seen(attributes))
                 for name, at, child, kind, attributes in page
             ]
         if self._leased is not None and not self._leased.holds(ino):
@@ -447,6 +445,12 @@ class FileSystem(Operations):
         if cookie == 0:
             self._note_access(directory)
         return self._told(ctx, ino, entries + page)
+
+    def _as_listed(self, attributes: Attributes) -> Attributes | None:
+        """None: who wants to know asks, because what was listed may have been known here before something was published."""
+        if self._is_shared and self._data.is_written(attributes.ino):
+            return None
+        return self._data.attributes(attributes)
 
     def _told(self, ctx: Context, directory: int, page: list[DirectoryEntry]) -> Iterator[DirectoryEntry]:
         """The kernel may believe names and attributes that come with a listing as if it had looked them up."""

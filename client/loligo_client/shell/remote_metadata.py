@@ -30,7 +30,7 @@ from loligo_client.shell.tasks import Metadata
 from loligo_mds.core.codec import Covered, Sync, encode_request
 from loligo_mds.core.lease import cover_of
 from loligo_mds.core.limits import RESERVED_INODES_MAX
-from loligo_mds.core.requests import Create, Publish, RecordAccess, Request, ReserveInodes, SetAttributes
+from loligo_mds.core.requests import Create, Publish, ReadDirectory, RecordAccess, Request, ReserveInodes, SetAttributes
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
@@ -100,6 +100,10 @@ class RemoteMetadata(Metadata):
                     for forgotten in foreseen.given_back:
                         self.give_back(forgotten)
                     return foreseen.answer
+            if kind is ReadDirectory and not self._connection.is_away:
+                page = promises.listing(request)
+                if page is not None:
+                    return page
             if kind is RecordAccess:
                 self._leased.doubts(request.ino)
             if kind is Publish and promises.publishing(request):
