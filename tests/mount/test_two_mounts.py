@@ -12,6 +12,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -213,6 +214,23 @@ def test_who_has_a_file_open_reads_what_the_other_appends_meanwhile(places: tupl
                 writer.write(b" second")
             wait_until(partial(_reads, file, b" second"), "what was appended can be read", 5)
         (there / "log").unlink()
+
+
+def test_what_both_append_is_all_there(places: tuple[Path, Path]) -> None:
+    """Each line once, whoever has moved the end of the file meanwhile."""
+    (places[0] / "log").touch()
+
+    def append(place: Path, who: int) -> None:
+        with (place / "log").open("ab", buffering=0) as log:
+            for number in range(60):
+                log.write(b"%d %d\n" % (who, number))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(append, places[who % 2], who) for who in range(4)]:
+            done.result()
+    expected = sorted(f"{who} {number}" for who in range(4) for number in range(60))
+    for place in places:
+        assert sorted((place / "log").read_text().splitlines()) == expected
 
 
 def _reads(file: BinaryIO, expected: bytes) -> bool:

@@ -315,6 +315,10 @@ class DataPath:
         finally:
             self.close(file)
 
+    def append(self, file: FileData, data: bytes, now_ns: int) -> Task[int]:
+        """A task: as `write`, at the end of the file, which the caller does not know."""
+        return self._reshaping.append(file, data, now_ns)
+
     def allocate(self, file: FileData, offset: int, length: int, mode: int, now_ns: int) -> Task[None]:
         """A task: see `reshaping`."""
         return self._reshaping.allocate(file, offset, length, mode, now_ns, self.space)

@@ -104,12 +104,14 @@ class Handle:
     `release`.
     """
 
-    __slots__ = ("file", "flushes", "lockers", "no_atime", "writes")
+    __slots__ = ("appends", "file", "flushes", "lockers", "no_atime", "writes")
 
-    def __init__(self, file: FileData, no_atime: bool, writes: bool, flushes: bool) -> None:
+    def __init__(self, file: FileData, flags: int, no_atime: bool, flushes: bool) -> None:
+        """`flags`: O_*, as it was opened."""
         self.file = file
+        self.appends = bool(flags & os.O_APPEND)
         self.no_atime = no_atime
-        self.writes = writes
+        self.writes = flags & os.O_ACCMODE != os.O_RDONLY
         self.flushes = flushes
         self.lockers: set[int] = set()
 
@@ -545,7 +547,7 @@ class FileSystem(Operations):
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         # A local file system with room to spare has nothing to say at a close, either; `release` stores what is left.
         flushes = writes and (self._is_shared or self._data.space_is_low)
-        self._handles[handle] = Handle(file, not self._update_atime or bool(flags & os.O_NOATIME), writes, flushes)
+        self._handles[handle] = Handle(file, flags, not self._update_atime or bool(flags & os.O_NOATIME), flushes)
         keep = FOPEN_KEEP_CACHE if keeps_pages else 0
         # Record locks end with a close, also of who only reads.
         return Opened(handle, keep if flushes or self.locks else keep | FOPEN_NOFLUSH)
@@ -576,9 +578,18 @@ class FileSystem(Operations):
         file = found.file
         # Space has become low since the file was opened, and its close will not tell what came of that.
         through = self._data.space_is_low and not found.flushes
+        appends = flags & os.O_APPEND if flags else found.appends
+        if appends and self._is_shared and (file.contended or file.recalled or offset != file.size):
+            return self._run(self._append(file, bytes(data), kill_suidgid and file.privileged))
         if kill_suidgid and file.privileged:
             return self._run(self._write_as_nobody(file, offset, bytes(data), through))
         return self._data.write(file, offset, data, self._now_ns(), through=through)
+
+    def _append(self, file: FileData, data: bytes, as_nobody: bool) -> Task[int]:
+        """The kernel does not know where the end is that others have moved."""
+        if as_nobody:
+            yield from self._drop_privileges(file)
+        return (yield from self._data.append(file, data, self._now_ns()))
 
     def _write_as_nobody(self, file: FileData, offset: int, data: bytes, through: bool) -> Task[int]:
         yield from self._drop_privileges(file)

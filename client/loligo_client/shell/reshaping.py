@@ -14,6 +14,7 @@ What blocks does so on the pool, without the lock.
 
 import os
 from collections.abc import Callable
+from concurrent.futures import Future
 from errno import EFBIG, EINTR, EINVAL, EIO, ENOENT, ENOSPC, ENXIO, EOPNOTSUPP
 from functools import partial
 from typing import Any, Final
@@ -173,6 +174,31 @@ class Reshaping:
     def convert(self, file: FileData) -> None:
         """The content of a contended file leaves the inode. On the pool, alone with the file."""
         self._leave_inode(file)
+        self._writing.drain(file)
+
+    # -- the end of a file that others write ------------------------------------------------------------------------
+
+    def append(self, file: FileData, data: bytes, now_ns: int) -> Task[int]:
+        """A task: behind all that is in the file by now, in one piece. -> how many bytes
+
+        The kernel has them where it believed the end to be, so it forgets what it has.
+        """
+        while not (file.contended or file.takes_bytes):
+            yield from self._writing.made_ready(file)
+        if file.contended:
+            yield from self._sharing.alone(file, partial(self._append, file, data, now_ns))
+        else:
+            taken = self._writing.write(file, file.size, data, now_ns)
+            if isinstance(taken, Future):
+                yield taken
+        self._files.forget_pages(file.ino)
+        return len(data)
+
+    def _append(self, file: FileData, data: bytes, now_ns: int) -> None:
+        """On the pool, alone with the file."""
+        self._leave_inode(file)
+        with self._lock:
+            self._writing.write(file, file.size, data, now_ns)
         self._writing.drain(file)
 
     # -- what is cut off --------------------------------------------------------------------------------------------
