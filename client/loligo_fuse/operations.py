@@ -148,8 +148,9 @@ class Operations:
     ) -> Answer[int]:
         """How many bytes were written. `data` is valid only during this call: copy what is kept.
 
-        `flags` are the O_* bits of the open file, 0 if the transport is not told; with O_APPEND, `offset` is where the kernel
-        believes the end to be. `kill_suidgid`: take away set-user-id and (if group-executable) set-group-id.
+        `flags` are the O_* bits of the open file, 0 of what was written to a mapping or if the transport is not told; with
+        O_APPEND, `offset` is where the kernel believes the end to be. `kill_suidgid`: take away set-user-id and (if
+        group-executable) set-group-id.
         """
         raise _not_implemented()
 

@@ -104,12 +104,11 @@ class Handle:
     `release`.
     """
 
-    __slots__ = ("appends", "file", "flushes", "lockers", "no_atime", "writes")
+    __slots__ = ("file", "flushes", "lockers", "no_atime", "writes")
 
     def __init__(self, file: FileData, flags: int, no_atime: bool, flushes: bool) -> None:
         """`flags`: O_*, as it was opened."""
         self.file = file
-        self.appends = bool(flags & os.O_APPEND)
         self.no_atime = no_atime
         self.writes = flags & os.O_ACCMODE != os.O_RDONLY
         self.flushes = flushes
@@ -578,8 +577,8 @@ class FileSystem(Operations):
         file = found.file
         # Space has become low since the file was opened, and its close will not tell what came of that.
         through = self._data.space_is_low and not found.flushes
-        appends = flags & os.O_APPEND if flags else found.appends
-        if appends and self._is_shared and (file.contended or file.recalled or offset != file.size):
+        # Not what comes out of a mapping: that has a place, and no flags.
+        if flags & os.O_APPEND and self._is_shared and (file.contended or file.recalled or offset != file.size):
             return self._run(self._append(file, bytes(data), kill_suidgid and file.privileged))
         if kill_suidgid and file.privileged:
             return self._run(self._write_as_nobody(file, offset, bytes(data), through))
