@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR, S_ISREG
@@ -80,14 +80,15 @@ def test_it_is_at_the_root_only(here: Path) -> None:
 
 def test_nothing_makes_removes_or_moves_it(control: Path, here: Path) -> None:
     stats = control / "stats"
-    for make in (lambda: control.mkdir(), lambda: control.symlink_to("x"), lambda: os.mkfifo(control)):
+    makers: list[Callable[[Path], object]] = [os.mkdir, os.mkfifo, lambda path: path.symlink_to("x")]
+    for make in makers:
         with refused(errno.EEXIST):
-            make()
+            make(control)
     with refused(errno.EEXIST):
         os.open(control, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     (here / "folder").mkdir()
     (here / "file").write_text("text")
-    for deed in (
+    deeds: list[Callable[[], object]] = [
         lambda: control.rmdir(),
         lambda: stats.unlink(),
         lambda: (control / "other").mkdir(),
@@ -100,7 +101,8 @@ def test_nothing_makes_removes_or_moves_it(control: Path, here: Path) -> None:
         lambda: os.rename(here / "file", stats),
         lambda: os.link(stats, here / "linked"),
         lambda: os.link(here / "file", control / "other"),
-    ):
+    ]
+    for deed in deeds:
         with refused(errno.EPERM):
             deed()
     assert sorted(os.listdir(here)) == ["file", "folder"]
@@ -112,14 +114,15 @@ def test_nothing_changes_what_it_says(control: Path) -> None:
     for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC, os.O_WRONLY | os.O_APPEND):
         with refused(errno.EACCES):
             os.open(stats, flags)
-    for deed in (
+    deeds: list[Callable[[], object]] = [
         lambda: os.truncate(stats, 0),
         lambda: stats.chmod(0o777),
         lambda: os.chown(control, 1, 1),
         lambda: os.utime(stats),
         lambda: os.setxattr(stats, "user.x", b"v"),
         lambda: os.removexattr(control, "user.x"),
-    ):
+    ]
+    for deed in deeds:
         with refused(errno.EPERM):
             deed()
 
