@@ -149,6 +149,25 @@ def test_a_server_that_stays_away_is_an_eio(cli: CommandLine, server: LabServer,
     os.mkdir(cli.directory / "folder")
 
 
+def test_the_numbers_of_a_mount_are_told_without_its_server(
+    cli: CommandLine, server: LabServer, mount: Callable[..., Path]
+) -> None:
+    stats = mount(server) / ".loligo" / "stats"
+
+    def told(name: str) -> float:
+        return next(float(line.split()[-1]) for line in stats.read_text().splitlines() if line.startswith(name))
+
+    assert (told("loligo_client_server_connected"), told("loligo_client_server_away_seconds")) == (1, 0)
+    server.kill()
+    wait_until(lambda: bool(cli.mounted()["server_away_since"]), "the mount to notice that the server is away")
+    assert told("loligo_client_server_connected") == 0 and told("loligo_client_server_away_seconds") > 0
+    server.start()
+    wait_until(lambda: told("loligo_client_server_connected") == 1, "the server to be back")
+    assert told("loligo_client_connections_total") == 2
+    cli.run("session", "evict", str(sessions(cli)[0]["session"]))
+    wait_until(lambda: told("loligo_client_session_ended") == 1, "the session to be over")
+
+
 CALL = """
 import os, signal, sys
 signal.signal(signal.SIGUSR1, lambda *arguments: None)

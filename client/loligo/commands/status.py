@@ -16,7 +16,8 @@ def command(as_json: bool) -> None:
 
     State is "up"; "dead": the process is gone, 'loligo umount DIR' clears it away; "ended": the server has shut this mount
     out, and it answers with errors until it is unmounted and mounted again; or "unknown": the mount is not yours to look at.
-    A mount is up also while its metadata server is away; 'server' tells that.
+    A mount is up also while its metadata server is away; 'server' tells that. Of a server that runs here: which mounts have
+    locks (flock, fcntl), which processes wait for one, and who has what is in their way.
     """
     from loligo_client.shell import mount_state
 

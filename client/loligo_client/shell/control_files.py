@@ -8,6 +8,8 @@ Rules
    other mount it can be seen, renamed and removed.
 4. The inode numbers are such as no shard has (`loligo_wire.ids`), so a number alone tells that the metadata is not to be asked.
 5. A file's content is made when it is opened, and read past the kernel's pages. The kernel believes nothing of it for long.
+6. They can be read while the metadata server is away, and after it has ended the session: the root, on the way to them, is then
+   shown as it was last.
 
 What the files say is somebody else's: a row of the table is a name, and what is called for the content.
 """

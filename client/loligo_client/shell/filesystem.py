@@ -142,6 +142,8 @@ class FileSystem(Operations):
         self._update_atime = update_atime
         self._leased = leased
         self._locks = locks
+        #: The root of the mount, as it was last.
+        self._root: Attributes | None = None
         self._bytes_read = self._bytes_written = 0
         #: Of the whole mount; whoever else has something to tell adds it.
         self.statistics = Statistics()
@@ -357,7 +359,11 @@ class FileSystem(Operations):
         if leased is not None:
             directory = leased.directory(ino)
             if directory is not None:
+                if ino == ROOT_INO:
+                    self._root = directory
                 return self._tell(ctx, directory)
+            if ino == ROOT_INO and self._root is not None and self._metadata.is_away:
+                return self._root  # on the way to `.loligo`, which can be read now, too
             file = self._data.find(ino)
             if file is None:
                 known = leased.file(ino) if ino not in self._accessed else None
@@ -377,6 +383,8 @@ class FileSystem(Operations):
             if removed is None or error.errno != ENOENT:
                 raise
             return removed
+        if ino == ROOT_INO:
+            self._root = stored
         self._tell(ctx, stored)
         return self._data.attributes(stored)
 
