@@ -103,6 +103,8 @@ class Session:
         # Those of them whose waiting thread got a signal and may yet be let go. Only `run` touches it.
         self._interrupted: set[int] = set()
         self._rows: list[Row | None] = []
+        # How many requests there were, by opcode.
+        self._calls = [0] * (max(Opcode) + 1)
         self._stopping = False
         self._ended = False
         self._wake_fd = -1  # an eventfd while `run` runs
@@ -133,6 +135,11 @@ class Session:
             self._stopping = True
             if self._wake_fd >= 0 and not self._ended:
                 os.eventfd_write(self._wake_fd, 1)
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """How many requests of which kind (the opcode's name) operations were called for, of those that there were."""
+        return {Opcode(opcode).name: count for opcode, count in enumerate(self._calls) if count}
 
     def notify_inval_inode(self, ino: int, offset: int, length: int) -> bool:
         """Drop cached attributes, and data from `offset` (negative: none), `length` 0 is up to the end. Whether it is known."""
@@ -207,6 +214,7 @@ class Session:
         operations = self._operations
         rows = self._rows
         row_count = len(rows)
+        calls = self._calls
         buffers = [view]
         unpack_header = REQUEST_HEADER.unpack_from
         header_bytes = REQUEST_HEADER.size
@@ -243,6 +251,7 @@ class Session:
             if row is None:
                 self._without_row(opcode, unique, view[header_bytes:length])
                 continue
+            calls[opcode] += 1
             ctx = Context(uid, gid, pid, unique)
             try:
                 result = row.call(operations, ctx, ino, view[header_bytes : length - extension_words * 8])

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,6 +147,25 @@ def test_a_server_that_stays_away_is_an_eio(cli: CommandLine, server: LabServer,
     wait_until(lambda: cli.mounted()["server_away_since"] is None, "the server to be back")
     assert os.listdir(cli.directory) == []
     os.mkdir(cli.directory / "folder")
+
+
+def test_the_numbers_of_a_mount_are_told_without_its_server(
+    cli: CommandLine, server: LabServer, mount: Callable[..., Path]
+) -> None:
+    stats = mount(server) / ".loligo" / "stats"
+
+    def told(name: str) -> float:
+        return next(float(line.split()[-1]) for line in stats.read_text().splitlines() if line.startswith(name))
+
+    assert (told("loligo_client_server_connected"), told("loligo_client_server_away_seconds")) == (1, 0)
+    server.kill()
+    wait_until(lambda: bool(cli.mounted()["server_away_since"]), "the mount to notice that the server is away")
+    assert told("loligo_client_server_connected") == 0 and told("loligo_client_server_away_seconds") > 0
+    server.start()
+    wait_until(lambda: told("loligo_client_server_connected") == 1, "the server to be back")
+    assert told("loligo_client_connections_total") == 2
+    cli.run("session", "evict", str(sessions(cli)[0]["session"]))
+    wait_until(lambda: told("loligo_client_session_ended") == 1, "the session to be over")
 
 
 CALL = """
@@ -305,6 +326,54 @@ def test_locks_outlive_the_server(cli: CommandLine, server: LabServer, mount: Ca
         fcntl.lockf(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 10)
         with refused(errno.EAGAIN):
             fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+WAITING = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX)
+"""
+
+
+def served(cli: CommandLine, server: LabServer) -> dict[str, Any]:
+    """What `loligo status` says of our server."""
+    told: list[dict[str, Any]] = json.loads(cli.run("status", "--json").stdout)
+    return next(shown for shown in told if shown.get("listen") == server.address)
+
+
+def test_status_tells_who_has_locks_and_who_waits(
+    cli: CommandLine, server: LabServer, mount: Callable[..., Path]
+) -> None:
+    one = mount(server)
+    other = mount(server, directory=cli.root / "other")
+    (one / "file").write_bytes(b"x" * 100)
+    assert served(cli, server)["locks"] == served(cli, server)["lock_waits"] == []
+    host = socket.gethostname()
+    with (one / "file").open("r+b") as mine:
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        fcntl.lockf(mine, fcntl.LOCK_EX, 10, 0)
+        with subprocess.Popen([sys.executable, "-c", WAITING, other / "file"]) as waiter:
+            wait_until(lambda: bool(served(cli, server)["lock_waits"]), "the server to tell of who waits")
+            status = served(cli, server)
+            shown = {row["mount"]: (row["locks"], row["waits"]) for row in status["locks"]}
+            assert shown == {f"{host}:{one}": (2, 0), f"{host}:{other}": (0, 1)}
+            assert status["lock_waits"] == [
+                {
+                    "mount": f"{host}:{other}",
+                    "pid": waiter.pid,
+                    "inode": os.stat(one / "file").st_ino,
+                    "kind": "flock",
+                    "held_by": [f"{host}:{one}"],
+                }
+            ]
+            text = cli.run("status").stdout
+            assert f"  locks      {host}:{one} has 2\n" in text
+            assert f"  locks      {host}:{other} has 0, waits for 1\n" in text
+            waits = f"process {waiter.pid} of {host}:{other} for a lock (flock) on inode"
+            assert f"  waiting    {waits} {os.stat(one / 'file').st_ino}, held by {host}:{one}\n" in text
+            assert ", 2 locks" in cli.run("session", "list").stdout
+            fcntl.flock(mine, fcntl.LOCK_UN)
+            assert waiter.wait(60) == 0
+    wait_until(lambda: served(cli, server)["locks"] == [], "the locks to end with the files")
 
 
 COUNTING = """

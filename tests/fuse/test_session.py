@@ -260,6 +260,18 @@ def test_forget_counts(kernel: FakeKernel, filesystem: MemoryFilesystem) -> None
     assert forgotten == [(77, 3), (78, 1), (79, 1 << 40)]
 
 
+def test_requests_are_counted_by_opcode(kernel: FakeKernel) -> None:
+    """But not those that no operation is called for."""
+    kernel.init()
+    for unique, opcode in enumerate((17, 17, 99, 3, 4096), 5):
+        kernel.send(opcode, unique, bytes(16))
+        kernel.receive()
+    kernel.send(2, 0, struct.pack("=Q", 3), ino=77)
+    kernel.send(17, 20)
+    kernel.receive()
+    assert kernel.session.calls == {"FORGET": 1, "GETATTR": 1, "STATFS": 3}
+
+
 # --- futures
 
 

@@ -112,6 +112,16 @@ def test_a_bug_is_logged_and_the_session_lives_on(served: Served, caplog: pytest
     assert served.read() == b"well again"
 
 
+def test_requests_are_counted(served: Served) -> None:
+    before = served.session.calls
+    for _ in range(3):
+        served.read()
+    os.listxattr(served.path / "file")
+    after = served.session.calls
+    assert (after["GETXATTR"] - before.get("GETXATTR", 0), after["LISTXATTR"]) == (3, 1)
+    assert after["LOOKUP"] >= 1 and "MKDIR" not in after
+
+
 def test_a_future_is_answered_when_it_is_done_and_holds_up_nobody(served: Served) -> None:
     future: Future[bytes] = Future()
     served.operations.answer = future

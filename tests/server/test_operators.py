@@ -15,7 +15,7 @@ from loligo_lab.processes import wait_until
 from loligo_lab.raw_client import RawClient, Refused
 from loligo_lab.serving import LabServer
 from loligo_mds.core.codec import Sync
-from loligo_mds.core.requests import Create, GetAttributes, Lookup, Unlink
+from loligo_mds.core.requests import Create, GetAttributes, Lookup, SetLock, Unlink
 from loligo_runtime.state_folder import state_folder
 from loligo_runtime.volume import Volume
 from loligo_wire.ids import ROOT_INO
@@ -157,6 +157,14 @@ def test_metrics(server: LabServer, client: RawClient, volume: Volume) -> None:
     wait_until(lambda: metrics(server)["loligo_mds_loop_lag_seconds_count"] > 2, "the loop's lag is measured")
     assert found["process_cpu_seconds_total"] > 0
     assert found["process_resident_memory_bytes"] < 200 << 20
+
+
+def test_locks_are_counted(server: LabServer, client: RawClient) -> None:
+    file = client.ask(Create(ROOT_INO, b"f", 0o100644, 0, 0, hold=True))
+    client.ask(SetLock(file.ino, 1, 0, 9, exclusive=True))
+    client.ask(SetLock(file.ino, 1, 20, 29, exclusive=True))
+    found = metrics(server)
+    assert (found["loligo_mds_locks"], found["loligo_mds_lock_waits"]) == (2, 0)
 
 
 def test_refusals_are_counted(server: LabServer, make_client: MakeClient) -> None:

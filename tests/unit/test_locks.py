@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from loligo_mds.core import locks
 from loligo_mds.core.effects import Reply
 from loligo_mds.core.events import HeldLock, Hold, SessionEnded, SessionOpened, SessionRestated, ShardRestarted
+from loligo_mds.core.locks import LockWait
 from loligo_mds.core.requests import CancelLock, Close, Create, GetLock, Open, SetLock
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.locks import END, Lock, in_the_way
@@ -68,6 +69,11 @@ class LocksLab(ShardLab):
     def held(self, ino: int, whole: bool = False) -> list[Lock]:
         file = self.shard.state.locks.get(ino)
         return [] if file is None else sorted(file.held[whole], key=lambda lock: (lock.session, lock.start))
+
+
+def told(lab: LocksLab) -> tuple[list[int], list[LockWait]]:
+    state = lab.shard.state
+    return [locks.held(state, session) for session in (A, B, C)], list(locks.waits(state))
 
 
 @pytest.fixture
@@ -345,3 +351,25 @@ def test_nobody_has_what_another_excludes_and_nobody_waits_for_nothing(seed: int
         lab.event(SessionEnded(session))
     state = lab.shard.state
     assert not (state.locks or state.session_locks or state.waited_for_locks or state.stated_locks)
+
+
+def test_people_are_told_who_has_locks_and_who_waits_for_whom(lab: LocksLab) -> None:
+    assert told(lab) == ([0, 0, 0], [])
+    assert lab.lock(A, exclusive=False) == lab.lock(B, exclusive=False) == lab.lock(A, start=5, end=5) == 0
+    assert lab.lock(B, whole=True, end=END) == 0
+    assert lab.lock(C, waits=True, pid=77) is None
+    assert lab.lock(A, whole=True, end=END, waits=True, pid=78) is None
+    waits = [LockWait(C, lab.f, 77, False, [A, B]), LockWait(A, lab.f, 78, True, [B])]
+    assert told(lab) == ([2, 2, 0], waits)
+    lab.ask(Close(lab.f), B)
+    assert told(lab) == ([3, 0, 0], [LockWait(C, lab.f, 77, False, [A])])
+    lab.event(SessionEnded(A))
+    assert told(lab) == ([0, 0, 1], [])
+
+
+def test_who_waits_after_a_restart_waits_for_nobody_known(lab: LocksLab) -> None:
+    lab.restarted()
+    lab.event(ShardRestarted((A, B)))
+    lab.event(SessionRestated(B, [Hold(lab.f, 1)]))
+    assert lab.lock(B, waits=True, pid=7) is None
+    assert told(lab) == ([0, 0, 0], [LockWait(B, lab.f, 7, False, [])])

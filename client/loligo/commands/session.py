@@ -35,6 +35,8 @@ def list_(as_json: bool) -> None:
             f" {row['host'] or '?'}:"
             f"{row['mounted_on'] or '?'}, {row['state']}, {'read-only' if row['read_only'] else 'read-write'},"
             f" {row['open_files']} open files, {row['leases']} leases ({row['recalls']} recalled), {row['requests']} requests"
+            + (f", {row['locks']} locks" if row["locks"] else "")
+            + (f", waits for {row['lock_waits']} locks" if row["lock_waits"] else "")
             + (f", certificate {row['identity']}" if row["identity"] else "")
         )
 
@@ -57,6 +59,8 @@ def _describe(status: Any, session: Any) -> dict[str, Any]:
         "open_files": session.open_files,
         "leases": session.leases,
         "recalls": session.recalls,
+        "locks": session.locks,
+        "lock_waits": session.lock_waits,
         "requests": session.requests,
     }
 

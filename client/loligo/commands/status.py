@@ -16,7 +16,8 @@ def command(as_json: bool) -> None:
 
     State is "up"; "dead": the process is gone, 'loligo umount DIR' clears it away; "ended": the server has shut this mount
     out, and it answers with errors until it is unmounted and mounted again; or "unknown": the mount is not yours to look at.
-    A mount is up also while its metadata server is away; 'server' tells that.
+    A mount is up also while its metadata server is away; 'server' tells that. Of a server that runs here: which mounts have
+    locks (flock, fcntl), which processes wait for one, and who has what is in their way.
     """
     from loligo_client.shell import mount_state
 
@@ -88,10 +89,44 @@ def _servers() -> list[dict[str, Any]]:
                 "sessions_connected": sum(session.connected for session in status.sessions),
                 "inodes": status.inodes,
                 "size_bytes": status.size_bytes,
+                "locks": _locks(status),
+                "lock_waits": _lock_waits(status),
                 "memory_bytes": memory[0] if memory else None,
             }
         )
     return found
+
+
+def _locks(status: Any) -> list[dict[str, Any]]:
+    """Of each session that has some, or waits for some."""
+    return [
+        {
+            "session": f"{session.session:016x}",
+            "mount": _mount_of(session),
+            "locks": session.locks,
+            "waits": session.lock_waits,
+        }
+        for session in status.sessions
+        if session.locks or session.lock_waits
+    ]
+
+
+def _lock_waits(status: Any) -> list[dict[str, Any]]:
+    mounts = {session.session: _mount_of(session) for session in status.sessions}
+    return [
+        {
+            "mount": mounts.get(wait.session, f"session {wait.session:x}"),
+            "pid": wait.pid,
+            "inode": wait.ino,
+            "kind": "flock" if wait.whole else "fcntl",
+            "held_by": [mounts.get(session, f"session {session:x}") for session in wait.held_by],
+        }
+        for wait in status.lock_waits
+    ]
+
+
+def _mount_of(session: Any) -> str:
+    return f"{session.host or '?'}:{session.mounted_on or '?'}"
 
 
 def _print_server(server: dict[str, Any]) -> None:
@@ -107,6 +142,13 @@ def _print_server(server: dict[str, Any]) -> None:
         "memory": memory is not None and format_size(memory),
     }
     _print_rows(rows)
+    for held in server["locks"]:
+        waits = f", waits for {held['waits']}" if held["waits"] else ""
+        _print_rows({"locks": f"{held['mount']} has {held['locks']}{waits}"})
+    for wait in server["lock_waits"]:
+        why = f"held by {' and '.join(wait['held_by'])}" if wait["held_by"] else "until all clients are back"
+        who = f"process {wait['pid']} of {wait['mount']}"
+        _print_rows({"waiting": f"{who} for a lock ({wait['kind']}) on inode {wait['inode']}, {why}"})
 
 
 def _print(mount: dict[str, Any]) -> None:

@@ -59,6 +59,8 @@ log = logging.getLogger(__name__)
 
 METHOD: Final = "/loligo.v1.Metadata/Session"
 PROTOCOL: Final = 1
+#: Kinds of notices of the server.
+NOTICES: Final = ("recall", "resume", "report", "lease")
 FRAME_REQUESTS: Final = 256
 FRAME_BYTES: Final = 1 << 20
 FRAMES_UNDER_WAY: Final = 2
@@ -144,6 +146,12 @@ class Connection:
         self.on_away: Callable[[], None] = lambda: None
         #: Where the session is, or was last.
         self.address = addresses[0]
+        #: How often what was asked, the same for promises, which notices have come, how many frames have gone, and how many
+        #: connections there were.
+        self.asked: dict[type, int] = dict.fromkeys((*Request.__args__, Sync), 0)
+        self.promised: dict[type, int] = dict.fromkeys(Request.__args__, 0)
+        self.heeded: dict[str, int] = dict.fromkeys(NOTICES, 0)
+        self.frames = self.connections = 0
         #: When the server went away, as time.time() counts; None while it is there.
         self.away_since_s: float | None = None
         self._addresses = list(addresses)
@@ -230,6 +238,7 @@ class Connection:
             if self._gone:
                 raise OSError(EIO, self._gone)
             whose.asked = asked = self._link.ask(request, whose, now_ns, hurried, promised)
+            (self.promised if promised else self.asked)[type(request)] += 1
             if self._wire is not None and threading.get_ident() != self._thread.ident:
                 if asked.hurried:
                     self._send_or_wake(now_ns)
@@ -477,6 +486,7 @@ class Connection:
             self._under_way = 0
             self._problem = ""
             self._wire, self._stream = wire, stream
+            self.connections += 1
             heartbeat_ms = welcome.heartbeat_ms or 5000
             lease_ms = welcome.lease_ms or 3 * heartbeat_ms
             self._link.connected(now_ns, welcome.window or 1, heartbeat_ms * 1_000_000, lease_ms * 1_000_000)
@@ -555,6 +565,7 @@ class Connection:
                 if frame is None:
                     break
                 self._sent_ns = now_ns
+                self.frames += 1
                 stream.send(frame.SerializeToString())
                 wire.write(stream.out)
                 stream.out.clear()
@@ -644,6 +655,8 @@ class Connection:
 
     def _heed(self, notice: pb.Notice) -> None:
         kind = notice.WhichOneof("kind")
+        if kind in self.heeded:
+            self.heeded[kind] += 1
         if kind == "recall":
             self.on_recall(notice.recall)
         elif kind == "resume":

@@ -10,13 +10,14 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
+from loligo_client.shell.statistics import Metric
 from loligo_client.shell.tasks import Metadata
 from loligo_mds.core.effects import RemoveObjects
 from loligo_mds.core.requests import Request
@@ -96,9 +97,15 @@ class LocalMetadata(Metadata):
         self.lock = driver.lock
         self._driver = driver
         self._submit = driver.submit
+        self._asked: dict[type, int] = dict.fromkeys(Request.__args__, 0)
 
     def ask(self, request: Request) -> Any:
+        self._asked[type(request)] += 1
         return self._submit(SESSION, request)
+
+    def metrics(self) -> Iterator[Metric]:
+        asked = {kind.__name__: count for kind, count in self._asked.items() if count}
+        yield Metric("requests", "Requests to the metadata, by kind.", asked, counts=True, label="kind")
 
     def sync(self) -> None:
         self._driver.sync()
@@ -135,6 +142,7 @@ class EmbeddedVolume:
             objects.close()
             raise
         self.file_system = FileSystem(metadata, self.data, SystemClock(), update_atime=update_atime)
+        self.file_system.statistics.add(metadata.metrics)
         self._ending = threading.Event()
         self._housekeeper = threading.Thread(target=self._keep, name="housekeeper")
         self._housekeeper.start()

@@ -2,7 +2,8 @@
 
 One class for every transport; both the native session and pyfuse3 call these methods. It decides nothing about names
 and attributes (the metadata core does) and nothing about when bytes move (the data path does); it keeps what belongs to
-this mount alone: open handles, removed inodes that the kernel still remembers, and when atime moves.
+this mount alone: open handles, removed inodes that the kernel still remembers, and when atime moves. What is not of the volume
+(`control_files`) it tells by the inode number, and hands on.
 
 Operations that go on with an answer of the metadata are tasks (see `tasks`), so it may be in this process or far away.
 Attributes are shown to the data path when they arrive, before anything else: a later answer may be newer.
@@ -23,15 +24,18 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOSPC, ENOSYS, ESTALE
+from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOLCK, ENOSPC, ENOSYS, ESTALE
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import Any
 
 from loligo_client.core.leased import Leased
+from loligo_client.shell.control_files import CONTROL_NAME, ControlFiles, check_inode, check_name
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.locks import Locks
+from loligo_client.shell.reading import Data
 from loligo_client.shell.recalls import DIRECTORY_NAMES_S
+from loligo_client.shell.statistics import Metric, Statistics
 from loligo_client.shell.tasks import Metadata, Task, awaited
 from loligo_fuse import (
     FOPEN_KEEP_CACHE,
@@ -71,7 +75,7 @@ from loligo_mds.core.requests import (
 from loligo_runtime.clock import Clock
 from loligo_runtime.failpoint import declare, failpoint
 from loligo_wire.attributes import FLAG_XATTR, Attributes, clamp_ns
-from loligo_wire.ids import ROOT_INO
+from loligo_wire.ids import FIRST_CLIENT_INO, ROOT_INO
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +143,13 @@ class FileSystem(Operations):
         self._update_atime = update_atime
         self._leased = leased
         self._locks = locks
+        #: The root of the mount, as it was last.
+        self._root: Attributes | None = None
+        self._bytes_read = self._bytes_written = 0
+        #: Of the whole mount; whoever else has something to tell adds it.
+        self.statistics = Statistics()
+        self.statistics.add(self._metrics)
+        self._control = ControlFiles({b"stats": self.statistics.text}, clock.time_ns)
         self.locks = locks is not None
         self._is_shared = leased is not None
         self.entry_timeout_s = self.attribute_timeout_s = _FOR_EVER_S if leased is None else 0.0
@@ -184,6 +195,8 @@ class FileSystem(Operations):
     # -- names ----------------------------------------------------------------------------------------------------
 
     def lookup(self, ctx: Context, parent: int, name: bytes) -> Answer[Any]:
+        if parent >= FIRST_CLIENT_INO or (parent == ROOT_INO and name == CONTROL_NAME):
+            return self._control.lookup(ctx, parent, name)
         if self._leased is not None:
             is_known, found = self._known(self._leased, parent, name)
             if is_known:
@@ -229,12 +242,15 @@ class FileSystem(Operations):
                     removed.pop(ino, None)
 
     def mknod(self, ctx: Context, parent: int, name: bytes, mode: int, rdev: int, umask: int) -> Answer[Any]:
+        check_name(parent, name)
         return self._run(self._make(ctx, Create(parent, name, mode, ctx.uid, ctx.gid, umask, rdev)))
 
     def mkdir(self, ctx: Context, parent: int, name: bytes, mode: int, umask: int) -> Answer[Any]:
+        check_name(parent, name)
         return self._run(self._make(ctx, Create(parent, name, S_IFDIR | mode & 0o7777, ctx.uid, ctx.gid, umask)))
 
     def symlink(self, ctx: Context, parent: int, name: bytes, target: bytes) -> Answer[Any]:
+        check_name(parent, name)
         return self._run(self._make(ctx, Create(parent, name, S_IFLNK | 0o777, ctx.uid, ctx.gid, target=target)))
 
     def _make(self, ctx: Context, request: Create) -> Task[Attributes]:
@@ -246,6 +262,8 @@ class FileSystem(Operations):
         return self._ask(ReadLink(ino))
 
     def link(self, ctx: Context, ino: int, new_parent: int, new_name: bytes) -> Answer[Any]:
+        check_inode(ino)
+        check_name(new_parent, new_name)
         return self._run(self._link(ctx, Link(ino, new_parent, new_name)))
 
     def _link(self, ctx: Context, request: Link) -> Task[Attributes]:
@@ -261,9 +279,11 @@ class FileSystem(Operations):
         return self._data.attributes(linked)
 
     def unlink(self, ctx: Context, parent: int, name: bytes) -> Answer[None]:
+        check_name(parent, name)
         return self._run(self._remove(Unlink(parent, name)))
 
     def rmdir(self, ctx: Context, parent: int, name: bytes) -> Answer[None]:
+        check_name(parent, name)
         return self._run(self._remove(RemoveDirectory(parent, name)))
 
     def _remove(self, request: Unlink | RemoveDirectory) -> Task[None]:
@@ -285,6 +305,8 @@ class FileSystem(Operations):
     def rename(
         self, ctx: Context, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
     ) -> Answer[None]:
+        check_name(parent, name)
+        check_name(new_parent, new_name)
         return self._run(self._rename(Rename(parent, name, new_parent, new_name, flags)))
 
     def _rename(self, request: Rename) -> Task[None]:
@@ -332,11 +354,17 @@ class FileSystem(Operations):
     # -- attributes -----------------------------------------------------------------------------------------------
 
     def getattr(self, ctx: Context, ino: int, handle: int | None) -> Answer[Any]:
+        if ino >= FIRST_CLIENT_INO:
+            return self._control.getattr(ctx, ino)
         leased = self._leased
         if leased is not None:
             directory = leased.directory(ino)
             if directory is not None:
+                if ino == ROOT_INO:
+                    self._root = directory
                 return self._tell(ctx, directory)
+            if ino == ROOT_INO and self._root is not None and self._metadata.is_away:
+                return self._root  # on the way to `.loligo`, which can be read now, too
             file = self._data.find(ino)
             if file is None:
                 known = leased.file(ino) if ino not in self._accessed else None
@@ -356,10 +384,13 @@ class FileSystem(Operations):
             if removed is None or error.errno != ENOENT:
                 raise
             return removed
+        if ino == ROOT_INO:
+            self._root = stored
         self._tell(ctx, stored)
         return self._data.attributes(stored)
 
     def setattr(self, ctx: Context, ino: int, change: Change, handle: int | None) -> Answer[Any]:
+        check_inode(ino)
         request = SetAttributes(
             ino,
             change.mode,
@@ -410,6 +441,8 @@ class FileSystem(Operations):
     # -- listings -------------------------------------------------------------------------------------------------
 
     def readdir(self, ctx: Context, ino: int, handle: int, cookie: int, plus: bool) -> Answer[Iterator[DirectoryEntry]]:
+        if ino >= FIRST_CLIENT_INO:
+            return self._control.readdir(cookie)
         entry_bytes = _ENTRY_PLUS_BYTES if plus else _ENTRY_BYTES
         count = min(max(_ENTRIES_MIN, ctx.reply_limit_bytes // entry_bytes), LISTING_PAGE_MAX)
         return self._run(self._readdir(ctx, ino, cookie, count, plus))
@@ -421,6 +454,9 @@ class FileSystem(Operations):
         if self._ends.pop(ino, None) == cookie:
             return self._end_of_listing(ino)
         page = yield ReadDirectory(ino, cookie, count, plus)
+        is_last = len(page) < count
+        if ino == ROOT_INO:
+            page = [entry for entry in page if entry[0] != CONTROL_NAME]
         if plus:
             # At once: what is published later would be in neither.
             seen = self._as_listed
@@ -432,7 +468,7 @@ class FileSystem(Operations):
             self._unsure_listings.add(ino)
             if len(self._unsure_listings) > _ENDS_MAX:
                 self.forget_listing(self._unsure_listings.pop())  # it may never come to its end
-        if len(page) < count:
+        if is_last:
             self._ends[ino] = page[-1][1] if page else max(cookie, _DOTDOT_COOKIE)
             if len(self._ends) > _ENDS_MAX:
                 del self._ends[next(iter(self._ends))]
@@ -481,6 +517,8 @@ class FileSystem(Operations):
     # -- open files -----------------------------------------------------------------------------------------------
 
     def open(self, ctx: Context, ino: int, flags: int) -> Answer[Opened]:
+        if ino >= FIRST_CLIENT_INO:
+            return self._control.open(ino, flags)
         return self._run(self._open(ino, flags))
 
     def _open(self, ino: int, flags: int) -> Task[Opened]:
@@ -507,6 +545,7 @@ class FileSystem(Operations):
         return opened
 
     def create(self, ctx: Context, parent: int, name: bytes, mode: int, umask: int, flags: int) -> Answer[Any]:
+        check_name(parent, name)
         request = Create(parent, name, S_IFREG | mode & 0o7777, ctx.uid, ctx.gid, umask, hold=True)
         return self._run(self._create(ctx, request, flags))
 
@@ -532,6 +571,7 @@ class FileSystem(Operations):
         return made, self._opened(self._data.opened(made), flags, True)
 
     def tmpfile(self, ctx: Context, parent: int, mode: int, umask: int, flags: int) -> Answer[Any]:
+        check_inode(parent)
         return self._run(self._tmpfile(CreateUnnamed(parent, S_IFREG | mode & 0o7777, ctx.uid, ctx.gid, umask), flags))
 
     def _tmpfile(self, request: CreateUnnamed, flags: int) -> Task[tuple[Attributes, Opened]]:
@@ -557,24 +597,43 @@ class FileSystem(Operations):
             raise OSError(EBADF, "no such handle")
         return found
 
+    def _metrics(self) -> Iterator[Metric]:
+        yield Metric(
+            "read_bytes", "What read requests of the kernel were answered with.", self._bytes_read, counts=True
+        )
+        yield Metric("written_bytes", "What the kernel asked to write.", self._bytes_written, counts=True)
+        yield Metric("open_handles", "Files that programs have open here.", len(self._handles))
+
     def _close(self, handle: int) -> None:
         with self._lock:
             self._data.close(self._handles.pop(handle).file)
 
     def read(self, ctx: Context, ino: int, handle: int, offset: int, size: int) -> Answer[Any]:
+        if ino >= FIRST_CLIENT_INO:
+            return self._control.read(handle, offset, size)
         found = self._handle(handle)
         file = found.file
         if not found.no_atime:
             found.no_atime = True  # once is enough for one open
             with self._lock:
                 self._note_access(file.seen)
-        return self._data.read(file, offset, size)
+        pieces = self._data.read(file, offset, size)
+        if isinstance(pieces, Future):
+            pieces.add_done_callback(self._count_read)
+        else:
+            self._bytes_read += sum(map(len, pieces))
+        return pieces
+
+    def _count_read(self, pieces: Future[list[Data]]) -> None:
+        if pieces.exception() is None:
+            self._bytes_read += sum(map(len, pieces.result()))
 
     def write(
         self, ctx: Context, ino: int, handle: int, offset: int, data: memoryview, kill_suidgid: bool, flags: int
     ) -> Answer[int]:
         found = self._handle(handle)
         file = found.file
+        self._bytes_written += len(data)
         # Space has become low since the file was opened, and its close will not tell what came of that.
         through = self._data.space_is_low and not found.flushes
         # Not what comes out of a mapping: that has a place, and no flags.
@@ -608,6 +667,8 @@ class FileSystem(Operations):
             self.forget_attributes(file.ino)
 
     def flush(self, ctx: Context, ino: int, handle: int) -> Answer[None]:
+        if ino >= FIRST_CLIENT_INO:
+            return None
         found = self._handle(handle)
         if self._locks is not None and ctx.lock_owner is not None:
             with self._lock:
@@ -627,6 +688,9 @@ class FileSystem(Operations):
             yield from self._set_lock(gives_up)
 
     def release(self, ctx: Context, ino: int, handle: int) -> None:
+        if ino >= FIRST_CLIENT_INO:
+            self._control.release(handle)
+            return
         found = self._handle(handle)
         try:
             if self._locks is not None:
@@ -641,6 +705,8 @@ class FileSystem(Operations):
             self._close(handle)
 
     def fsync(self, ctx: Context, ino: int, handle: int, datasync: bool) -> Answer[None]:
+        if ino >= FIRST_CLIENT_INO:
+            return None
         return self._data.fsync(self._handle(handle).file)
 
     def syncfs(self, ctx: Context, ino: int) -> Answer[None]:
@@ -657,11 +723,13 @@ class FileSystem(Operations):
         yield from self._data.allocate(file, offset, length, mode, self._now_ns())
 
     def lseek(self, ctx: Context, ino: int, handle: int, offset: int, whence: int) -> Answer[int]:
-        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+        if ino >= FIRST_CLIENT_INO or whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise OSError(EINVAL, "only SEEK_DATA and SEEK_HOLE are asked of a file system")
         return self._run(self._data.seek(self._handle(handle).file, offset, whence))
 
     def getlk(self, ctx: Context, ino: int, handle: int, owner: int, lock: FileLock) -> Answer[FileLock | None]:
+        if ino >= FIRST_CLIENT_INO:
+            raise OSError(ENOLCK, "it is not for locking")
         return self._run(
             self._get_lock(GetLock(ino, owner, lock.start, lock.end, lock.kind == fcntl.F_WRLCK, lock.pid))
         )
@@ -675,6 +743,8 @@ class FileSystem(Operations):
     def setlk(
         self, ctx: Context, ino: int, handle: int, owner: int, lock: FileLock, flock: bool, waits: bool
     ) -> Answer[None]:
+        if ino >= FIRST_CLIENT_INO:
+            raise OSError(ENOLCK, "it is not for locking")
         request = SetLock(
             ino,
             owner,
@@ -741,6 +811,8 @@ class FileSystem(Operations):
     # -- extended attributes --------------------------------------------------------------------------------------
 
     def getxattr(self, ctx: Context, ino: int, name: bytes) -> Answer[Any]:
+        if ino >= FIRST_CLIENT_INO:
+            raise OSError(ENODATA, "no such attribute")
         # Asked for each file that is written, so an inode that has none is told from its flags.
         if name == b"security.capability":
             return self._run(self._get_capability(ino))
@@ -755,6 +827,8 @@ class FileSystem(Operations):
         return value
 
     def listxattr(self, ctx: Context, ino: int) -> Answer[list[bytes]]:
+        if ino >= FIRST_CLIENT_INO:
+            return []
         return self._run(self._listxattr(ino, ctx.uid == 0))
 
     def _listxattr(self, ino: int, trusted: bool) -> Task[list[bytes]]:
@@ -764,9 +838,11 @@ class FileSystem(Operations):
     def setxattr(
         self, ctx: Context, ino: int, name: bytes, value: bytes, flags: int, acl_kill_sgid: bool
     ) -> Answer[None]:
+        check_inode(ino)
         return self._run(self._change_xattr(SetXattr(ino, name, value, flags, acl_kill_sgid)))
 
     def removexattr(self, ctx: Context, ino: int, name: bytes) -> Answer[None]:
+        check_inode(ino)
         return self._run(self._change_xattr(RemoveXattr(ino, name)))
 
     def _change_xattr(self, request: SetXattr | RemoveXattr) -> Task[None]:

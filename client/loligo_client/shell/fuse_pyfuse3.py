@@ -52,6 +52,25 @@ TASKS_MAX = 64
 #: For requests of which pyfuse3 does not tell who asks.
 _NOBODY_IN_PARTICULAR = Context(0, 0, 0, 0)
 _ACCESS_ACL = b"system.posix_acl_access"
+#: Requests are counted by what they call.
+_CALLS = (
+    *(
+        "lookup",
+        "forget",
+        "getattr",
+        "setattr",
+        "readlink",
+        "symlink",
+        "mknod",
+        "mkdir",
+        "unlink",
+        "rmdir",
+        "rename",
+        "link",
+    ),
+    *("open", "create", "read", "write", "flush", "release", "fsync", "opendir", "readdir", "releasedir", "fsyncdir"),
+    *("statfs", "getxattr", "setxattr", "listxattr", "removexattr"),
+)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -72,11 +91,17 @@ class Pyfuse3Session:
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
         self._stopping = False
+        self._calls = dict.fromkeys(_CALLS, 0)
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """How many requests of which kind there were, of those that there were."""
+        return {name.upper(): count for name, count in self._calls.items() if count}
 
     def run(self) -> None:
         """Serve until unmounted or stopped."""
         # libfuse closes what it was given.
-        pyfuse3.init(_Adapter(self._operations), f"/dev/fd/{os.dup(self._fd)}", set())
+        pyfuse3.init(_Adapter(self._operations, self._calls), f"/dev/fd/{os.dup(self._fd)}", set())
         try:
             trio.run(self._serve, restrict_keyboard_interrupt_to_checkpoints=True)
         finally:
@@ -139,9 +164,10 @@ class _Adapter(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = True
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, calls: dict[str, int]) -> None:
         super().__init__()
         self._to = operations
+        self._calls = calls
         self._entry_timeout_s = operations.entry_timeout_s
         self._attribute_timeout_s = operations.attribute_timeout_s
         self._negative_timeout_s = operations.negative_timeout_s
@@ -150,6 +176,8 @@ class _Adapter(pyfuse3.Operations):
         self._inos: dict[int, int] = {}
 
     async def _answer(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        if call.__name__ in self._calls:
+            self._calls[call.__name__] += 1
         try:
             answer = call(*arguments)
             return await _result(answer) if isinstance(answer, Future) else answer
@@ -224,6 +252,7 @@ class _Adapter(pyfuse3.Operations):
         return missing
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        self._calls["forget"] += 1
         try:
             self._to.forget(inode_list)
         except Exception:
@@ -264,6 +293,7 @@ class _Adapter(pyfuse3.Operations):
     # -- listings -------------------------------------------------------------------------------------------------
 
     async def opendir(self, inode: int, ctx: Any) -> int:
+        self._calls["opendir"] += 1
         return inode
 
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
@@ -285,7 +315,7 @@ class _Adapter(pyfuse3.Operations):
                 break
 
     async def releasedir(self, fh: int) -> None:
-        return None
+        self._calls["releasedir"] += 1
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         await self._answer(self._to.fsyncdir, _NOBODY_IN_PARTICULAR, fh, 0, datasync)

@@ -15,7 +15,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.mount_options import MountOptions
 from loligo_client.shell.recalls import KernelCaches
 from loligo_client.shell.server_source import ServerSource
+from loligo_client.shell.statistics import Metric
 from loligo_fuse import MINOR_MAX, Config, MountError, Session, mount, set_read_ahead, unmount
 from loligo_runtime.heap import bound_heap
 from loligo_runtime.volume import Volume
@@ -59,6 +60,9 @@ class MountPlan:
 
 class Transport(KernelCaches, Protocol):
     """The session of either transport: the same methods, so what carries the file system is a choice at mount."""
+
+    @property
+    def calls(self) -> Mapping[str, int]: ...
 
     def run(self) -> None: ...
 
@@ -93,6 +97,8 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
         try:
             ending.mounted(served.transport)
             volume.file_system.drop_pages = notifier.drop
+            volume.file_system.statistics.labels = {"mount": plan.directory}
+            volume.file_system.statistics.add(partial(_upcalls, served.transport))
             if not isinstance(volume, EmbeddedVolume):
                 volume.recalls.start(served.transport)
             notifier.start(served.forget_inode)
@@ -156,6 +162,10 @@ def _mount(plan: MountPlan, file_system: FileSystem) -> Served:
     other = Pyfuse3Session(fd, file_system)
     file_system.forget_attributes = other.notify_inval_attributes
     return Served(fd, other, partial(_forget_inode, other))
+
+
+def _upcalls(transport: Transport) -> Iterator[Metric]:
+    yield Metric("upcalls", "Requests of the kernel, by operation.", transport.calls, counts=True, label="op")
 
 
 def _forget_inode(kernel: KernelCaches, ino: int) -> None:

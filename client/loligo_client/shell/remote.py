@@ -24,6 +24,7 @@ from loligo_client.shell.locks import Locks
 from loligo_client.shell.mount_options import OptionError, ServerOptions
 from loligo_client.shell.recalls import Recalls
 from loligo_client.shell.remote_metadata import RemoteMetadata
+from loligo_client.shell.served_metrics import ServedMetrics
 from loligo_client.shell.server_source import ServerSource
 from loligo_client.shell.tasks import Waiting
 from loligo_client.shell.wire import Tls
@@ -113,6 +114,8 @@ class RemoteVolume:
         self.file_system = file_system = FileSystem(
             metadata, self.data, SystemClock(), update_atime=update_atime, leased=leased, locks=locks
         )
+        served = ServedMetrics(self.connection, metadata, leased, locks, cache)
+        file_system.statistics.add(served.collect)
 
         metadata.forget_attributes = lambda ino: file_system.forget_attributes(ino)
         metadata.give_back = recalls.give_back

@@ -720,7 +720,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ServerStatus(_message.Message):
-    __slots__ = ("version", "volume", "meta_url", "listen", "pid", "up_s", "sessions", "inodes", "size_bytes", "metrics")
+    __slots__ = ("version", "volume", "meta_url", "listen", "pid", "up_s", "sessions", "inodes", "size_bytes", "metrics", "lock_waits")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VOLUME_FIELD_NUMBER: _ClassVar[int]
     META_URL_FIELD_NUMBER: _ClassVar[int]
@@ -731,6 +731,7 @@ class ServerStatus(_message.Message):
     INODES_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    LOCK_WAITS_FIELD_NUMBER: _ClassVar[int]
     version: str
     volume: str
     meta_url: str
@@ -741,10 +742,11 @@ class ServerStatus(_message.Message):
     inodes: int
     size_bytes: int
     metrics: str
-    def __init__(self, version: _Optional[str] = ..., volume: _Optional[str] = ..., meta_url: _Optional[str] = ..., listen: _Optional[str] = ..., pid: _Optional[int] = ..., up_s: _Optional[float] = ..., sessions: _Optional[_Iterable[_Union[SessionStatus, _Mapping]]] = ..., inodes: _Optional[int] = ..., size_bytes: _Optional[int] = ..., metrics: _Optional[str] = ...) -> None: ...
+    lock_waits: _containers.RepeatedCompositeFieldContainer[LockWait]
+    def __init__(self, version: _Optional[str] = ..., volume: _Optional[str] = ..., meta_url: _Optional[str] = ..., listen: _Optional[str] = ..., pid: _Optional[int] = ..., up_s: _Optional[float] = ..., sessions: _Optional[_Iterable[_Union[SessionStatus, _Mapping]]] = ..., inodes: _Optional[int] = ..., size_bytes: _Optional[int] = ..., metrics: _Optional[str] = ..., lock_waits: _Optional[_Iterable[_Union[LockWait, _Mapping]]] = ...) -> None: ...
 
 class SessionStatus(_message.Message):
-    __slots__ = ("session", "host", "mounted_on", "connected", "silent_s", "root_path", "read_only", "open_files", "requests", "version", "peer", "identity", "leases", "recalls")
+    __slots__ = ("session", "host", "mounted_on", "connected", "silent_s", "root_path", "read_only", "open_files", "requests", "version", "peer", "identity", "leases", "recalls", "locks", "lock_waits")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     MOUNTED_ON_FIELD_NUMBER: _ClassVar[int]
@@ -759,6 +761,8 @@ class SessionStatus(_message.Message):
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
     RECALLS_FIELD_NUMBER: _ClassVar[int]
+    LOCKS_FIELD_NUMBER: _ClassVar[int]
+    LOCK_WAITS_FIELD_NUMBER: _ClassVar[int]
     session: int
     host: str
     mounted_on: str
@@ -773,7 +777,23 @@ class SessionStatus(_message.Message):
     identity: str
     leases: int
     recalls: int
-    def __init__(self, session: _Optional[int] = ..., host: _Optional[str] = ..., mounted_on: _Optional[str] = ..., connected: _Optional[bool] = ..., silent_s: _Optional[float] = ..., root_path: _Optional[bytes] = ..., read_only: _Optional[bool] = ..., open_files: _Optional[int] = ..., requests: _Optional[int] = ..., version: _Optional[str] = ..., peer: _Optional[str] = ..., identity: _Optional[str] = ..., leases: _Optional[int] = ..., recalls: _Optional[int] = ...) -> None: ...
+    locks: int
+    lock_waits: int
+    def __init__(self, session: _Optional[int] = ..., host: _Optional[str] = ..., mounted_on: _Optional[str] = ..., connected: _Optional[bool] = ..., silent_s: _Optional[float] = ..., root_path: _Optional[bytes] = ..., read_only: _Optional[bool] = ..., open_files: _Optional[int] = ..., requests: _Optional[int] = ..., version: _Optional[str] = ..., peer: _Optional[str] = ..., identity: _Optional[str] = ..., leases: _Optional[int] = ..., recalls: _Optional[int] = ..., locks: _Optional[int] = ..., lock_waits: _Optional[int] = ...) -> None: ...
+
+class LockWait(_message.Message):
+    __slots__ = ("session", "ino", "pid", "whole", "held_by")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    INO_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    HELD_BY_FIELD_NUMBER: _ClassVar[int]
+    session: int
+    ino: int
+    pid: int
+    whole: bool
+    held_by: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session: _Optional[int] = ..., ino: _Optional[int] = ..., pid: _Optional[int] = ..., whole: _Optional[bool] = ..., held_by: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class EvictRequest(_message.Message):
     __slots__ = ("session",)

@@ -11,6 +11,8 @@ nothing is granted.
   ever. Who does not want to wait keeps what he has if he is refused.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from errno import EAGAIN, EDEADLK, EINTR, ENOENT, ENOLCK
 
 from loligo_mds.core.effects import Reply
@@ -55,6 +57,19 @@ class SessionLocks:
     def __init__(self) -> None:
         self.files: dict[int, int] = {}
         self.total = 0
+
+
+@dataclass(slots=True)
+class LockWait:
+    """For people: who waits, process `pid` of a session, in which file, and which sessions have what is in the way. None has
+    while all have not said yet, after a restart, what they have.
+    """
+
+    session: int
+    ino: int
+    pid: int
+    whole: bool
+    held_by: list[int]
 
 
 def _wanted(session: int, request: SetLock | GetLock) -> Lock:
@@ -251,6 +266,25 @@ def _would_wait_for_ever(state: ShardState, wanted: Lock, others: list[Lock]) ->
             for file, lock in waits_for.get(owner, ()):
                 ahead += [(one.session, one.owner) for one in in_the_way(file.held[False], lock)]
     return False
+
+
+# -- for people ------------------------------------------------------------------------------------------------------
+
+
+def held(state: ShardState, session: int) -> int:
+    """How many locks the session has."""
+    mine = state.session_locks.get(session)
+    return mine.total if mine is not None else 0
+
+
+def waits(state: ShardState) -> Iterator[LockWait]:
+    """Of all sessions; in each file who has waited for longest comes first."""
+    for ino, file in state.waited_for_locks.items():
+        for waiting in file.waiting:
+            request = waiting.request
+            whole = type(request) is SetLock and request.whole
+            held_by = dict.fromkeys(lock.session for lock in in_the_way(file.held[whole], waiting.lock))
+            yield LockWait(waiting.session, ino, request.pid, whole, list(held_by))
 
 
 # -- coming and going of sessions -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ The store's lock sees to it that a volume has one server, so a socket that is th
 
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from loligo_runtime.state_folder import make_state_folder, socket_name
 from loligo_wire.v1 import loligo_pb2 as pb
 
 SERVICE = "loligo.v1.Admin"
+#: Of those who wait for locks: more nobody reads.
+LOCK_WAITS_TOLD = 100
 #: The kernel's limit for the path of a socket.
 _PATH_MAX_BYTES = 107
 
@@ -86,6 +89,12 @@ class Admin:
             size_bytes=usage.size_bytes,
             metrics=self._metrics,
         )
+        waits = self._driver.lock_waits()
+        for wait in waits[:LOCK_WAITS_TOLD]:
+            status.lock_waits.add(
+                session=wait.session, ino=wait.ino, pid=wait.pid, whole=wait.whole, held_by=wait.held_by
+            )
+        waiting = Counter(wait.session for wait in waits)
         now_s = service.now_s()
         for session in service.sessions:
             record = session.record
@@ -104,6 +113,8 @@ class Admin:
                 identity=record.identity,
                 leases=self._driver.leases(session.id),
                 recalls=session.recalls,
+                locks=self._driver.locks(session.id),
+                lock_waits=waiting[session.id],
             )
         return status
 

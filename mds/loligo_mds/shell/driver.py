@@ -18,10 +18,11 @@ from collections.abc import Callable
 from errno import EIO, ENOSPC
 from typing import Any
 
-from loligo_mds.core import content, leases, news, sessions
+from loligo_mds.core import content, leases, locks, news, sessions
 from loligo_mds.core.admission import SessionLimits, admit, admit_holds, admit_locks
 from loligo_mds.core.effects import SAID, AppendJournal, Effect, RemoveObjects, RepairObjects, Repeat, Reply, Retry
 from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
+from loligo_mds.core.locks import LockWait
 from loligo_mds.core.open_file import SHARD_SESSION
 from loligo_mds.core.requests import CHANGING, RECLAIMING, WRITING, Opened, Request
 from loligo_mds.core.shard import Shard
@@ -108,6 +109,14 @@ class ShardDriver:
     def leases(self, session: int) -> int:
         with self.lock:
             return len(self._shard.state.session_leases.get(session, ()))
+
+    def locks(self, session: int) -> int:
+        with self.lock:
+            return locks.held(self._shard.state, session)
+
+    def lock_waits(self) -> list[LockWait]:
+        with self.lock:
+            return list(locks.waits(self._shard.state))
 
     def open_files(self, session: int) -> int:
         with self.lock:

@@ -234,6 +234,12 @@ class _Server:
                     False,
                     lambda: sum(served.driver.leases(session.id) for session in sessions),
                 ),
+                "locks": (
+                    "Locks of files that clients have.",
+                    False,
+                    lambda: sum(served.driver.locks(session.id) for session in sessions),
+                ),
+                "lock_waits": ("Requests that wait for locks.", False, lambda: len(served.driver.lock_waits())),
                 "sessions_connected": ("... of them connected.", False, lambda: sessions.connected),
                 "up_seconds": ("Since the start of this server.", False, lambda: time.monotonic() - began_s),
             }
