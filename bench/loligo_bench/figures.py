@@ -1,11 +1,13 @@
 """The arithmetic of the comparison: medians, ratios, targets. Pure: no clock, no files.
 
 A `Figure` is what one file system did in one row over all rounds. It is a time, or it says why
-there is none: `failed` (the work went wrong there) or `n/a` (this machine cannot do the row).
-A row that went wrong in one round counts as failed: a median over the lucky rounds would lie.
+there is none: `failed` (the work went wrong there) or `n/a` (this machine cannot do the row, or
+this file system is mounted only once). A row that went wrong in one round counts as failed: a median
+over the lucky rounds would lie. Stale answers do not make a row fail; they are counted beside its time.
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,11 +25,12 @@ DAEMON_LIMIT_MIB = 200.0
 
 @dataclass(slots=True)
 class Figure:
-    """All samples of one file system in one row, in seconds, and the first error, if any."""
+    """All samples of one file system in one row, in seconds, the first error, if any, and the stale answers by kind."""
 
     samples_s: list[float] = field(default_factory=list)
     error: str | None = None
     not_available: bool = False
+    stale: Counter[str] = field(default_factory=Counter)
 
     @property
     def median_s(self) -> float | None:
@@ -138,3 +141,27 @@ def judge(figures: Figures, targets: Sequence[Target] = TARGETS) -> list[Verdict
             passed = speedup is not None and speedup >= target.speedup
             verdicts.append(Verdict(target, row, speedup, passed))
     return verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """That ours gives no stale answer: how many it gave in one row, None if the row failed and nobody knows."""
+
+    label: str
+    row: str
+    stale: int | None
+
+    @property
+    def kept(self) -> bool:
+        return self.stale == 0
+
+
+def promises(figures: Figures, ours: Sequence[str]) -> list[Promise]:
+    """Unlike a target this does not depend on the machine, and not on the peers."""
+    return [
+        Promise(label, row.key, None if figure.error is not None else figure.stale.total())
+        for row in ROWS
+        if row.may_be_stale
+        for label in ours
+        if not (figure := figures[row.key][label]).not_available
+    ]

@@ -6,9 +6,9 @@ import xml.etree.ElementTree
 import pytest
 
 from loligo_bench.chart import svg
-from loligo_bench.figures import TARGETS, Figure, Target, fastest, judge, ratio, significant
+from loligo_bench.figures import TARGETS, Figure, Promise, Target, fastest, judge, promises, ratio, significant
 from loligo_bench.report import Comparison, Cost, as_json, markdown
-from loligo_bench.rows import ROWS, STEPS
+from loligo_bench.rows import NAME_STILL, OLD_SIZE, ROWS, STEPS
 
 
 def figures_with(seconds: dict[str, float]) -> dict[str, dict[str, Figure]]:
@@ -100,6 +100,18 @@ def test_every_row_is_filled_by_one_step_and_targets_name_rows() -> None:
         assert set(target.rows) <= set(keys)
 
 
+def test_a_row_that_failed_proves_no_promise_and_one_that_cannot_be_done_breaks_none() -> None:
+    figures = figures_with({"kept": 1, "broken": 1, "failed": 1, "once": 1, "peer": 1})
+    by_label = figures["turns"]
+    by_label["broken"].stale.update({OLD_SIZE: 2, NAME_STILL: 1})
+    by_label["failed"].error = "Input/output error"
+    by_label["once"].not_available = True
+    by_label["peer"].stale[OLD_SIZE] = 100
+    found = promises(figures, ["kept", "broken", "failed", "once"])
+    assert found == [Promise("kept", "turns", 0), Promise("broken", "turns", 3), Promise("failed", "turns", None)]
+    assert [promise.kept for promise in found] == [True, False, False]
+
+
 def comparison() -> Comparison:
     figures = figures_with({"ext4": 0.5, "ceph-fuse": 8.0, "juicefs": 4.0, "loligo": 1.0})
     figures["cp"]["juicefs"] = Figure([1.0], error="Input/output <error>")
@@ -145,6 +157,22 @@ def test_through_the_daemon_ratios_and_targets_refer_to_ceph_fuse() -> None:
     assert ["the daemon below 200 MiB", "all of it", "199 MiB", "pass"] in lines
     costs["loligo-ceph", "server"].peak_rss_mib = 201.0
     assert cells(markdown(shown), "the daemon below 200 MiB")[2:] == ["201 MiB", "MISS"]
+
+
+def test_stale_answers_are_shown_for_whoever_was_asked() -> None:
+    shown = comparison()
+    shown.figures["turns"]["juicefs"].stale.update({OLD_SIZE: 100, NAME_STILL: 80})
+    shown.figures["turns"]["ext4"].not_available = True
+    text = markdown(shown)
+    assert cells(text, "stale answers in 100 turns")[1:] == ["ceph-fuse", "juicefs", "loligo"]
+    assert cells(text, OLD_SIZE)[1:] == ["0", "100", "0"]
+    assert cells(text, NAME_STILL)[1:] == ["0", "80", "0"]
+    assert cells(text, "loligo never stale")[2:] == ["0 stale", "pass"]
+    shown.figures["turns"]["loligo"].stale[OLD_SIZE] = 1
+    assert cells(markdown(shown), "loligo never stale")[2:] == ["1 stale", "MISS"]
+    for figure in shown.figures["turns"].values():
+        figure.not_available = True
+    assert "stale" not in markdown(shown)
 
 
 def test_the_json_keeps_every_sample() -> None:
