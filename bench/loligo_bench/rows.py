@@ -188,12 +188,14 @@ def _walk(place: Place, watch: Watch) -> None:
     _expect("directories found", directories, place.source.directories)
 
 
-def _lstat_all(top: str) -> tuple[int, int]:
+def _lstat_all(top: str, without: str = "") -> tuple[int, int]:
     files, pending, directories = 0, [top], 0
     while pending:
         directory = pending.pop()
         directories += 1
         for name in os.listdir(directory):
+            if name == without:
+                continue
             path = f"{directory}/{name}"
             if stat.S_ISDIR(os.lstat(path).st_mode):
                 pending.append(path)
@@ -263,13 +265,14 @@ def _rm(place: Place, watch: Watch) -> None:
 def _walk_cold(place: Place, watch: Watch) -> None:
     """After the last row about the tree: from here on two mounts know it, and its changes would cost more.
 
-    As cold as a mount just made, but for what the first one still holds and has to let go.
+    As cold as a mount just made, but for what the first one still holds and has to let go. Not git's objects: of
+    them ceph-fuse was seen to tell another mount with the next tick of its server only, 5 s for each of a thousand. (Git
+    links them to a second name and unlinks the first.)
     """
     with watch("walk-cold"):
-        there = _lstat_all(place.path_there("tree"))
-    files, directories = _lstat_all(place.path("tree"))
-    _expect("files found by the second mount", there[0], files)
-    _expect("directories found by the second mount", there[1], directories)
+        files, directories = _lstat_all(place.path_there("tree"), without=".git")
+    _expect("files found by the second mount", files, len(place.source.files))
+    _expect("directories found by the second mount", directories, place.source.directories)
 
 
 def _small_files(place: Place, watch: Watch) -> None:
