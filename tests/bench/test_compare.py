@@ -100,6 +100,7 @@ def test_a_dead_file_system_does_not_stop_the_others(tmp_path: Path) -> None:
     assert comparing.figures["untar"]["good"].median_s is not None
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="mounting needs root and /dev/fuse")
 def test_two_mounts_of_a_served_volume_take_turns_and_are_never_stale(tmp_path: Path) -> None:
     volume = make_lab_volume(tmp_path)
     with (
