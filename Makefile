@@ -7,7 +7,7 @@ PYTHON := .venv/bin/python
 PLAYGROUND := PYTHONPATH=tests:bench $(PYTHON) -m loligo_lab.playground
 # What `make test` runs: folders, files, or pytest's options.
 TESTS ?=
-# What else `make bench` compares with: label=directory, separated by blanks.
+# What else `make bench` compares with: label=directory or, mounted twice, label=directory:second, separated by blanks.
 PEERS ?=
 ROUNDS ?= 3
 # How long `make stress` takes, and what happens in it.
@@ -47,7 +47,7 @@ check: install-all ## lint, format, types, import contracts
 proto: install-all ## generate the code of the wire format anew, after a change of loligo.proto
 	cd common && ../$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. loligo_wire/v1/loligo.proto
 
-bench: install-all ## side by side with ext4, ceph-fuse and PEERS="label=/dir …"; results in bench/results/
+bench: install-all ## side by side with ext4, ceph-fuse and PEERS="label=/dir:/dir2 …"; results in bench/results/
 	@$(PLAYGROUND) bench --rounds $(ROUNDS) $(PEERS)
 
 upcall: install-all ## what one call costs, by operation and transport, with the file system and without

@@ -1,6 +1,6 @@
 """The side-by-side comparison: the same work on several directories, each on another file system.
 
-    python -m loligo_bench.compare --ours loligo=/mnt/l --peer ext4=/tmp/e --peer juicefs=/mnt/j
+    python -m loligo_bench.compare --ours loligo-ceph=/mnt/l:/mnt/l2 --peer ext4=/tmp/e --peer juicefs=/mnt/j:/mnt/j2
 
 Owns: the loop, the progress lines, the files it writes. Rules: within a round every step is done on
 one file system after the other, and each step begins with another one, so that drift of the
@@ -8,7 +8,11 @@ machine hits all alike; before each step the machine is given time to finish wha
 behind; a step that goes wrong on one file system is reported for that one, and the rest goes on.
 Labels with a meaning: `ext4` is the column that ratios refer to; `loligo` (embedded, native
 transport), `loligo-ceph` (through the daemon, data on Ceph), `ceph-fuse` and `juicefs` are the
-names in the targets. Others are free.
+names in the targets. Others are free. Behind a colon is a second mount of the same file system, for
+the rows that want two.
+
+A target that is missed is shown, and no more: machines differ. A stale answer of ours is a bug on
+any machine: then the exit code is 1.
 
 What the last step left behind (write-back, a purge) is not in its time, but it is in the CPU
 seconds of the processes named by --pid, of the row and of the whole.
@@ -28,7 +32,7 @@ from collections.abc import Sequence
 
 from loligo_bench.chart import svg
 from loligo_bench.figures import BASELINE, Figure, judge
-from loligo_bench.options import CLIENT, SERVER, labelled_directories, labelled_roles, write_text
+from loligo_bench.options import ROLES, Mounts, labelled_mounts, labelled_roles, write_text
 from loligo_bench.process import Server
 from loligo_bench.report import Comparison, Cost, Part, as_json, markdown
 from loligo_bench.rows import ROWS, STEPS, Place, Step, Watch, WorkWentWrong, can_drop_caches
@@ -42,10 +46,10 @@ QUIET_LIMIT_S = 3.0
 class Comparing:
     """One run: the file systems by label, and the figures as they come in."""
 
-    def __init__(self, directories: dict[str, str], servers: dict[Part, Server]) -> None:
-        self.directories = directories
+    def __init__(self, mounts: dict[str, Mounts], servers: dict[Part, Server]) -> None:
+        self.mounts = mounts
         self.servers = servers
-        self.labels = list(directories)
+        self.labels = list(mounts)
         self.figures = {row.key: {label: Figure() for label in self.labels} for row in ROWS}
         #: CPU seconds of each row and part, a sample a round.
         self.cpu_s: dict[str, dict[Part, list[float]]] = {row.key: {part: [] for part in servers} for row in ROWS}
@@ -72,13 +76,14 @@ class Comparing:
     def _begin_round(self, number: int, source: Source) -> dict[str, Place]:
         """Fresh directories; a file system that cannot make one has failed every row."""
         places = {}
-        for label, directory in self.directories.items():
+        for label, mounts in self.mounts.items():
             try:
-                fresh = tempfile.mkdtemp(prefix=f"loligo-bench-{number}-", dir=directory)
+                fresh = tempfile.mkdtemp(prefix=f"loligo-bench-{number}-", dir=mounts.first)
             except OSError as problem:
                 self._failed([row.key for row in ROWS], label, problem)
             else:
-                places[label] = Place(fresh, source)
+                second = None if mounts.second is None else f"{mounts.second}/{os.path.basename(fresh)}"
+                places[label] = Place(fresh, source, second)
         return places
 
     def _failed(self, keys: Sequence[str], label: str, problem: Exception) -> None:
@@ -86,7 +91,7 @@ class Comparing:
             self.figures[key][label].error = self.figures[key][label].error or str(problem)
 
     def _run_step(self, step: Step, label: str, place: Place, drops: bool) -> None:
-        if step.drops and not drops:
+        if (step.drops and not drops) or (step.second and place.second is None):
             for key in step.rows:
                 self.figures[key][label].not_available = True
             return
@@ -100,6 +105,8 @@ class Comparing:
         else:
             for key, seconds in watch.seconds.items():
                 self.figures[key][label].samples_s.append(seconds)
+        for key in step.rows:
+            self.figures[key][label].stale += watch.stale
         _wait_until_quiet()
         spending.end()
         for row, part, seconds in spending.found:
@@ -175,12 +182,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m loligo_bench.compare",
         description="Time the same work on several mounted file systems, side by side.",
     )
-    parser.add_argument("--ours", action="append", default=[], metavar="LABEL=DIR", help="a mount of Loligo")
+    parser.add_argument(
+        "--ours",
+        action="append",
+        default=[],
+        metavar="LABEL=DIR[:SECOND]",
+        help="a mount of Loligo, and a second one of the same volume",
+    )
     parser.add_argument(
         "--peer",
         action="append",
         default=[],
-        metavar="LABEL=DIR",
+        metavar="LABEL=DIR[:SECOND]",
         help="another file system; the label ext4 is the one that ratios refer to",
     )
     parser.add_argument(
@@ -188,39 +201,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="LABEL[/ROLE]=PID",
-        help="a process that serves this file system, as client (the mount; default) or server (behind it): report its"
-        " CPU time and memory (repeatable)",
+        help="a process that serves this file system, as client (the mount; default), second (the second mount) or"
+        " server (behind it): report its CPU time and memory (repeatable)",
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", default="bench/results", help="directory for the results")
     options = parser.parse_args(arguments)
 
-    ours = labelled_directories(parser, "--ours", options.ours)
-    peers = labelled_directories(parser, "--peer", options.peer)
+    ours = labelled_mounts(parser, "--ours", options.ours)
+    peers = labelled_mounts(parser, "--peer", options.peer)
     # The baseline is the leftmost column, ours the rightmost.
     columns = sorted(peers, key=lambda pair: pair[0] != BASELINE) + ours
-    directories = dict(columns)
-    if not directories:
+    mounts = dict(columns)
+    if not mounts:
         parser.error("name at least one directory with --ours or --peer")
-    if len(directories) != len(columns):
+    if len(mounts) != len(columns):
         parser.error("a label is used twice")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
-    pids = labelled_roles(parser, options.pid, directories)
+    pids = labelled_roles(parser, options.pid, mounts)
 
-    servers = {
-        (label, role): Server(pids[label, role])
-        for label in directories
-        for role in (CLIENT, SERVER)
-        if (label, role) in pids
-    }
-    comparing = Comparing(directories, servers)
+    servers = {(label, role): Server(pids[label, role]) for label in mounts for role in ROLES if (label, role) in pids}
+    comparing = Comparing(mounts, servers)
     with tempfile.TemporaryDirectory(prefix="loligo-bench-") as scratch:
         print("making the tree", file=sys.stderr, flush=True)
         comparing.run(make_source(f"{scratch}/tree.tar"), options.rounds)
 
     comparison = Comparison(
-        labels=list(directories),
+        labels=list(mounts),
         ours=[label for label, _ in ours],
         figures=comparing.figures,
         rounds=options.rounds,
@@ -240,7 +248,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_text(f"{options.out}/compare.md", text)
     write_text(f"{options.out}/compare.svg", svg(comparison))
     print(text)
-    return 0
+    broken = [promise.label for promise in comparison.promises if not promise.kept]
+    if broken:
+        print(f"not proven never to be stale: {', '.join(broken)}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

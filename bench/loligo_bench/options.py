@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 
 def labelled(parser: argparse.ArgumentParser, option: str, values: Sequence[str]) -> list[tuple[str, str]]:
@@ -24,9 +25,29 @@ def labelled_directories(parser: argparse.ArgumentParser, option: str, values: S
     return pairs
 
 
-#: What a process does for its file system: CLIENT serves the mount, SERVER is behind it.
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """Where a file system is mounted, and where a second time, if it is."""
+
+    first: str
+    second: str | None = None
+
+
+def labelled_mounts(parser: argparse.ArgumentParser, option: str, values: Sequence[str]) -> list[tuple[str, Mounts]]:
+    """Of LABEL=DIR and LABEL=DIR:SECOND, as in PATH."""
+    pairs = []
+    for label, value in labelled(parser, option, values):
+        directories = value.split(":", 1)
+        labelled_directories(parser, option, [f"{label}={directory}" for directory in directories])
+        pairs.append((label, Mounts(*directories)))
+    return pairs
+
+
+#: What a process does for its file system: CLIENT serves the mount, SECOND the second mount, SERVER is behind both.
 CLIENT = "client"
+SECOND = "second"
 SERVER = "server"
+ROLES = (CLIENT, SECOND, SERVER)
 
 
 def labelled_roles(
@@ -36,8 +57,8 @@ def labelled_roles(
     pids: dict[tuple[str, str], list[int]] = {}
     for name, pid in labelled(parser, "--pid", values):
         label, _, role = name.partition("/")
-        if role not in ("", CLIENT, SERVER):
-            parser.error(f"--pid {name}={pid}: roles are {CLIENT} and {SERVER}")
+        if role not in ("", *ROLES):
+            parser.error(f"--pid {name}={pid}: roles are {', '.join(ROLES)}")
         for of_label in labelled_pids(parser, [f"{label}={pid}"], labels).values():
             pids.setdefault((label, role or CLIENT), []).extend(of_label)
     return pids

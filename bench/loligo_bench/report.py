@@ -11,15 +11,21 @@ from loligo_bench.figures import (
     THROUGH_DAEMON,
     Figure,
     Figures,
+    Promise,
     Verdict,
     fastest,
+    promises,
     ratio,
     significant,
 )
 from loligo_bench.options import SERVER
-from loligo_bench.rows import ROWS
+from loligo_bench.rows import ROWS, STALE, Row
 
 _MISSED = "MISS"
+_ABOUT_TURNS = (
+    "In a turn of two mounts in one directory one creates a file and the other lists, one rewrites it and the other looks at"
+    " its size and reads it, one unlinks it and the other looks for it:"
+)
 
 Part: TypeAlias = tuple[str, str]
 """(label, role): some of the processes of a file system"""
@@ -54,6 +60,10 @@ class Comparison:
         return [label for label in self.labels if label not in self.ours and label != BASELINE]
 
     @property
+    def promises(self) -> list[Promise]:
+        return promises(self.figures, self.ours)
+
+    @property
     def daemon_mib(self) -> float | None:
         """Resident memory of our daemon at its largest."""
         cost = self.costs.get((THROUGH_DAEMON, SERVER))
@@ -70,6 +80,11 @@ def markdown(comparison: Comparison) -> str:
     errors = _errors(comparison)
     if errors:
         parts.append("What went wrong:\n\n" + "\n".join(f"- {error}" for error in errors))
+    for row in ROWS:
+        asked = [label for label in comparison.labels if not comparison.figures[row.key][label].not_available]
+        if row.may_be_stale and asked:
+            parts.append(_ABOUT_TURNS)
+            parts.append(table(_stale_rows(comparison, row, asked)))
     if comparison.costs:
         parts.append(table(_cost_rows(comparison)))
         parts.append("CPU seconds a row, what it left to be done included; in brackets microseconds an operation:")
@@ -93,7 +108,9 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 "key": row.key,
                 "title": row.title,
                 "operations": row.operations or None,
-                "figures": {label: _figure_json(comparison.figures[row.key][label]) for label in comparison.labels},
+                "figures": {
+                    label: _figure_json(row, comparison.figures[row.key][label]) for label in comparison.labels
+                },
                 "cpu_s": {"/".join(part): round(used_s, 4) for part, used_s in comparison.cpu_s[row.key].items()},
             }
             for row in ROWS
@@ -117,15 +134,20 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for verdict in comparison.verdicts
         ],
+        "never_stale": [
+            {"label": promise.label, "row": promise.row, "stale": promise.stale, "kept": promise.kept}
+            for promise in comparison.promises
+        ],
     }
 
 
-def _figure_json(figure: Figure) -> dict[str, Any]:
+def _figure_json(row: Row, figure: Figure) -> dict[str, Any]:
     return {
         "median_s": figure.median_s,
         "samples_s": figure.samples_s,
         "error": figure.error,
         "not_available": figure.not_available,
+        **({"stale": {kind: figure.stale[kind] for kind in STALE}} if row.may_be_stale else {}),
     }
 
 
@@ -163,6 +185,15 @@ def _has_counterpart(comparison: Comparison, label: str) -> bool:
 
 def _ratio_text(value: float | None) -> str:
     return "" if value is None else f"{significant(value) if value < 1 else f'{value:.1f}'} x"
+
+
+def _stale_rows(comparison: Comparison, row: Row, asked: Sequence[str]) -> list[list[str]]:
+    """How often which file system answered what was no longer so; a failed row's counts are those before it failed."""
+    by_label = comparison.figures[row.key]
+    return [
+        [f"stale answers in {comparison.rounds * row.operations} turns", *asked],
+        *([kind, *(str(by_label[label].stale[kind]) for label in asked)] for kind in STALE),
+    ]
 
 
 def _errors(comparison: Comparison) -> list[str]:
@@ -217,6 +248,10 @@ def _verdict_rows(comparison: Comparison) -> list[list[str]]:
             for verdict in comparison.verdicts
         ),
     ]
+    for promise in comparison.promises:
+        count_text = "failed" if promise.stale is None else f"{promise.stale} stale"
+        verdict_text = "pass" if promise.kept else _MISSED
+        lines.append([f"{promise.label} never stale", titles[promise.row], count_text, verdict_text])
     mib = comparison.daemon_mib
     if mib is not None:
         verdict_text = "pass" if mib < DAEMON_LIMIT_MIB else _MISSED

@@ -6,9 +6,9 @@ import xml.etree.ElementTree
 import pytest
 
 from loligo_bench.chart import svg
-from loligo_bench.figures import TARGETS, Figure, Target, fastest, judge, ratio, significant
+from loligo_bench.figures import TARGETS, Figure, Promise, Served, Target, fastest, judge, promises, ratio, significant
 from loligo_bench.report import Comparison, Cost, as_json, markdown
-from loligo_bench.rows import ROWS, STEPS
+from loligo_bench.rows import NAME_STILL, OLD_SIZE, ROWS, STEPS
 
 
 def figures_with(seconds: dict[str, float]) -> dict[str, dict[str, Figure]]:
@@ -93,11 +93,43 @@ def test_the_limit_of_a_fifth_slower() -> None:
     assert len([v for v in at_limit if v.target is TARGETS[2]]) == len(ROWS)
 
 
+def test_what_is_served_has_a_target_against_each_and_one_that_limits_how_slow() -> None:
+    targets = list(Served("untar", 4, 2.5, 3.5).targets())
+    at_limit = figures_with({"ext4": 1.0, "ceph-fuse": 14.0, "juicefs": 8.75, "loligo-ceph": 3.5})
+    over_limit = figures_with({"ext4": 1.0, "ceph-fuse": 14.0, "juicefs": 8.75, "loligo-ceph": 3.6})
+    assert [(verdict.target.name, verdict.passed) for verdict in judge(at_limit, targets)] == [
+        ("loligo-ceph at least 4 x as fast as ceph-fuse", True),
+        ("loligo-ceph at least 2.5 x as fast as juicefs", True),
+        ("loligo-ceph at most 3.5 x as slow as ext4", True),
+    ]
+    assert [verdict.passed for verdict in judge(over_limit, targets)] == [False] * 3
+    assert [target.against for target in Served("cp", 8, 3).targets()] == [("ceph-fuse",), ("juicefs",)]
+
+
+def test_what_is_served_is_judged_in_every_row_and_against_ceph_fuse_once() -> None:
+    rows = [
+        row for target in TARGETS if target.of == "loligo-ceph" and "ceph-fuse" in target.against for row in target.rows
+    ]
+    assert sorted(rows) == sorted(row.key for row in ROWS)
+
+
 def test_every_row_is_filled_by_one_step_and_targets_name_rows() -> None:
     keys = [row.key for row in ROWS]
     assert [key for step in STEPS for key in step.rows] == keys
     for target in TARGETS:
         assert set(target.rows) <= set(keys)
+
+
+def test_a_row_that_failed_proves_no_promise_and_one_that_cannot_be_done_breaks_none() -> None:
+    figures = figures_with({"kept": 1, "broken": 1, "failed": 1, "once": 1, "peer": 1})
+    by_label = figures["turns"]
+    by_label["broken"].stale.update({OLD_SIZE: 2, NAME_STILL: 1})
+    by_label["failed"].error = "Input/output error"
+    by_label["once"].not_available = True
+    by_label["peer"].stale[OLD_SIZE] = 100
+    found = promises(figures, ["kept", "broken", "failed", "once"])
+    assert found == [Promise("kept", "turns", 0), Promise("broken", "turns", 3), Promise("failed", "turns", None)]
+    assert [promise.kept for promise in found] == [True, False, False]
 
 
 def comparison() -> Comparison:
@@ -132,19 +164,37 @@ def test_the_table_gives_ratios_to_the_baseline_and_to_the_best_peer() -> None:
 
 def test_through_the_daemon_ratios_and_targets_refer_to_ceph_fuse() -> None:
     figures = figures_with({"ceph-fuse": 1.0, "loligo-ceph": 1.4})
-    figures["cp"]["loligo-ceph"] = Figure([1.6])
+    figures["read-random"]["loligo-ceph"] = Figure([1.6])
     costs = {("loligo-ceph", role): Cost(2.0, mib, 10.0) for role, mib in (("client", 300.0), ("server", 199.0))}
     cpu_s = {row.key: {part: 0.25 for part in costs} for row in ROWS}
     shown = Comparison(["ceph-fuse", "loligo-ceph"], ["loligo-ceph"], figures, 1, {}, costs, cpu_s, judge(figures))
+    # Those of single rows want more.
+    shown.verdicts = [verdict for verdict in shown.verdicts if "1.5 x ceph-fuse" in verdict.target.name]
     text = markdown(shown)
     assert "loligo-ceph / ceph-fuse" in text and "best peer" not in text
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert ["untar", "1.00", "1.40", "1.4 x"] in lines
     assert ["unlink 2,000", "0.250 (125)", "0.250 (125)"] in lines
-    assert [line[1] for line in lines if line[-1] == "MISS"] == ["cp -r"]
+    assert [line[1] for line in lines if line[-1] == "MISS"] == ["500 random 4 KiB reads, dropped"]
     assert ["the daemon below 200 MiB", "all of it", "199 MiB", "pass"] in lines
     costs["loligo-ceph", "server"].peak_rss_mib = 201.0
     assert cells(markdown(shown), "the daemon below 200 MiB")[2:] == ["201 MiB", "MISS"]
+
+
+def test_stale_answers_are_shown_for_whoever_was_asked() -> None:
+    shown = comparison()
+    shown.figures["turns"]["juicefs"].stale.update({OLD_SIZE: 100, NAME_STILL: 80})
+    shown.figures["turns"]["ext4"].not_available = True
+    text = markdown(shown)
+    assert cells(text, "stale answers in 100 turns")[1:] == ["ceph-fuse", "juicefs", "loligo"]
+    assert cells(text, OLD_SIZE)[1:] == ["0", "100", "0"]
+    assert cells(text, NAME_STILL)[1:] == ["0", "80", "0"]
+    assert cells(text, "loligo never stale")[2:] == ["0 stale", "pass"]
+    shown.figures["turns"]["loligo"].stale[OLD_SIZE] = 1
+    assert cells(markdown(shown), "loligo never stale")[2:] == ["1 stale", "MISS"]
+    for figure in shown.figures["turns"].values():
+        figure.not_available = True
+    assert "stale" not in markdown(shown)
 
 
 def test_the_json_keeps_every_sample() -> None:

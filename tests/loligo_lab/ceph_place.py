@@ -67,9 +67,19 @@ class CephPlace(EmbeddedPlace):
         if self.daemon.pid is None:
             self.daemon.start(self.meta_url)
         if not is_up(self.mount_point):
-            clear(self.mount_point)
-            source = f"{self.daemon.address}/{self.name}"
-            self._loligo("mount", source, str(self.mount_point), "-o", self.client_options, *options)
+            self.mount(self.mount_point, *options)
+
+    def mount(self, mount_point: Path, *options: str) -> None:
+        """Once more, for another client; whoever asks for it unmounts it before `down`."""
+        clear(mount_point)
+        source = f"{self.daemon.address}/{self.name}"
+        self._loligo("mount", source, str(mount_point), "-o", self.client_options, *options)
+
+    def unmount(self, mount_point: Path) -> None:
+        logs = [Path(mount["log"]) for mount in mounts() if mount["directory"] == str(mount_point) and mount.get("log")]
+        unmount(mount_point)
+        for log in logs:
+            log.unlink(missing_ok=True)  # it is in /var/log
 
     @property
     def client_options(self) -> str:
@@ -77,12 +87,7 @@ class CephPlace(EmbeddedPlace):
         return f"ceph_conf={self._users}/ceph.conf,ceph_name=client.loligo-{self.name}"
 
     def down(self) -> None:
-        logs = [
-            Path(mount["log"]) for mount in mounts() if mount["directory"] == str(self.mount_point) and mount.get("log")
-        ]
-        unmount(self.mount_point)
-        for log in logs:
-            log.unlink(missing_ok=True)  # it is in /var/log
+        self.unmount(self.mount_point)
         self.daemon.stop()
         self.cluster.stop()
 

@@ -40,8 +40,7 @@ class EmbeddedPlace:
 
     @property
     def mount_pid(self) -> int:
-        pid: int = next(mount["pid"] for mount in mounts() if mount["directory"] == str(self.mount_point))
-        return pid
+        return mount_pid(self.mount_point)
 
     def make(self, data_url: str = "") -> None:
         """`data_url`: a folder beside the metadata if it is empty."""
@@ -65,6 +64,11 @@ def mounts() -> list[dict[str, Any]]:
     """What `loligo status` says of each mount."""
     done = subprocess.run([LOLIGO, "status", "--json"], check=True, stdout=subprocess.PIPE)
     return [shown for shown in json.loads(done.stdout) if "directory" in shown]
+
+
+def mount_pid(mount_point: Path) -> int:
+    pid: int = next(mount["pid"] for mount in mounts() if mount["directory"] == str(mount_point))
+    return pid
 
 
 def is_up(mount_point: Path) -> bool:

@@ -3,7 +3,7 @@
 Everything goes through the `loligo` command, as a user would do it: see `loligo_lab.places`, `loligo_lab.ceph_place`.
 
     python -m loligo_lab.playground up|down|ceph|ceph-down
-    python -m loligo_lab.playground bench [--rounds N] [LABEL=DIR …]
+    python -m loligo_lab.playground bench [--rounds N] [LABEL=DIR[:SECOND] …]
     python -m loligo_lab.playground upcall [--rounds N]
     python -m loligo_lab.playground throughput
 """
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loligo_lab.places import LOLIGO, ROOT, EmbeddedPlace, PlaceError, unmount
+from loligo_lab.places import LOLIGO, ROOT, EmbeddedPlace, PlaceError, mount_pid, unmount
 
 if TYPE_CHECKING:
     from loligo_lab.ceph_place import CephPlace
@@ -68,6 +68,7 @@ def _ceph_place() -> "CephPlace":
 def bench(rounds: int, peers: list[str]) -> int:
     """Fresh volumes, embedded and behind a daemon; ceph-fuse on the same cluster; ext4; and whatever other peers there are.
 
+    The two on Ceph are mounted twice.
     What is local, the embedded volume's folders and the folder on ext4, stands on an ext4 made for it.
     """
     from loligo_bench.compare import main as compare
@@ -90,15 +91,24 @@ def bench(rounds: int, peers: list[str]) -> int:
         stack.callback(served.cluster.destroy)
         stack.callback(served.down)
         served.up()
-        arguments += ["--ours", f"loligo-ceph={served.mount_point}", "--pid", f"loligo-ceph={served.mount_pid}"]
-        arguments += ["--pid", f"loligo-ceph/server={served.daemon.pid}"]
+        second = home / "mnt-ceph-2"
+        stack.callback(served.unmount, second)
+        served.mount(second)
+        arguments += ["--ours", f"loligo-ceph={served.mount_point}:{second}"]
+        arguments += _pids("loligo-ceph", served.mount_pid, mount_pid(second), served.daemon.pid)
         (disk / "ext4").mkdir()
-        served.cluster.mount_ceph_fuse(home / "ceph-fuse")
+        for number in ("", "-2"):
+            served.cluster.mount_ceph_fuse(home / f"ceph-fuse{number}")
         theirs = served.cluster.processes()
-        arguments += ["--pid", f"ceph-fuse={theirs['fuse.0']}", "--pid", f"ceph-fuse/server={theirs['mds.a']}"]
-        for peer in (f"ext4={disk}/ext4", f"ceph-fuse={home}/ceph-fuse", *peers):
+        arguments += _pids("ceph-fuse", theirs["fuse.0"], theirs["fuse.1"], theirs["mds.a"])
+        for peer in (f"ext4={disk}/ext4", f"ceph-fuse={home}/ceph-fuse:{home}/ceph-fuse-2", *peers):
             arguments += ["--peer", peer]
         return compare(arguments)
+
+
+def _pids(label: str, client: int, second: int, server: int | None) -> list[str]:
+    pairs = (("client", client), ("second", second), ("server", server))
+    return [word for role, pid in pairs for word in ("--pid", f"{label}/{role}={pid}")]
 
 
 def upcall(rounds: int) -> int:
@@ -174,7 +184,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m loligo_lab.playground", description=__doc__)
     parser.add_argument("action", choices=["up", "down", "ceph", "ceph-down", "bench", "throughput", "upcall"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("peers", nargs="*", metavar="LABEL=DIR")
+    parser.add_argument("peers", nargs="*", metavar="LABEL=DIR[:SECOND]")
     options = parser.parse_intermixed_args(arguments)  # options may stand between the command and its peers
     try:
         match options.action:
