@@ -180,7 +180,7 @@ class Recalls:
 
     def _give_back(self, job: _Job) -> None:
         job.since_s = min(job.since_s, time.monotonic())
-        self._forget_names(job.forgotten)
+        self._forget(job.forgotten)
         self._answer(job)
 
     def _answer(self, job: _Job) -> None:
@@ -195,26 +195,32 @@ class Recalls:
                 with suppress(OSError):  # the session is gone
                     self._ask(answer)
 
-    def _forget_names(self, forgotten: Forgotten) -> None:
+    def _forget(self, forgotten: Forgotten) -> None:
+        """Attributes first: a name may be the last thing that the kernel knows an inode by."""
         kernel = self._kernel
         if kernel is None:
             return
+        inos = forgotten.inos
         try:
+            inos = [ino for ino in inos if not kernel.notify_inval_attributes(ino)]
             for name in forgotten.names:
                 kernel.notify_inval_entry(forgotten.directory, name)
             for name in forgotten.directories:
                 kernel.notify_expire_entry(forgotten.directory, name)
         except OSError as error:
             log.warning("the kernel may go on believing in names of inode %d: %s", forgotten.directory, error)
-        self._forget_attributes(forgotten)
+        self._forget_the_rest(forgotten, inos)
 
-    def _forget_attributes(self, forgotten: Forgotten) -> None:
+    def _forget_the_rest(self, forgotten: Forgotten, unknown: list[int]) -> None:
+        """`unknown`: inodes that the kernel did not know; the answers that it will know them from may have been under way."""
         kernel = self._kernel
         if kernel is None:
             return
         try:
-            unknown = [ino for ino in forgotten.inos if not kernel.notify_inval_attributes(ino)]
-            if unknown and unknown != [forgotten.directory]:
+            if forgotten.names or forgotten.directories:  # that has waited for the lookups in the directory
+                for ino in unknown:
+                    kernel.notify_inval_attributes(ino)
+            elif unknown and unknown != [forgotten.directory]:
                 self._forget_newborns(kernel, forgotten.directory, unknown)
             if forgotten.listing and not kernel.notify_inval_inode(forgotten.directory, 0, 0) and forgotten.above:
                 self._forget_newborns(kernel, forgotten.above, [forgotten.directory])

@@ -74,7 +74,12 @@ class Reshaping:
             raise ValueError("set_size without a size")
         if size > FILE_MAX_BYTES:
             raise OSError(EFBIG, "a file can have 16 TiB")
-        if self._may_be_resized_in_inode(file, size):
+        if file.publishing and size and self._may_be_resized_in_inode(file, size):
+            published = self._writing.when_stored(file)
+            if not published.done():
+                yield published
+        # What is published now is cut off right behind that.
+        if not (file.publishing and size) and self._may_be_resized_in_inode(file, size):
             if size > file.stored_size and not file.clean:
                 # What the inode has is shorter: it gets what is to be kept first.
                 if size < file.size:
@@ -96,7 +101,6 @@ class Reshaping:
             file.in_objects
             or file.contended
             or file.turn.taken
-            or file.publishing
             or file.buffer.in_flight
             or min(file.size, size) > self._writing.inline_limit_bytes
             or file.ino in self._settling.untrimmed
