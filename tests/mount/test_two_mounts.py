@@ -202,6 +202,23 @@ def test_a_file_that_is_open_outlives_its_name(
     wait_until(lambda: inodes(places[0]) <= before, "the inode is gone with its last close", 20)
 
 
+@pytest.mark.parametrize("whose", ["own", "other"])
+def test_a_file_that_is_open_outlives_its_name_and_a_restart(
+    two: TwoMounts, places: tuple[Path, Path], whose: str
+) -> None:
+    """What is open under a lease is stated when the lease is lost; also what was made just before."""
+    reader, other = places if whose == "own" else places[::-1]
+    content = os.urandom(300_000)
+    (places[0] / "f").write_bytes(content)
+    assert os.stat(reader / "f").st_size == len(content)
+    with (reader / "f").open("rb") as file:
+        two.server.kill()
+        two.server.start()
+        (other / "f").unlink()
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert file.read() == content
+
+
 def test_who_has_a_file_open_reads_what_the_other_appends_meanwhile(places: tuple[Path, Path]) -> None:
     """Soon: what the kernel has of a file that others write it keeps until the mount hears of it."""
     for round in range(20):

@@ -15,6 +15,7 @@ class SlowMetadata(Metadata):
         self.lock = threading.RLock()
         #: What leases say.
         self.leased: dict[int, Attributes] = {}
+        self.promised: set[int] = set()
         self.asked: list[tuple[Any, Future[Any]]] = []
 
     def ask(self, request: Any) -> Future[Any]:
@@ -24,6 +25,9 @@ class SlowMetadata(Metadata):
 
     def known(self, ino: int) -> Attributes | None:
         return self.leased.get(ino)
+
+    def is_promised(self, ino: int) -> bool:
+        return ino in self.promised
 
     def sync(self) -> None:
         raise AssertionError("nobody needs it here")

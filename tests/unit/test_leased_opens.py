@@ -87,13 +87,9 @@ class Files(OpenFiles):
     def __init__(self) -> None:
         self.metadata = SlowMetadata()
         self.forgotten: list[int] = []
-        super().__init__(
-            self.metadata,
-            Settling(self.metadata, ScriptedObjects()),
-            lambda ino: None,
-            self.forgotten.append,
-            shared=True,
-        )
+        self.pages_forgotten: list[int] = []
+        forget = self.pages_forgotten.append, self.forgotten.append
+        super().__init__(self.metadata, Settling(self.metadata, ScriptedObjects()), *forget, shared=True)
         self.tasks = Tasks(self.metadata)
 
     def now_open(self, ino: int, *, writes: bool = False) -> FileData:
@@ -145,6 +141,40 @@ def test_what_is_open_when_the_leases_are_lost_is_stated(files: Files) -> None:
     assert files.holds() == [], "the server may not know it yet, and nobody else is let in"
     files.leases_lost(())
     assert [(hold.ino, hold.count) for hold in files.holds()] == [(10, 1)]
+
+
+@pytest.mark.parametrize("ctime_ns", [1, 2])
+def test_what_was_open_when_leases_were_lost_is_looked_at_again(files: Files, ctime_ns: int) -> None:
+    files.metadata.leased[10] = attributes(10, flags=FLAG_INLINE, ctime_ns=1)
+    file = files.now_open(10)
+    file.content_is(b"12345")
+    files.leases_lost(())
+    files.metadata.leased = {10: attributes(10, flags=FLAG_INLINE, ctime_ns=ctime_ns)}
+    assert files.now_open(10) is file and len(files.metadata.asked_for(Open)) == 1, "others may have changed it"
+    assert file.known_content() == (b"12345" if ctime_ns == 1 else None)
+    assert files.pages_forgotten == ([] if ctime_ns == 1 else [10])
+    files.now_open(10)
+    assert len(files.metadata.asked_for(Open)) == 1
+
+
+def test_of_what_others_may_have_changed_nothing_is_kept(files: Files) -> None:
+    files.metadata.leased[10] = attributes(10, flags=FLAG_INLINE)
+    file = files.now_open(10)
+    file.content_is(b"12345")
+    files.leases_lost(())
+    files.end()
+    files.close(file)
+    assert files.now_open(10).known_content() is None
+
+
+def test_what_is_promised_is_not_stated(files: Files) -> None:
+    """Before it is made it cannot be open there."""
+    files.now_open(10)
+    files.lease_returned(HOME, 0)
+    files.metadata.promised.add(10)
+    assert files.holds() == []
+    files.metadata.promised.clear()
+    assert [hold.ino for hold in files.holds()] == [10]
 
 
 def test_who_writes_asks(files: Files) -> None:

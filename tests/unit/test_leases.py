@@ -8,7 +8,15 @@ import pytest
 
 from loligo_mds.core import leases
 from loligo_mds.core.effects import LeaseRecall, Recall, Reply, Resume
-from loligo_mds.core.events import LeasesLapsed, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
+from loligo_mds.core.events import (
+    Hold,
+    LeasesLapsed,
+    SessionEnded,
+    SessionOpened,
+    SessionRestated,
+    ShardRestarted,
+    Submitted,
+)
 from loligo_mds.core.lease import CALM_NS
 from loligo_mds.core.requests import (
     Close,
@@ -219,6 +227,36 @@ def test_who_was_not_waited_for_and_reads_what_others_write_by_now_is_told_so(la
     assert sorted((one.session, one.ino) for one in lab.effects if isinstance(one, Recall)) == [(A, lab.f), (B, lab.f)]
     assert set(lab.shard.state.files[lab.f].openers) == {A, B}
     assert lab.e not in lab.shard.state.files
+
+
+def test_what_is_read_under_a_lease_outlives_a_lost_connection(lab: LeaseLab) -> None:
+    """Whoever waits for the lease goes on when what is open has been said, and not when the session is back."""
+    lab.look_at_all(B)
+    id = lab.submit(Unlink(lab.d, b"f"), A)
+    lab.event(SessionRestated(B, [], first=True, complete=False))
+    assert lab.shard.state.inode(lab.f).nlink == 1, "it may still say that it reads it"
+    lab.event(SessionRestated(B, [Hold(lab.f, 1, False)], first=False, complete=True))
+    assert lab.is_answered(id)
+    assert lab.shard.state.inode(lab.f).nlink == 0
+    lab.ask(Close(lab.f, 1), B)
+    assert lab.shard.state.find_inode(lab.f) is None
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_what_may_be_read_under_a_lease_that_is_not_waited_for_is_kept_until_that_is_known(
+    lab: LeaseLab, reads: bool
+) -> None:
+    lab.look_at_all(A)
+    lab.look_at_all(B)
+    lab.shard.state.session_leases[B][lab.d].recalled = True
+    lab.shard.state.session_leases[B][lab.d].waived = True
+    lab.reply(Unlink(lab.d, b"f"), A)
+    assert lab.shard.state.inode(lab.f).nlink == 0
+    lab.returns(B, lab.d, reads=[lab.f] if reads else [])
+    assert (lab.shard.state.find_inode(lab.f) is not None) == reads
+    if reads:
+        lab.ask(Close(lab.f, 1), B)
+    assert lab.shard.state.find_inode(lab.f) is None
 
 
 def test_a_request_that_waited_is_applied_once(lab: LeaseLab) -> None:

@@ -7,8 +7,8 @@ Checked after every step:
 - What a kernel believes, the shard knows: names, and attributes but for atime; but for what its own caller has changed and is
   not answered for, and what it is late to forget because of that (`waived`). So whatever was changed is seen by all when its
   caller is answered, and by all others at once.
-- A file that a client has open is there, and if it has it open under a lease alone, nobody else has it open for writing; but
-  for what happened while it was not waited for (`waived`), or cut off.
+- A file that a client has open is there, unless the client was cut off; and if it has it open under a lease alone, nobody else
+  has it open for writing; but for what happened while it was not waited for (`waived`).
 - Each client's own notes cover what its kernel believes, and what it notes the shard has granted it.
 - Each change happens once, and those who asked are answered: at the end nothing waits.
 - Delegations are exclusive. What a client has promised its callers nobody else believes otherwise, or is told otherwise; and
@@ -138,6 +138,11 @@ class Client:
         return [asked for asked in self.unanswered.values() if asked.promised_ns]
 
     @property
+    def unmade(self) -> set[int]:
+        """Inodes that are promised, and of which it has not heard that they were made."""
+        return {getattr(asked.request, "new_ino", 0) for asked in self.unkept} - {0}
+
+    @property
     def acknowledged(self) -> int:
         pending = [asked.sequence for asked in self.unanswered.values() if asked.sequence]
         return min(pending) - 1 if pending else self.sequence
@@ -214,8 +219,6 @@ class World:
             request.open = client.leased_opens.returned(request.ino, request.attributes_of)
             for ino in request.open:
                 client.opens.setdefault(ino, [0, 0])[0] += 1
-                if self.is_waived(client, request.ino):
-                    del client.opens[ino]  # it may be gone
         if isinstance(request, ReadDirectory) and client.connected:
             page = client.promises.listing(request)
             if page is not None:
@@ -557,6 +560,9 @@ class World:
         under_way, client.forgetting = client.forgetting, []
         for late in under_way:
             if late.answer is not None and late.answer.was_exclusive:
+                late.answer.open = client.leased_opens.returned(late.answer.ino, 0)
+                for ino in late.answer.open:
+                    client.opens.setdefault(ino, [0, 0])[0] += 1
                 self.last_id += 1
                 client.unanswered[self.last_id] = Asked(late.answer, 0)
         for forgotten in (*under_way, *client.leased.lost()):
@@ -568,13 +574,17 @@ class World:
 
     def reconnect(self, client: Client) -> None:
         client.connected = True
-        client.opens = {ino: open_ for ino, open_ in client.opens.items() if self.lab.shard.state.find_inode(ino)}
-        holds = [Hold(ino, count, bool(writes)) for ino, (count, writes) in client.opens.items()]
+        unmade = client.unmade
+        found = self.lab.shard.state.find_inode
+        client.opens = {ino: open_ for ino, open_ in client.opens.items() if ino in unmade or found(ino)}
         again = []
-        delegations = client.leased.delegations()
+        delegations = []
+        last: LeaseReturned | None = None
         for asked in client.unanswered.values():
             if getattr(asked.request, "was_exclusive", False):
-                asked.request = LeaseReturned(asked.request.ino, was_exclusive=True, again=True)  # type: ignore[union-attr]
+                reads = [ino for ino in asked.request.open if ino in unmade]  # type: ignore[union-attr]
+                last = LeaseReturned(asked.request.ino, was_exclusive=True, again=True, open=reads)  # type: ignore[union-attr]
+                asked.request = last
                 delegations.append(asked.request.ino)
                 client.leased.give_back(asked.request.ino)
             elif type(asked.request) in STATED_BY_HOLDS:
@@ -582,6 +592,14 @@ class World:
                 continue
             again.append(asked)
         client.unanswered.clear()
+        kept = client.leased.delegations()
+        delegations += kept
+        for ino in client.leased_opens.lost(kept):
+            client.opens.setdefault(ino, [0, 0])[0] += 1
+            if ino in unmade:
+                assert last is not None
+                last.open = [*last.open, ino]
+        holds = [Hold(ino, count, bool(writes)) for ino, (count, writes) in client.opens.items() if ino not in unmade]
         # An Open that was answered by the shard and not heard of is not stated, so it is over.
         event = SessionRestated(client.session, holds, acknowledged=client.acknowledged, delegations=delegations)
         self.step(event)
@@ -674,13 +692,16 @@ class World:
                     continue  # no name leads there, and nobody has it open
                 assert known is not None, f"{client.session} believes in inode {ino}"
                 assert as_told(known) == as_told(believed), f"{client.session} believes other attributes of {ino}"
-            for ino in client.opens if client.connected else ():
+            for ino in client.opens.keys() - client.unmade if client.connected else ():
                 assert state.find_inode(ino) is not None, f"{client.session} has inode {ino} open, which is gone"
             for ino, cover in client.leased_opens._covers.items():
-                if cover in late or any(ino in asked.changed for asked in client.unkept):
+                if any(ino in asked.changed for asked in client.unkept):
                     continue
                 known, file = state.find_inode(ino), state.files.get(ino)
-                assert known is not None and known.nlink, f"{client.session} reads inode {ino}, which is gone"
+                assert known is not None, f"{client.session} reads inode {ino}, which is gone"
+                if cover in late:
+                    continue
+                assert known.nlink, f"{client.session} believes in inode {ino}, which has no name"
                 writers = [one for one, opener in file.openers.items() if opener.writes] if file is not None else []
                 assert set(writers) <= {client.session}, f"{client.session} reads inode {ino}, and others write"
             held = set(client.leased._held)

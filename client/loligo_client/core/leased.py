@@ -60,7 +60,7 @@ _ABSENT: Final = 0
 class _Lease:
     """`names`: inode numbers, negative those of directories; they may be known to the kernel. `inos`: of which it may have
     attributes, and whether it may believe them. `attributes`: the directory's own.
-    `order`: cookies and names as listings have them, if it was listed here; some may be gone. `listed_to`: the cookie up to
+    `order`: cookies and names as listings have them, if it was listed here. `listed_to`: the cookie up to
     which the server has listed it. `misses`: names that were asked for. `was_exclusive`: for a while
     nobody else had it.
     """
@@ -163,9 +163,9 @@ class Leased:
         return lease.attributes.size <= WHOLE_MAX
 
     def listing(self, request: ReadDirectory) -> list[ListingEntry] | None:
-        """As the server would list it; None: not all is known that is asked for."""
+        """As the server would list it; None: not all is known that is asked for, or it is so much that others would wait."""
         lease = self._held.get(request.ino)
-        if lease is None or not lease.whole:
+        if lease is None or not lease.whole or len(lease.names) > 2 * WHOLE_MAX:
             return None
         self._held[request.ino] = self._held.pop(request.ino)  # the last one to be given back
         if lease.order is None:
@@ -385,10 +385,13 @@ class Leased:
         if name not in lease.names:
             self._names += 1
         lease.names[name] = known
-        if lease.order is not None and known != _ABSENT:
+        if lease.order is not None:
             place = cookie_of(name), name
             at = bisect_left(lease.order, place)
-            if at == len(lease.order) or lease.order[at] != place:
+            is_there = at < len(lease.order) and lease.order[at] == place
+            if is_there and known == _ABSENT:
+                del lease.order[at]
+            elif not is_there and known != _ABSENT:
                 lease.order.insert(at, place)
 
     def _learn(self, attributes: Attributes) -> None:

@@ -127,7 +127,7 @@ class _Foresight(ShardState):
         asked = self._asked
         if found.ino in asked or found.parent in asked:
             return True
-        return _BLIND in asked and found.nlink > 1 and not found.is_directory
+        return _BLIND in asked and (found.nlink > 1 or not found.parent) and not found.is_directory
 
     def put_inode(self, attributes: Attributes) -> None:
         self.changed[attributes.ino] = attributes

@@ -27,7 +27,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from errno import EINTR, EINVAL, EIO
@@ -133,6 +133,10 @@ class Connection:
         #: What the server needs to know of us; whoever uses the session sets them after `connect`, before it asks anything.
         self.holds: Callable[[], list[Hold]] = list
         self.locks: Callable[[], list[HeldLock]] = list
+        #: Called before that, with the lock and the leases that are ours alone still. -> what is open for lack of others
+        self.on_restating: Callable[[Container[int]], list[int]] = lambda kept: []
+        #: Inodes of which the server may not know yet: they are not among the holds.
+        self.unmade: set[int] = set()
         #: Whose delegations the server is told of, when it comes back.
         self.leased: Leased | None = None
         self.on_recall: Callable[[int], None] = lambda ino: None
@@ -440,9 +444,7 @@ class Connection:
             if not welcome.resumed:
                 raise _Refused(pb.Refusal(reason=pb.Refusal.SESSION_GONE, text="the server began another session"))
             with self.lock:
-                holds, locks = self.holds(), self.locks()
                 with self.leased.lock if self.leased is not None else nullcontext():
-                    delegations = self.leased.delegations() if self.leased is not None else []
                     with self._state:
                         stated = self._link.stated()
                         acknowledged = self._link.acknowledged
@@ -450,11 +452,19 @@ class Connection:
                     for asked in given_back:
                         returned = asked.whose.message.lease_returned
                         returned.kept, returned.again = asked.request.kept, asked.request.again
-                        returned.ClearField("open")  # that was stated
+                        unmade = [ino for ino in returned.open if ino in self.unmade]
+                        returned.ClearField("open")  # the others are stated
+                        returned.open.extend(unmade)
                         if self.leased is not None:
                             self.leased.give_back(
                                 asked.request.ino
                             )  # it may have been kept, for others to have it, too
+                    delegations = self.leased.delegations() if self.leased is not None else []
+                    unleased = self.on_restating(set(delegations))
+                    if given_back:  # behind what makes them
+                        unmade = [ino for ino in unleased if ino in self.unmade]
+                        given_back[-1].whose.message.lease_returned.open.extend(unmade)
+                    holds, locks = self.holds(), self.locks()
                 delegations += [asked.request.ino for asked in given_back]
             for asked in stated:
                 asked.whose.set_result(None)

@@ -166,9 +166,9 @@ class DataPath:
     def lease_returned(self, key: int, attributes_of: int) -> list[int]:
         return self._open_files.lease_returned(key, attributes_of)
 
-    def leases_lost(self, kept: Container[int]) -> None:
+    def leases_lost(self, kept: Container[int]) -> list[int]:
         with self._lock:
-            self._open_files.leases_lost(kept)
+            return self._open_files.leases_lost(kept)
 
     def is_written(self, ino: int) -> bool:
         """Whether somebody here may be writing it, or anybody else while it is open here."""
@@ -315,9 +315,9 @@ class DataPath:
         finally:
             self.close(file)
 
-    def append(self, file: FileData, data: bytes, now_ns: int) -> Task[int]:
+    def append(self, file: FileData, data: bytes, now_ns: int, *, through: bool) -> Task[int]:
         """A task: as `write`, at the end of the file, which the caller does not know."""
-        return self._reshaping.append(file, data, now_ns)
+        return self._reshaping.append(file, data, now_ns, through=through)
 
     def allocate(self, file: FileData, offset: int, length: int, mode: int, now_ns: int) -> Task[None]:
         """A task: see `reshaping`."""
@@ -342,7 +342,7 @@ class DataPath:
                 if file.changed and now_ns - file.unpublished_since_ns >= FLUSH_AFTER_NS:
                     file.unpublished_since_ns = now_ns + (RETRY_AFTER_NS if file.failing else 0)
                     self._writing.start_flush(file)
-                if file.contended and file.opens and file.ino not in self._asked_about:
+                if (file.contended or file.unsure) and file.opens and file.ino not in self._asked_about:
                     self._asked_about.add(file.ino)
                     self.tasks.run(self._hear_news(file))
             for ino in list(self._settling.untrimmed):

@@ -96,6 +96,7 @@ class FileData:
         "unlinked",
         "unpublished_since_ns",
         "unsettled_end",
+        "unsure",
         "unsynced",
         "users",
         "version",
@@ -155,6 +156,8 @@ class FileData:
         #: How often the metadata knows that we have it open, and whether for writing.
         self.held = 0
         self.writes = False
+        #: It was read under a lease that was lost: others may have changed it meanwhile, and we were not told.
+        self.unsure = False
         #: The metadata does not know the file yet: it is promised.
         self.making = False
         #: The last name is gone: when nobody has it open, its bytes need not be kept.

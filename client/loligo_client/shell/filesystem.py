@@ -206,8 +206,11 @@ class FileSystem(Operations):
     def _known(self, leased: Leased, parent: int, name: bytes) -> tuple[bool, Attributes | None]:
         """As `Leased.find`; but of a file that is written here, or was just read, the metadata may not know all yet."""
         is_known, found = leased.find(parent, name)
-        if found is not None and (found.ino in self._accessed or self._data.is_written(found.ino)):
-            return False, None
+        if found is not None:
+            if found.ino in self._accessed or self._data.is_written(found.ino):
+                return False, None
+            with self._lock:
+                found = self._data.attributes(found)
         return is_known, found
 
     def _lookup(self, ctx: Context, parent: int, name: bytes) -> Task[Attributes | None]:
@@ -287,7 +290,9 @@ class FileSystem(Operations):
         return self._run(self._remove(RemoveDirectory(parent, name)))
 
     def _remove(self, request: Unlink | RemoveDirectory) -> Task[None]:
-        file = yield from self._opened_for(request.parent, request.name)
+        file = None
+        if type(request) is Unlink:
+            file = yield from self._opened_for(request.parent, request.name)
         try:
             self._note_removed((yield request))
         finally:
@@ -638,16 +643,16 @@ class FileSystem(Operations):
         through = self._data.space_is_low and not found.flushes
         # Not what comes out of a mapping: that has a place, and no flags.
         if flags & os.O_APPEND and self._is_shared and (file.contended or file.recalled or offset != file.size):
-            return self._run(self._append(file, bytes(data), kill_suidgid and file.privileged))
+            return self._run(self._append(file, bytes(data), kill_suidgid and file.privileged, through))
         if kill_suidgid and file.privileged:
             return self._run(self._write_as_nobody(file, offset, bytes(data), through))
         return self._data.write(file, offset, data, self._now_ns(), through=through)
 
-    def _append(self, file: FileData, data: bytes, as_nobody: bool) -> Task[int]:
+    def _append(self, file: FileData, data: bytes, as_nobody: bool, through: bool) -> Task[int]:
         """The kernel does not know where the end is that others have moved."""
         if as_nobody:
             yield from self._drop_privileges(file)
-        return (yield from self._data.append(file, data, self._now_ns()))
+        return (yield from self._data.append(file, data, self._now_ns(), through=through))
 
     def _write_as_nobody(self, file: FileData, offset: int, data: bytes, through: bool) -> Task[int]:
         yield from self._drop_privileges(file)

@@ -90,20 +90,21 @@ class OpenFiles:
         known = self._known.pop(ino, None)
         same = not self._shared or known == state(attributes)
         before = self.by_ino.get(ino)
+        keeps = before is not None and not (before.unsure and state(before.seen) != state(attributes))
         file = self.opened(attributes, writes)
         if opened.inline is not None and not file.in_objects and not file.loaded:
             file.content_is(opened.inline)
         if opened.contended:
             file.contended = True
             file.in_objects = not file.stored_inline
-        keeps_pages = not file.contended and (same or before is not None)
+        keeps_pages = not file.contended and (same or keeps)
         if not keeps_pages:
             self._forget_cached(ino)
         return file, keeps_pages
 
     def _covers(self, file: FileData, writes: bool) -> bool:
         """Whether the metadata has the file open for us already, for that and for us alone."""
-        if (writes and not file.writes) or file.contended or file.recalled:
+        if (writes and not file.writes) or file.contended or file.recalled or file.unsure:
             return False
         if not file.held and file.ino not in self.leased_opens:
             return False
@@ -134,7 +135,7 @@ class OpenFiles:
 
     def _keep_content(self, file: FileData) -> None:
         content = file.known_content()
-        if content is not None and not file.contended:
+        if content is not None and not (file.contended or file.unsure):
             self._contents.keep(file.ino, state(file.seen), content)
             file.content_is(None)
 
@@ -152,9 +153,13 @@ class OpenFiles:
             self.by_ino[ino].held += 1
         return said
 
-    def leases_lost(self, kept: Container[int]) -> None:
-        for ino in self.leased_opens.lost(kept):
-            self.by_ino[ino].held += 1  # it will be stated
+    def leases_lost(self, kept: Container[int]) -> list[int]:
+        stated = self.leased_opens.lost(kept)
+        for ino in stated:
+            file = self.by_ino[ino]
+            file.held += 1
+            file.unsure = True
+        return stated
 
     def _ask_to_open(self, ino: int, writes: bool) -> Task[Opened]:
         opening = self._opening
@@ -255,7 +260,7 @@ class OpenFiles:
         self._settling.keep(file)
         if self._shared and file.writes:
             self._settling.is_due(file.ino)
-        if self._shared and not file.contended:
+        if self._shared and not (file.contended or file.unsure):
             known = self._known
             if len(known) >= REMEMBERED_MAX:
                 del known[next(iter(known))]
@@ -279,7 +284,7 @@ class OpenFiles:
         return [
             Hold(file.ino, file.held, file.writes, file.contended, file.claims > 0, file.quiet)
             for file in self.by_ino.values()
-            if file.held and not file.making  # what makes it says so
+            if file.held and not self._metadata.is_promised(file.ino)  # what makes it, or gives back its lease, says so
         ]
 
     # -- attributes -------------------------------------------------------------------------------------------------
@@ -354,6 +359,11 @@ class OpenFiles:
     def saw(self, file: FileData, attributes: Attributes) -> None:
         """News from the metadata about an open file. Somebody here who changes its size knows better."""
         before = file.seen
+        if file.unsure:
+            file.unsure = False
+            if file.clean and state(attributes) != state(before):
+                file.stands_at(attributes)
+                self.forget_pages(file.ino)
         if not file.telling:  # else it may be older than what we have told our callers
             file.seen = self._metadata.latest(attributes)
         if not self._shared or file.turn.taken:

@@ -64,8 +64,8 @@ class LeasedFiles(Protocol):
     def lease_returned(self, key: int, attributes_of: int) -> list[int]:
         """Those that must be said to be open now. With the lock."""
 
-    def leases_lost(self, kept: Container[int]) -> None:
-        """All but these."""
+    def leases_lost(self, kept: Container[int]) -> list[int]:
+        """All but these. -> what is to be stated to be open"""
 
 
 class _Job:
@@ -156,7 +156,8 @@ class Recalls:
             self._jobs.clear()
         for answer in late:
             if answer.was_exclusive:  # the server does not take it for given back before it hears that
-                with suppress(OSError):  # the session is gone
+                with self._metadata_lock, suppress(OSError):  # the session is gone
+                    answer.open = self._files.lease_returned(answer.ino, 0)
                     self._ask(answer)
         lost = self._leased.lost()
         self._files.leases_lost(self._leased.delegations())

@@ -103,6 +103,7 @@ class RemoteVolume:
         #: What is to be closed: the cache closes the store.
         self._closes = cache or self._objects
         self.connection.holds = self.data.holds
+        self.connection.on_restating = self.data.leases_lost
         self.connection.on_recall = self.data.recalled
         self.connection.on_resume = self.data.resumed
         self.connection.on_report = self.data.report

@@ -58,6 +58,8 @@ class RemoteMetadata(Metadata):
         #: How many promises are not kept yet; files that are being made: inode -> the promise.
         self.unkept = 0
         self._making: dict[int, tuple[Promise, list[Callable[[BaseException | None], object]]]] = {}
+        #: All inodes that are promised, and not made yet.
+        self._unmade = connection.unmade
         #: What was asked last, if it set attributes and was promised.
         self._last_set: tuple[SetAttributes, Promise] | None = None
         #: What is being published, and what the answer will be is known already.
@@ -149,6 +151,8 @@ class RemoteMetadata(Metadata):
         promise = self._connection.promise(request, now_ns, partial(self._kept, request))
         self.unkept += 1
         kind = type(request)
+        if kind is Create:
+            self._unmade.add(request.new_ino)
         if kind is Create and request.hold:
             self._making[request.new_ino] = promise, []
         elif kind is SetAttributes:
@@ -173,6 +177,8 @@ class RemoteMetadata(Metadata):
     def _kept(self, request: Any, error: BaseException | None) -> None:
         with self._leased.lock:
             self.unkept -= 1
+            if type(request) is Create:
+                self._unmade.discard(request.new_ino)
             _, told = self._making.pop(request.new_ino, (None, ())) if type(request) is Create else (None, ())
         for one in told:
             one(error)
@@ -199,6 +205,9 @@ class RemoteMetadata(Metadata):
     def known(self, ino: int) -> Attributes | None:
         with self._leased.lock:
             return None if self._connection.is_away else self._promises.known(ino)
+
+    def is_promised(self, ino: int) -> bool:
+        return ino in self._unmade
 
     def when_made(self, ino: int, told: Callable[[BaseException | None], object]) -> bool:
         with self._leased.lock:

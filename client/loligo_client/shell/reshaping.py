@@ -182,20 +182,22 @@ class Reshaping:
 
     # -- the end of a file that others write ------------------------------------------------------------------------
 
-    def append(self, file: FileData, data: bytes, now_ns: int) -> Task[int]:
+    def append(self, file: FileData, data: bytes, now_ns: int, *, through: bool) -> Task[int]:
         """A task: behind all that is in the file by now, in one piece. -> how many bytes
 
         The kernel has them where it believed the end to be, so it forgets what it has.
         """
         while not (file.contended or file.takes_bytes):
             yield from self._writing.made_ready(file)
-        if file.contended:
-            yield from self._sharing.alone(file, partial(self._append, file, data, now_ns))
-        else:
-            taken = self._writing.write(file, file.size, data, now_ns)
-            if isinstance(taken, Future):
-                yield taken
-        self._files.forget_pages(file.ino)
+        try:
+            if file.contended:
+                yield from self._sharing.alone(file, partial(self._append, file, data, now_ns))
+            else:
+                taken = self._writing.write(file, file.size, data, now_ns, through=through)
+                if isinstance(taken, Future):
+                    yield taken
+        finally:
+            self._files.forget_pages(file.ino)
         return len(data)
 
     def _append(self, file: FileData, data: bytes, now_ns: int) -> None:

@@ -62,6 +62,10 @@ class Metadata(ABC):
         """What the inode is, if a lease says so: nobody changes that, or who may open it to write, before he has asked us."""
         return None
 
+    def is_promised(self, ino: int) -> bool:
+        """The metadata has not said yet that it has made the inode."""
+        return False
+
     def when_made(self, ino: int, told: Callable[[BaseException | None], object]) -> bool:
         """Whether the file is promised, and not made yet; `told` hears when it is, or why it never will be."""
         return False

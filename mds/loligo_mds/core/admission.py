@@ -270,7 +270,7 @@ _CHECKS: dict[type, _Check] = {
 }
 
 #: What a session may not do that only reads.
-_WRITING = (requests.WRITING - {requests.Close}) | {requests.Claim}
+_WRITING = (requests.WRITING - {requests.Close, requests.LeaseReturned}) | {requests.Claim}
 _OPENING = frozenset({requests.Open, requests.Create, requests.CreateUnnamed})
 
 

@@ -12,15 +12,17 @@ CALM_NS = 1_000_000_000
 class Lease:
     """What one session has. `exclusive`: nobody else has it; `sharing`: it was asked to let others have it. `asked`: inodes
     whose attributes were recalled, `recalled`: all was, and it has not answered; `waived`: nobody waits for that. `excepted`:
-    inodes whose attributes it does not believe. `stated`: it was exclusive already when the session came back.
+    inodes whose attributes it does not believe. `stated`: it was exclusive already when the session came back. `assumed`: files
+    that have lost a name while it was waived, and count as open until the session has said which of them it is reading.
     """
 
-    __slots__ = ("asked", "excepted", "exclusive", "recalled", "sharing", "stated", "waived")
+    __slots__ = ("asked", "assumed", "excepted", "exclusive", "recalled", "sharing", "stated", "waived")
 
     def __init__(self) -> None:
         self.recalled = self.waived = self.exclusive = self.sharing = self.stated = False
         self.asked: set[int] = set()
         self.excepted: set[int] = set()
+        self.assumed: set[int] = set()
 
 
 class Parked:

@@ -19,9 +19,9 @@ What else follows from the invariant:
   may have it open for reading without a word, and say so with that answer (`LeaseReturned.open`).
 - An inode that gets a name, or loses one, may come to be covered by another lease. So whoever did that is told to forget its
   attributes (`Reply.forgets`).
-- A session that comes back, or that was not heard for so long that it has dropped its leases by itself, holds none. After a
-  restart any session that survives may hold any, so nothing that a lease could cover changes before all of them have come
-  back or have been silent for that long.
+- A session that has come back and said what it has open, or was not heard for so long that it has dropped its leases by itself,
+  holds none. After a restart any session that survives may hold any, so nothing that a lease could cover changes before all of
+  them have come back or have been silent for that long.
 - Where many sessions get in each other's way again and again, no leases are granted for CALM_NS, and questions are answered one
   by one.
 
@@ -32,7 +32,7 @@ from collections.abc import Callable, Sequence
 from errno import ESTALE
 from typing import Any, Final
 
-from loligo_mds.core import delegations, namespace
+from loligo_mds.core import delegations, namespace, open_file
 from loligo_mds.core.effects import LeaseRecall, Reply, Retry
 from loligo_mds.core.events import Submitted
 from loligo_mds.core.lease import CALM_NS, Busy, Lease, Parked, cover_of
@@ -97,6 +97,8 @@ def are_in_the_way(state: ShardState, event: Submitted) -> bool:
         _have_shared(state, key)
         keys.add(key)
     if not keys:
+        if type(request) in _REMOVING:
+            _assume_open(state, session, touched)
         return False
     event.waited = True
     parked = Parked(event, keys, frozenset(touched))
@@ -122,6 +124,15 @@ def _refuse_knots(state: ShardState, event: Submitted, touched: _Touched) -> Non
             lease.waived = True
             delegations.end(state, key, lease)  # it was told before, and promises nothing there while it waits for this
             _go_on(state, key)
+
+
+def _assume_open(state: ShardState, session: int, touched: _Touched) -> None:
+    """What names are taken from others may be reading under leases that nobody waits for. They say so when those come back."""
+    for key, ino in touched:
+        for other, lease in state.leases.get(key, {}).items() if ino else ():
+            if lease.waived and other != session and ino not in lease.assumed:
+                lease.assumed.add(ino)
+                open_file.hold(state, other, ino, writes=False)
 
 
 def _have_shared(state: ShardState, key: int) -> None:
@@ -195,6 +206,10 @@ def returned(state: ShardState, request: LeaseReturned, now_ns: int) -> None:
         lease.asked.discard(ino)
         lease.excepted.add(ino)
         _go_on(state, key, ino)
+
+
+def find(state: ShardState, session: int, key: int) -> Lease | None:
+    return state.session_leases.get(session, {}).get(key)
 
 
 def owes(state: ShardState, session: int, key: int, attributes_of: int) -> bool:
@@ -296,6 +311,7 @@ _TOUCHED: dict[type, Callable[[ShardState, Any], _Touched]] = {
     Link: _of_link,
 }
 
+_REMOVING = frozenset({Unlink, Rename})
 #: After these an inode may be covered by another lease than before.
 _MOVING = frozenset({Unlink, Rename, Link})
 
@@ -407,6 +423,8 @@ class _Granting:
             return
         busy = state.busy_leases.get(key)
         if promised:
+            lease.excepted.clear()
+            lease.asked.clear()
             for other, left in state.leases[key].items():
                 if other != self._session and not left.recalled:
                     left.recalled, left.exclusive = True, False
@@ -468,7 +486,7 @@ def restate(state: ShardState, session: int, kept: Sequence[int], *, first: bool
     """What the session has for itself still, of what it had. It is asked once more for what it was asked for."""
     mine = state.session_leases.get(session, {})
     if first:
-        state.undelegated[session] = dict.fromkeys(mine)  # all that are left are exclusive
+        state.undelegated[session] = {key: None for key, lease in mine.items() if lease.exclusive}
         for lease in mine.values():
             lease.stated = False
     unstated = state.undelegated.get(session)
@@ -481,6 +499,7 @@ def restate(state: ShardState, session: int, kept: Sequence[int], *, first: bool
     if not complete:
         return
     del state.undelegated[session]
+    drop_all(state, session)  # only now: what was read under them has been stated
     for key in unstated:
         if key in mine:
             _drop(state, session, key)

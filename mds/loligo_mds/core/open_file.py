@@ -69,6 +69,23 @@ class OpenFile:
         self.questions: list[Waiting] = []
 
 
+def hold(state: ShardState, session: int, ino: int, writes: bool) -> None:
+    """Once more."""
+    file = state.files.get(ino)
+    if file is None:
+        file = state.files[ino] = OpenFile(ino)
+    opener = file.openers.get(session)
+    if opener is not None:
+        opener.count += 1
+        opener.writes |= writes
+        return
+    file.openers[session] = Opener(1, writes)
+    mine = state.session_files.get(session)
+    if mine is None:
+        mine = state.session_files[session] = {}
+    mine[ino] = file
+
+
 def is_held(state: ShardState, ino: int) -> bool:
     """Whether the inode must outlive its last name."""
     return ino in state.files or ino < state.reclaim_below

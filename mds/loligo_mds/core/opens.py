@@ -31,30 +31,13 @@ from loligo_mds.core import inodes, leases, locks, news
 from loligo_mds.core.effects import Recall, RepairObjects, Reply, Resume
 from loligo_mds.core.events import Hold
 from loligo_mds.core.limits import OPEN_FILES_MAX
-from loligo_mds.core.open_file import SHARD_SESSION, WAITS, Opener, OpenFile, Waiting, Waits
+from loligo_mds.core.open_file import SHARD_SESSION, WAITS, Opener, OpenFile, Waiting, Waits, hold
 from loligo_mds.core.requests import Claim, Close, LeaseReturned, Open, Opened, Release, Yielded
 from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key
 from loligo_mds.core.tables import Table
 from loligo_wire.attributes import Attributes, clamp_ns
 
 # -- opening and closing --------------------------------------------------------------------------------------------
-
-
-def hold(state: ShardState, session: int, ino: int, writes: bool) -> None:
-    """Once more."""
-    file = state.files.get(ino)
-    if file is None:
-        file = state.files[ino] = OpenFile(ino)
-    opener = file.openers.get(session)
-    if opener is not None:
-        opener.count += 1
-        opener.writes |= writes
-        return
-    file.openers[session] = Opener(1, writes)
-    mine = state.session_files.get(session)
-    if mine is None:
-        mine = state.session_files[session] = {}
-    mine[ino] = file
 
 
 def open_file(state: ShardState, request: Open, now_ns: int) -> Opened | Waits:
@@ -141,8 +124,19 @@ def remove_orphan(state: ShardState, attributes: Attributes) -> None:
 
 def lease_returned(state: ShardState, request: LeaseReturned, now_ns: int) -> None:
     """What the session has been reading under it is open, before anybody goes on who waits for the lease."""
+    session = state.asking
+    lease = leases.find(state, session, request.ino)
+    assumed = lease.assumed if lease is not None and not (request.attributes_of or request.kept) else set()
     for ino in request.open:
-        _opened_under_lease(state, ino)
+        if ino in assumed:
+            assumed.discard(ino)
+            ask_again(state, session, state.files[ino])
+        else:
+            _opened_under_lease(state, ino)
+    for ino in assumed:
+        file = state.session_files.get(session, {}).get(ino)
+        if file is not None:
+            let_go(state, session, file, 1)
     leases.returned(state, request, now_ns)
 
 

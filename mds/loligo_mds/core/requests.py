@@ -422,8 +422,8 @@ CHANGING = frozenset(
         Settle,
     }
 )
-#: Those that leave something in the journal.
-WRITING = CHANGING | {ReserveInodes}
+#: Those that leave something in the journal: with a lease the last hold of a file may go.
+WRITING = CHANGING | {ReserveInodes, LeaseReturned}
 #: Those that change what is in directories, or list it, and the fields that name the directories.
 IN_DIRECTORIES: dict[type, tuple[str, ...]] = {
     ReadDirectory: ("ino",),
@@ -433,6 +433,6 @@ IN_DIRECTORIES: dict[type, tuple[str, ...]] = {
     Rename: ("parent", "new_parent"),
     Link: ("new_parent",),
 }
-RECLAIMING = frozenset({Unlink, RemoveDirectory, RemoveXattr, Close, Settle})
+RECLAIMING = frozenset({Unlink, RemoveDirectory, RemoveXattr, Close, LeaseReturned, Settle})
 #: What was said with these is part of what a session states when it comes back, so they are not sent again.
 STATED_BY_HOLDS = frozenset({Close, Release, Yielded, Reported, LeaseReturned})

@@ -144,7 +144,6 @@ def restate(state: ShardState, event: SessionRestated) -> bool:
     unstated = state.unstated.get(session)
     if event.first or unstated is None:
         opens.stop_waiting(state, session)
-        leases.drop_all(state, session)
         state.promised.pop(session, None)
         unstated = state.unstated[session] = dict.fromkeys(mine)
         locks.begin_restating(state, session)
@@ -191,7 +190,7 @@ def _keep_promised(state: ShardState, event: SessionRestated, unstated: dict[int
             opener.count = opener.promised = 0
         elif session not in state.reclaiming:
             continue  # closed since: who did not restart knows that
-        opens.hold(state, session, ino, writes=True)
+        open_file.hold(state, session, ino, writes=True)
         state.files[ino].openers[session].promised += 1
         promised[sequence] = ino
 

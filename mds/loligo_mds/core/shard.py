@@ -13,6 +13,7 @@ from loligo_mds.core import (
     locks,
     namespace,
     news,
+    open_file,
     opens,
     requests,
     sessions,
@@ -162,7 +163,7 @@ class Shard:
         else:
             if (kind is requests.Create and event.request.hold) or kind is requests.CreateUnnamed:  # type: ignore[union-attr]
                 holds = True
-                opens.hold(state, event.session, value.ino, writes=True)
+                open_file.hold(state, event.session, value.ino, writes=True)
         if once:
             sessions.store_answer(state, event, errno, value, holds)
         if value is WAITS:

@@ -187,8 +187,6 @@ class Connection:
         session.heard_s = asyncio.get_running_loop().time()
         self._session = session
         self._must_restate = welcome.resumed
-        if welcome.resumed:
-            self._service.drop_leases(session)  # it has none any more
         self._metrics.handshakes["resumed" if welcome.resumed else "welcome"] += 1
         log.info("%s %s from %s", session, "is back" if welcome.resumed else "begins", self.peer)
         self._outbox.add_frame(pb.ServerFrame(welcome=welcome))
