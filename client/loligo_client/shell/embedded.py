@@ -24,6 +24,7 @@ from loligo_mds.core.requests import Request
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.shell.driver import ShardDriver
 from loligo_mds.shell.keeper import Keeper
+from loligo_mds.shell.removals import Removals
 from loligo_mds.shell.volume_parts import open_objects, open_shard_store
 from loligo_mds.store.journal import fsync_folder
 from loligo_mds.store.shard_store import ShardStore
@@ -126,6 +127,7 @@ class EmbeddedVolume:
             metadata = LocalMetadata(self._driver)
             self._objects = objects
             self._keeper = Keeper(metadata, objects)
+            self._removals = Removals(metadata.lock, self._keeper.remove_objects)
             self.data = DataPath(
                 metadata,
                 objects,
@@ -149,7 +151,7 @@ class EmbeddedVolume:
 
     def _remove_objects(self, effect: RemoveObjects) -> None:
         self.data.inode_gone(effect.ino)
-        self._keeper.remove_objects(effect)
+        self._removals.note(effect)
 
     def _keep(self) -> None:
         """Time passes: flush what has waited, settle what is stored, checkpoint what is journaled.
@@ -161,6 +163,7 @@ class EmbeddedVolume:
         while not self._ending.wait(TICK_S):
             try:
                 self.data.tick(time.time_ns())
+                self._removals.keep(self.data.space[1])
                 if time.monotonic() - settled_at >= SETTLE_EVERY_S:
                     self.data.settle()
                     self._keeper.tick()
@@ -184,6 +187,8 @@ class EmbeddedVolume:
         self._housekeeper.join()
         try:
             self.data.drain()
+            with self._driver.lock:
+                self._removals.begin()
             self._keeper.wait()
             self._keeper.settle()
         finally:

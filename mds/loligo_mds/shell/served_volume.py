@@ -14,6 +14,7 @@ from loligo_mds.shell.config import ServeError
 from loligo_mds.shell.driver import ShardDriver
 from loligo_mds.shell.keeper import Keeper
 from loligo_mds.shell.metrics import Metrics
+from loligo_mds.shell.removals import Removals
 from loligo_mds.shell.session_record import SessionRecord, decode_record
 from loligo_mds.shell.volume_parts import open_objects, open_shard_store
 from loligo_runtime.heap import trim_heap
@@ -42,11 +43,13 @@ class ServedVolume:
         self.driver = ShardDriver(
             self.store,
             shard,
-            lambda effect: self.keeper.remove_objects(effect),
+            lambda effect: self.removals.note(effect),
             lambda effect: self.keeper.repair(effect),
         )
         self.keeper = Keeper(self.driver, self.objects, on_repaired)
+        self.removals = Removals(self.driver.lock, self.keeper.remove_objects)
         self._settled_s = time.monotonic()
+        self._free_bytes = 0
 
     def recover(self) -> dict[int, SessionRecord]:
         """Bring the shard up; the sessions that survive. ServeError, OSError."""
@@ -102,11 +105,13 @@ class ServedVolume:
 
     def keep(self) -> None:
         """Twice a second: what housekeeping is due, but for checkpoints. OSError: it is tried again."""
+        self.removals.keep(self._free_bytes)
         now_s = time.monotonic()
         if now_s - self._settled_s >= SETTLE_EVERY_S:
             self._settled_s = now_s
             self.keeper.tick()
             self.keeper.settle()
+            self._free_bytes = self.objects.usage()[1]
             self.driver.sync()
             trim_heap()
         self.driver.trim_memory()
@@ -135,6 +140,8 @@ class ServedVolume:
         """Store what is under way, checkpoint, let go of the lock. Sessions survive. A shard that has stopped is left alone."""
         try:
             if not self.driver.stopped:
+                with self.driver.lock:
+                    self.removals.begin()
                 self.keeper.wait()
                 self.keeper.settle()
         except OSError as error:
