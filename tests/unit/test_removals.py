@@ -8,7 +8,6 @@ from loligo_mds.core.effects import RemoveObjects
 from loligo_mds.shell import removals as module
 from loligo_mds.shell.removals import Removals
 
-
 PLENTY = 1 << 40
 
 
