@@ -1,9 +1,10 @@
 """What is mounted on this machine: the kernel's table, and a note that each mount process leaves beside it.
 
 The kernel's table (/proc/self/mountinfo) is the truth about what is mounted. It knows nothing of processes, so a mount
-process writes a note, named after the device number of its mount, which no other mount has while it lives:
+process writes a note, named after the device number of its mount and its own id. (Once something is unmounted, its number is
+given to the next mount, while its process may still be storing; so no process touches the note of another that lives.)
 
-    /run/loligo/MINOR.json                                      mounts of root
+    /run/loligo/MINOR-PID.json                                  mounts of root
     /run/user/UID/loligo/… or, without it, /tmp/loligo-UID/…    mounts of others
 
 The note goes when the process has stored everything. One that stays tells of a process that died or failed.
@@ -161,36 +162,38 @@ def write_note(
         pid, start, mount.device, mount.directory, volume, meta_url, data_url, transport, time.time(), log, failure
     )
     make_state_folder()
+    for path, left in _notes(os.geteuid(), mount.device):
+        if not left.is_alive:
+            path.unlink(missing_ok=True)
     _store_note(note)
     return note
 
 
 def note_failure(note: Note, failure: str) -> None:
-    if _is_there(note):
-        _store_note(replace(note, failure=failure))
+    _store_note(replace(note, failure=failure))
 
 
 def note_server(note: Note, server: str, away_since_s: float | None, ended: str) -> None:
-    if _is_there(note):
-        _store_note(replace(note, server=server, server_away_since_s=away_since_s, ended=ended))
+    _store_note(replace(note, server=server, server_away_since_s=away_since_s, ended=ended))
 
 
 def remove_note(note: Note) -> None:
-    if _is_there(note):
-        _path(os.geteuid(), note.device).unlink(missing_ok=True)
-
-
-def _is_there(note: Note) -> bool:
-    """Once it is unmounted the number of a mount is given to the next, which may have left its own note since."""
-    found = _read(_path(os.geteuid(), note.device), os.geteuid())
-    return found is not None and (found.pid, found.process_start) == (note.pid, note.process_start)
+    _path(note).unlink(missing_ok=True)
 
 
 def read_note(mount: Mounted) -> Note | None:
-    """What the process of `mount` said; None if it said nothing that can be believed."""
-    note = _read(_path(mount.owner_uid, mount.device), mount.owner_uid)
+    """What the process of `mount` said last; None if it said nothing that can be believed."""
     # A mount whose process was killed leaves its note, and its number may be given to another mount.
-    return note if note is not None and note.directory == mount.directory else None
+    found = [note for _, note in _notes(mount.owner_uid, mount.device) if note.directory == mount.directory]
+    return max(found, key=lambda note: note.since_s, default=None)
+
+
+def _notes(uid: int, device: str) -> Iterator[tuple[Path, Note]]:
+    """Of all processes that this number was given to."""
+    for path in state_folder(uid).glob(f"{_minor(device)}-*.json"):
+        note = _read(path, uid)
+        if note is not None:
+            yield path, note
 
 
 def _read(path: Path, owner_uid: int) -> Note | None:
@@ -205,14 +208,18 @@ def _read(path: Path, owner_uid: int) -> Note | None:
 
 
 def _store_note(note: Note) -> None:
-    path = _path(os.geteuid(), note.device)
+    path = _path(note)
     partial = path.with_suffix(".new")
     partial.write_text(json.dumps(asdict(note)) + "\n", encoding="utf-8")
     partial.replace(path)
 
 
-def _path(uid: int, device: str) -> Path:
-    return state_folder(uid) / f"{device.partition(':')[2]}.json"
+def _path(note: Note) -> Path:
+    return state_folder(os.geteuid()) / f"{_minor(note.device)}-{note.pid}.json"
+
+
+def _minor(device: str) -> str:
+    return device.partition(":")[2]
 
 
 def _unescape(field: str) -> str:
