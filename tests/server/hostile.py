@@ -135,8 +135,8 @@ class Enemy:
         body = getattr(message, kind)
         body.SetInParent()
         for field in body.DESCRIPTOR.fields:
-            if field.name == "inos":
-                body.inos.extend(self.ino() for _ in range(random.choice((0, 1, 3, 20))))
+            if field.is_repeated:
+                getattr(body, field.name).extend(self.ino() for _ in range(random.choice((0, 1, 3, 20))))
             elif not (field.has_presence and random.random() < 0.5):
                 setattr(body, field.name, self._value(kind, field))
         if kind == "publish" and random.random() < 0.7:
@@ -274,7 +274,8 @@ def keeps_to(data: bytes, is_own: Callable[[int], bool], protected: Collection[b
     for message in frame.requests:
         kind = message.WhichOneof("kind")
         body = getattr(message, kind) if kind else message
-        inos = [*getattr(body, "inos", ()), *(getattr(body, name) for name in _INODES if hasattr(body, name))]
+        many = body.open if kind == "lease_returned" else getattr(body, "inos", ())
+        inos = [*many, *(getattr(body, name) for name in _INODES if hasattr(body, name))]
         if not all(ino == ROOT_INO or is_own(ino) for ino in inos):
             return False
         if ROOT_INO in inos and {getattr(body, "name", b""), getattr(body, "new_name", b"")} & set(protected):
