@@ -157,10 +157,14 @@ CHANGES: dict[str, tuple[list[tuple[Facts, str]], list[Facts]]] = {
     ),
     "io-scheduler": (
         [
-            (shapes.with_device(QUINCY, "sdb", scheduler="bfq"), "mq-deadline"),
+            (shapes.with_device(QUINCY, "sdb", scheduler="none"), "mq-deadline"),
             (shapes.with_device(QUINCY, "nvme0n1", scheduler="mq-deadline"), "none"),
         ],
-        [QUINCY, shapes.with_device(QUINCY, "sdb", scheduler="")],
+        [
+            QUINCY,
+            shapes.with_device(QUINCY, "sdb", scheduler=""),
+            shapes.with_device(QUINCY, "sdb", is_rotational=False, scheduler="none"),
+        ],
     ),
 }
 
@@ -202,7 +206,10 @@ REFUSALS: dict[str, tuple[list[tuple[Facts, str]], list[Facts]]] = {
     "cache-tier": ([(shapes.with_pool(QUINCY, "data", is_tiered=True), "deprecated tiers since Reef")], [QUINCY]),
     "hugepages": ([(shapes.with_host(QUINCY, transparent_hugepages="always"), "may stay")], [QUINCY]),
     "io-scheduler": (
-        [(shapes.with_device(QUINCY, "sdb", scheduler="none", is_virtual=True), "it is virtual")],
+        [
+            (shapes.with_device(QUINCY, "sdb", scheduler="none", is_virtual=True), "it is virtual"),
+            (shapes.with_device(QUINCY, "sdb", scheduler="bfq"), "no comparison with BlueStore"),
+        ],
         [QUINCY, shapes.with_device(QUINCY, "sdb", is_virtual=True)],
     ),
     "read-ahead": ([(QUINCY, "has no effect on BlueStore")], [shapes.with_host(QUINCY, devices=NO_DISKS)]),

@@ -8,7 +8,7 @@ from loligo_osdtune.core.bursts import Load
 from loligo_osdtune.core.facts import Counters, Facts, Osd
 from loligo_osdtune.core.opinion import Opinion
 from loligo_osdtune.core.plan import Plan, Step
-from loligo_osdtune.core.sizes import size_text
+from loligo_runtime.sizes import format_size
 
 WIDTH = 110
 
@@ -52,7 +52,7 @@ def facts_lines(facts: Facts) -> Iterator[str]:
                 str(pool.pg_num),
                 pool.autoscale_mode,
                 pool.crush_rule,
-                size_text(pool.stored_bytes),
+                format_size(pool.stored_bytes),
             )
             for pool in facts.pools
         ]
@@ -60,8 +60,8 @@ def facts_lines(facts: Facts) -> Iterator[str]:
     for host in facts.hosts:
         yield ""
         yield (
-            f"host {host.host}: kernel {host.kernel}, {host.cpus} CPUs, {size_text(host.memory_bytes)}, "
-            f"swap {size_text(host.swap_bytes)}, governor {host.governor or 'none'}"
+            f"host {host.host}: kernel {host.kernel}, {host.cpus} CPUs, {format_size(host.memory_bytes)}, "
+            f"swap {format_size(host.swap_bytes)}, governor {host.governor or 'none'}"
         )
         yield "  " + ", ".join(f"{option.name}={option.value}" for option in host.sysctls)
         for device in host.devices:
@@ -95,8 +95,8 @@ def load_lines(load: Load) -> Iterator[str]:
     ]
     yield from _table([(f"load of {load.length_s:.0f} s", "peak", "mean"), *rows])
     if load.longest_burst_s:
-        yield f"longest burst of writes: {load.longest_burst_s:.0f} s, {size_text(load.longest_burst_bytes)}"
-        yield f"an SSD journal of {size_text(load.journal_bytes)} would have absorbed it all"
+        yield f"longest burst of writes: {load.longest_burst_s:.0f} s, {format_size(load.longest_burst_bytes)}"
+        yield f"an SSD journal of {format_size(load.journal_bytes)} would have absorbed it all"
     else:
         yield "no burst: writes never went above twice their mean"
 
@@ -147,13 +147,13 @@ def _osd_row(osd: Osd) -> tuple[str, ...]:
         osd.name if osd.is_up else f"{osd.name} down",
         osd.device_class or "-",
         osd.host or "-",
-        size_text(osd.size_bytes),
+        format_size(osd.size_bytes),
         f"{osd.used_percent:.0f} %",
         str(osd.pgs),
         _part(osd.has_db, osd.db_size_bytes, osd.db_devices),
         _part(osd.has_wal, osd.wal_size_bytes, osd.wal_devices),
         _rocksdb(counters),
-        size_text(osd.min_alloc_bytes) if osd.min_alloc_bytes else "?",
+        format_size(osd.min_alloc_bytes) if osd.min_alloc_bytes else "?",
         _capacity(osd),
         f"{commit * 1e3:.1f} ms" if commit is not None else "-",
         str(counters.deferred_writes) if counters else "?",
@@ -164,14 +164,14 @@ def _osd_row(osd: Osd) -> tuple[str, ...]:
 def _part(is_there: bool, size_bytes: int, names: Sequence[str]) -> str:
     if not is_there:
         return "with data"
-    return f"{size_text(size_bytes)} {','.join(names)}".rstrip()
+    return f"{format_size(size_bytes)} {','.join(names)}".rstrip()
 
 
 def _rocksdb(counters: Counters | None) -> str:
     if counters is None:
         return "?"
-    spilled = f" + {size_text(counters.slow_used_bytes)} spilled" if counters.slow_used_bytes else ""
-    return size_text(counters.db_used_bytes) + spilled
+    spilled = f" + {format_size(counters.slow_used_bytes)} spilled" if counters.slow_used_bytes else ""
+    return format_size(counters.db_used_bytes) + spilled
 
 
 def _capacity(osd: Osd) -> str:

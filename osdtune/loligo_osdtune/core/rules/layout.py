@@ -3,7 +3,7 @@
 from loligo_osdtune.core.devices import SLOW_COMMIT_S, commit_s, devices_of
 from loligo_osdtune.core.facts import Facts, Osd
 from loligo_osdtune.core.rule import HDD, SSD, Change, OsdRule, Refusal, Verdict
-from loligo_osdtune.core.sizes import size_text
+from loligo_runtime.sizes import format_size
 
 GIB = 1 << 30
 DB_LEAST_PERCENT = 1
@@ -26,26 +26,26 @@ def _db_missing(facts: Facts, osd: Osd) -> Verdict:
     now = "RocksDB and WAL on the disk itself" + (
         f", a commit takes {commit * 1e3:.1f} ms" if commit is not None else ""
     )
-    low, high = (size_text(osd.size_bytes * percent // 100) for percent in (DB_LEAST_PERCENT, DB_MIXED_PERCENT))
+    low, high = (format_size(osd.size_bytes * percent // 100) for percent in (DB_LEAST_PERCENT, DB_MIXED_PERCENT))
     return Change(now, "", f"block.db of {low} to {high} on an SSD with power-loss protection")
 
 
 def _db_small(facts: Facts, osd: Osd) -> Verdict:
     if not osd.has_db or not osd.db_size_bytes or osd.db_size_bytes * 100 >= osd.size_bytes * DB_LEAST_PERCENT:
         return None
-    least = size_text(osd.size_bytes * DB_LEAST_PERCENT // 100)
-    return Change(size_text(osd.db_size_bytes), "", f"at least {least} ({DB_LEAST_PERCENT} % of the disk)")
+    least = format_size(osd.size_bytes * DB_LEAST_PERCENT // 100)
+    return Change(format_size(osd.db_size_bytes), "", f"at least {least} ({DB_LEAST_PERCENT} % of the disk)")
 
 
 def _wal_large(facts: Facts, osd: Osd) -> Verdict:
     if not osd.has_wal or osd.wal_size_bytes <= WAL_MOST_BYTES:
         return None
-    together = size_text(osd.wal_size_bytes + osd.db_size_bytes)
+    together = format_size(osd.wal_size_bytes + osd.db_size_bytes)
     if osd.has_db and osd.wal_devices and osd.wal_devices == osd.db_devices:
         proposed = f"no WAL device, one block.db of {together}: the WAL is in it by itself"
     else:
-        proposed = f"a WAL of {size_text(WAL_MOST_BYTES)}"
-    return Change(size_text(osd.wal_size_bytes), "", proposed)
+        proposed = f"a WAL of {format_size(WAL_MOST_BYTES)}"
+    return Change(format_size(osd.wal_size_bytes), "", proposed)
 
 
 def _db_on_disk(facts: Facts, osd: Osd) -> Verdict:
@@ -58,7 +58,7 @@ def _db_on_disk(facts: Facts, osd: Osd) -> Verdict:
 def _spillover(facts: Facts, osd: Osd) -> Verdict:
     if osd.counters is None or not osd.has_db or not osd.counters.slow_used_bytes:
         return None
-    spilled, used = (size_text(value) for value in (osd.counters.slow_used_bytes, osd.counters.db_used_bytes))
+    spilled, used = (format_size(value) for value in (osd.counters.slow_used_bytes, osd.counters.db_used_bytes))
     return Change(
         f"{spilled} of RocksDB on the disk, {used} on the SSD",
         "",
@@ -69,7 +69,7 @@ def _spillover(facts: Facts, osd: Osd) -> Verdict:
 def _min_alloc(facts: Facts, osd: Osd) -> Verdict:
     if osd.min_alloc_bytes is None:
         return Refusal("it does not tell with which min_alloc_size it was made; OSDs of before Pacific may have 64 KiB")
-    return Change(size_text(osd.min_alloc_bytes), "", "4 KiB") if osd.min_alloc_bytes > 4096 else None
+    return Change(format_size(osd.min_alloc_bytes), "", "4 KiB") if osd.min_alloc_bytes > 4096 else None
 
 
 LAYOUT_RULES = (

@@ -3,7 +3,7 @@
 from loligo_osdtune.core.facts import Facts, Osd
 from loligo_osdtune.core.releases import QUINCY, since
 from loligo_osdtune.core.rule import HDD, SSD, Change, OsdRule, Refusal, Verdict, option_is
-from loligo_osdtune.core.sizes import size_text
+from loligo_runtime.sizes import format_size
 
 GIB = 1 << 30
 MEMORY_LEAST = 2 * GIB
@@ -26,8 +26,8 @@ def _memory_target(facts: Facts, osd: Osd) -> Verdict:
     beside = sum(other.host == osd.host for other in facts.osds)
     if beside * MEMORY_TARGET * HEADROOM > osd.memory_bytes:
         return Refusal(
-            f"osd_memory_target is {size_text(int(option.value))}, less than any OSD should have, but {osd.host} has "
-            f"{size_text(osd.memory_bytes)} for {beside} OSDs: it needs more memory or fewer OSDs"
+            f"osd_memory_target is {format_size(int(option.value))}, less than any OSD should have, but {osd.host} has "
+            f"{format_size(osd.memory_bytes)} for {beside} OSDs: it needs more memory or fewer OSDs"
         )
     return Change(option.value, option.source, str(MEMORY_TARGET))
 
