@@ -3,8 +3,10 @@
 import itertools
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rados
@@ -71,11 +73,16 @@ def test_plan_and_doctor_name_what_the_lab_set(cluster: LoopbackCeph) -> None:
 
 def test_what_was_set_in_the_monitors_is_told_with_its_source(cluster: LoopbackCeph) -> None:
     cluster.command("config set", who="osd.1", name="osd_scrub_during_recovery", value="true")
+    deadline = time.monotonic() + 30
+    found: list[Any] = []
     try:
-        plan = json.loads(osdtune("plan", "--json", "--conf", cluster.conf).stdout)
+        while not found:  # the OSD hears of it from the monitor, and tells the manager, in its own time
+            assert time.monotonic() < deadline, "the OSD did not take the option that was set"
+            plan = json.loads(osdtune("plan", "--json", "--conf", cluster.conf).stdout)
+            found = [step for step in plan["steps"] if step["rule"] == "scrub-during-recovery"]
     finally:
         cluster.command("config rm", who="osd.1", name="osd_scrub_during_recovery")
-    (step,) = [step for step in plan["steps"] if step["rule"] == "scrub-during-recovery"]
+    (step,) = found
     assert (step["targets"], step["current_source"], step["proposed"]) == (["osd.1"], "mon", "false")
 
 
@@ -114,8 +121,9 @@ def test_the_slow_osd_its_bursts_and_its_missing_block_db_are_found(cluster: Loo
     opinion = osdtune("doctor", "--facts", sampled).stdout
     assert "osd.1 is slow: a commit takes" in opinion and "osd.0 is slow" not in opinion
     plan = json.loads(osdtune("plan", "--json", "--facts", sampled).stdout)
-    missing = [step for step in plan["steps"] if step["rule"] == "db-missing" and "osd.1" in step["targets"]]
-    assert missing and "a commit takes" in missing[0]["current"]
+    (missing,) = [step for step in plan["steps"] if step["rule"] == "db-missing"]
+    assert "osd.1" in missing["targets"]
+    assert any(note.startswith("osd.1: a commit takes") for note in missing["notes"])
 
 
 def test_an_osd_that_does_not_answer_is_a_gap(cluster: LoopbackCeph) -> None:
@@ -123,7 +131,7 @@ def test_an_osd_that_does_not_answer_is_a_gap(cluster: LoopbackCeph) -> None:
         done = osdtune("observe", "--json", "--conf", cluster.conf)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert "osd.0: performance counters: no answer to 'perf dump' within 10 s" in facts["gaps"]
+    assert any(gap.startswith("osd.0: performance counters: no answer to 'perf dump'") for gap in facts["gaps"])
     assert facts["osds"][0]["counters"] is None and facts["osds"][0]["release"] == "pacific"
 
 

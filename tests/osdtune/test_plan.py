@@ -34,6 +34,13 @@ def test_the_same_facts_give_the_same_plan_and_survive_a_recording() -> None:
     assert plan_of(again) == plan_of(facts) == plan_of(facts)
 
 
+def test_osds_that_differ_in_what_was_measured_share_a_step() -> None:
+    faster = replace(shapes.COUNTERS, commit_sum_s=0.5)
+    plan = plan_of(shapes.with_osd(shapes.bare_disks("reef"), 1, counters=faster))
+    assert (plan.steps[0].rule, len(plan.steps[0].targets)) == ("db-missing", 12)
+    assert plan.steps[0].notes[:2] == ("osd.0: a commit takes 1.0 ms", "osd.1: a commit takes 0.5 ms")
+
+
 def test_an_unknown_release_is_refused() -> None:
     with pytest.raises(
         FactsError, match=r"OSDs run Ceph umbrella; the rules were written for Pacific .* newer osdtune"

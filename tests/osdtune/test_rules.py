@@ -173,7 +173,7 @@ NO_DISKS: tuple[Device, ...] = ()
 REFUSALS: dict[str, tuple[list[tuple[Facts, str]], list[Facts]]] = {
     "db-missing": (
         [
-            (slow_and_virtual(0.001), "virtual and commits in 1.0 ms"),
+            (slow_and_virtual(0.001), "virtual and commits in less than 8 ms"),
             (shapes.with_device(no_db(counters=None), "sdb", is_virtual=True), "too little was written"),
         ],
         [QUINCY, no_db()],

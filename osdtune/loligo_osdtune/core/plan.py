@@ -18,7 +18,7 @@ from loligo_osdtune.core.rules import RULES
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`targets`: "osd.3", "pool rbd", "host a", "a:sdb"."""
+    """`targets`: "osd.3", "pool rbd", "host a", "a:sdb". `notes`: what was measured of them, "osd.3: …"."""
 
     rule: str
     targets: tuple[str, ...]
@@ -32,6 +32,7 @@ class Step:
     needs_restart: bool
     creation_only: bool
     weight: int
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def plan_of(facts: Facts) -> Plan:
     """FactsError: no OSD is up, their releases differ, or no rule knows the release."""
     release = require_known(facts)
     steps: dict[tuple[str, Change], list[str]] = {}
+    notes: dict[tuple[str, Change], list[str]] = {}
     refused: dict[tuple[str, str], list[str]] = {}
     for osd in _up(facts):
         if devices.contradiction(osd):
@@ -64,12 +66,14 @@ def plan_of(facts: Facts) -> Plan:
         for target, verdict in _verdicts(rule, facts):
             if isinstance(verdict, Change):
                 steps.setdefault((name, verdict), []).append(target)
+                if verdict.note:
+                    notes.setdefault((name, verdict), []).append(f"{target}: {verdict.note}")
             elif isinstance(verdict, Refusal):
                 refused.setdefault((name, verdict.why), []).append(target)
     return Plan(
         fsid=facts.fsid,
         release=release,
-        steps=tuple(_step(rules[name], change, targets) for (name, change), targets in steps.items()),
+        steps=tuple(_step(rules[key[0]], key[1], targets, notes.get(key, [])) for key, targets in steps.items()),
         refused=tuple(Refused(name, tuple(targets), why) for (name, why), targets in refused.items()),
         gaps=facts.gaps,
     )
@@ -111,7 +115,7 @@ def _class_of(osd: Osd) -> str:
     return HDD if osd.is_rotational else SSD
 
 
-def _step(rule: Rule, change: Change, targets: list[str]) -> Step:
+def _step(rule: Rule, change: Change, targets: list[str], notes: list[str]) -> Step:
     return Step(
         rule=rule.rule,
         targets=tuple(targets),
@@ -125,4 +129,5 @@ def _step(rule: Rule, change: Change, targets: list[str]) -> Step:
         needs_restart=rule.needs_restart,
         creation_only=rule.creation_only,
         weight=rule.weight,
+        notes=tuple(notes),
     )

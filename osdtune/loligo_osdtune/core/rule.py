@@ -8,7 +8,7 @@ Rules
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from loligo_osdtune.core.facts import Device, Facts, Host, Osd, Pool
@@ -22,11 +22,12 @@ Risk = Literal["none", "low", "moves data", "rebuilds the OSD"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`source`: where the current value comes from; "" if it is no setting."""
+    """`source`: where the current value comes from; "" if it is no setting. `note`: what was measured of this one subject."""
 
     current: str
     source: str
     proposed: str
+    note: str = field(default="", compare=False)  # subjects that differ in nothing else share a step
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from loligo_osdtune.shell.failures import OsdtuneError
 from loligo_runtime.rados_objects import connect
 
 ANSWER_LIMIT_S = 10
+_HINTS = {"perf dump": "does it hang, or has it no admin socket?"}
 
 
 class Cluster:
@@ -102,5 +103,6 @@ class Cluster:
                 f"ceph auth caps {self._name} mon 'allow r' mgr 'allow r' osd 'allow *'"
             )
         if -code == errno.ETIMEDOUT:
-            raise OsdtuneError(f"no answer to '{prefix}' within {ANSWER_LIMIT_S} s")
+            hint = _HINTS.get(prefix, "see 'ceph -s': is a monitor in quorum, and a manager active?")
+            raise OsdtuneError(f"no answer to '{prefix}' within {ANSWER_LIMIT_S} s; {hint}")
         raise OsdtuneError(f"'{prefix}' failed: {status or os.strerror(-code)}")

@@ -11,6 +11,7 @@ from loligo_osdtune.core.plan import Plan, Step
 from loligo_runtime.sizes import format_size
 
 WIDTH = 110
+MOST_NAMED = 8
 
 
 def facts_lines(facts: Facts) -> Iterator[str]:
@@ -186,6 +187,10 @@ def _capacity(osd: Osd) -> str:
 def _step_lines(number: int, step: Step) -> Iterator[str]:
     yield f"{number}. {step.setting}: {_targets(step.targets)}"
     yield f"   current   {step.current}{f' ({step.current_source})' if step.current_source else ''}"
+    for note in step.notes[:MOST_NAMED]:
+        yield f"             {note}"
+    if len(step.notes) > MOST_NAMED:
+        yield f"             and {len(step.notes) - MOST_NAMED} more"
     yield f"   proposed  {step.proposed}"
     yield from _wrapped("   why       ", step.reason)
     yield from _wrapped("   source    ", step.source)
@@ -194,8 +199,8 @@ def _step_lines(number: int, step: Step) -> Iterator[str]:
 
 
 def _targets(targets: Sequence[str]) -> str:
-    shown = ", ".join(targets[:8])
-    return shown if len(targets) <= 8 else f"{shown} and {len(targets) - 8} more"
+    shown = ", ".join(targets[:MOST_NAMED])
+    return shown if len(targets) <= MOST_NAMED else f"{shown} and {len(targets) - MOST_NAMED} more"
 
 
 def _gap_lines(gaps: Sequence[str]) -> Iterator[str]:

@@ -20,14 +20,13 @@ def _db_missing(facts: Facts, osd: Osd) -> Verdict:
             return Refusal("its device is virtual, and too little was written to see whether there is a disk under it")
         if commit < SLOW_COMMIT_S:
             return Refusal(
-                f"it is marked as a disk, but is virtual and commits in {commit * 1e3:.1f} ms: an SSD for its block.db "
-                "would bring nothing"
+                f"it is marked as a disk, but is virtual and commits in less than {SLOW_COMMIT_S * 1e3:.0f} ms, as no disk "
+                "does: an SSD for its block.db would bring nothing"
             )
-    now = "RocksDB and WAL on the disk itself" + (
-        f", a commit takes {commit * 1e3:.1f} ms" if commit is not None else ""
-    )
+    note = f"a commit takes {commit * 1e3:.1f} ms" if commit is not None else ""
     low, high = (format_size(osd.size_bytes * percent // 100) for percent in (DB_LEAST_PERCENT, DB_MIXED_PERCENT))
-    return Change(now, "", f"block.db of {low} to {high} on an SSD with power-loss protection")
+    proposed = f"block.db of {low} to {high} on an SSD with power-loss protection"
+    return Change("RocksDB and WAL on the disk itself", "", proposed, note)
 
 
 def _db_small(facts: Facts, osd: Osd) -> Verdict:
@@ -60,9 +59,10 @@ def _spillover(facts: Facts, osd: Osd) -> Verdict:
         return None
     spilled, used = (format_size(value) for value in (osd.counters.slow_used_bytes, osd.counters.db_used_bytes))
     return Change(
-        f"{spilled} of RocksDB on the disk, {used} on the SSD",
+        "a part of RocksDB on the disk",
         "",
         "all of it on the SSD (larger block.db, then migrate)",
+        f"{spilled} on the disk, {used} on the SSD",
     )
 
 
