@@ -56,7 +56,7 @@ upcall: install-all ## what one call costs, by operation and transport, with the
 throughput: install-all ## what one metadata server does for 1 to 8 API clients, and the CPU it costs on both sides
 	@$(PLAYGROUND) throughput
 
-install: install-missing ## as root: `loligo` for all users, and `mount -t loligo`
+install: install-missing ## as root: `loligo` and `osdtune` for all users, and `mount -t loligo`
 	@tools/link-commands
 
 uninstall: ## as root: take those links away

@@ -83,6 +83,10 @@ bluestore block size = 10737418240
 bluestore cache autotune = false
 bluestore cache size = 134217728
 osd memory target = 939524096
+
+[osd]
+# Without one an OSD does not answer `ceph tell`: the thread of its admin socket carries those out, too.
+admin socket = {directory}/$name.asok
 """
 
 ENTITIES = {
@@ -193,7 +197,8 @@ class LoopbackCeph:
         conf = folder / "ceph.conf"
         keyring = f"keyring = {folder}/ceph.$name.keyring"
         wanted = ("fsid", "mon host", "ms bind msgr2", "admin socket")
-        lines = [line for line in self.conf.read_text().splitlines() if line.partition(" =")[0] in wanted]
+        everybodys = self.conf.read_text().partition("[osd]")[0]
+        lines = [line for line in everybodys.splitlines() if line.partition(" =")[0] in wanted]
         conf.write_text("\n".join(["# Written by loligo_lab.ceph", "[global]", *lines, keyring]) + "\n")
         return conf
 

@@ -1,0 +1,168 @@
+"""The `osdtune` command."""
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loligo_osdtune.core.answers import facts_of
+from loligo_osdtune.core.bursts import Sample, load_of
+from loligo_osdtune.core.facts import Facts
+from loligo_osdtune.core.opinion import opinion_of
+from loligo_osdtune.core.plan import plan_of
+from loligo_osdtune.core.recording import decode, encode
+from loligo_osdtune.core.rules import OPTIONS
+from loligo_osdtune.core.window import facts_of_window
+from loligo_osdtune.shell import report
+from loligo_osdtune.shell.cluster import Cluster
+from loligo_osdtune.shell.failures import explain
+from loligo_osdtune.shell.host import host_facts
+from loligo_osdtune.shell.plot import require_matplotlib, write_plot
+from loligo_osdtune.shell.sampling import sample_load
+
+_LENGTH = re.compile(r"(\d+)([smh]?)")
+_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """From "90s", "10m", "2h"."""
+    if value is None:
+        return None
+    matched = _LENGTH.fullmatch(value)
+    if matched is None or not int(matched[1]):
+        raise click.BadParameter(f"{value!r} is no length of time: write 90s, 10m or 2h")
+    return int(matched[1]) * _UNIT_S[matched[2]]
+
+
+def _cluster_options(command: Callable[..., None]) -> Callable[..., None]:
+    conf = click.option(
+        "--conf", envvar="CEPH_CONF", default="/etc/ceph/ceph.conf", show_default=True, help="The cluster's ceph.conf."
+    )
+    name = click.option("--name", default="client.admin", show_default=True, help="Whose key to use.")
+    return conf(name(command))
+
+
+_facts_option = click.option(
+    "--facts",
+    "recorded",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Recorded by 'observe --json'; asks no cluster.",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="loligo", message="osdtune %(version)s")
+def osdtune() -> None:
+    """Looks at a Ceph cluster, and says what to change so that small synchronous writes become faster, and why.
+
+    Works on any cluster of Pacific (16) to Squid (19). It changes nothing. Kernel and disks are looked at on the host it runs
+    on. Exit codes: 0, 1 (could not; the line says why and what to do), 2 (called wrongly).
+    """
+
+
+@osdtune.command()
+@_cluster_options
+@_json_option
+@click.option(
+    "--for",
+    "length_s",
+    metavar="TIME",
+    callback=_seconds,
+    help="Sample the load for so long (90s, 10m, 2h) and report bursts.",
+)
+@click.option("--plot/--no-plot", default=True, help="With --for: draw the load.", show_default=True)
+@click.option("--plot-file", default="osdtune-load.png", show_default=True, type=click.Path(dir_okay=False))
+def observe(conf: str, name: str, as_json: bool, length_s: int | None, plot: bool, plot_file: str) -> None:
+    """What there is: OSDs, devices, layout, options and their sources, pools, counters, this host; with --for the load."""
+    if length_s is not None and plot:
+        require_matplotlib()
+    load = None
+    samples: list[Sample] = []
+    with Cluster(conf, name) as cluster:
+        facts = _observe(cluster)
+        if length_s is not None:
+            samples, last = sample_load(cluster, facts, length_s, _track("sampling"))
+            load = load_of(samples)
+            facts = facts_of_window(facts, last)
+    if as_json:
+        _print_json(encode(facts, load))
+    else:
+        _print(report.facts_lines(facts))
+        if load is not None:
+            _print(report.load_lines(load))
+    if load is not None and plot:  # last, so that a file that cannot be written costs no figures
+        write_plot(plot_file, samples, load)
+        click.echo(f"plot: {plot_file}", err=True)
+
+
+@osdtune.command()
+@_cluster_options
+@_facts_option
+@_json_option
+@click.option("--diff", "as_diff", is_flag=True, help="Only what is and what should be.")
+def plan(conf: str, name: str, recorded: str | None, as_json: bool, as_diff: bool) -> None:
+    """What should be changed, where, and why; and what looks tunable but is better left alone."""
+    made = plan_of(_facts(conf, name, recorded))
+    if as_json:
+        _print_json(dataclasses.asdict(made))
+    else:
+        _print(report.diff_lines(made) if as_diff else report.plan_lines(made))
+
+
+@osdtune.command()
+@_cluster_options
+@_facts_option
+def doctor(conf: str, name: str, recorded: str | None) -> None:
+    """How the cluster is, in one page, with the three changes most worth making."""
+    facts = _facts(conf, name, recorded)
+    _print(report.opinion_lines(opinion_of(facts, plan_of(facts))))
+
+
+def _facts(conf: str, name: str, recorded: str | None) -> Facts:
+    if recorded is not None:
+        return decode(Path(recorded).read_text())
+    with Cluster(conf, name) as cluster:
+        return _observe(cluster)
+
+
+def _observe(cluster: Cluster) -> Facts:
+    return facts_of(cluster.observe(_track("asking OSDs")), (host_facts(),), OPTIONS)
+
+
+def _track(label: str) -> Callable[[Iterable[int]], Iterator[int]]:
+    """A progress bar on standard error, if that is a terminal."""
+
+    def track(steps: Iterable[int]) -> Iterator[int]:
+        if not sys.stderr.isatty():
+            yield from steps
+            return
+        with click.progressbar(list(steps), label=label, file=sys.stderr) as bar:
+            yield from bar
+
+    return track
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def main() -> None:
+    try:
+        osdtune(prog_name="osdtune")
+    except Exception as error:
+        text = explain(error)
+        if text is None:
+            raise
+        print(f"osdtune: {text}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,221 @@
+"""Facts, loads, plans and opinions as text for a terminal."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from loligo_osdtune.core import devices
+from loligo_osdtune.core.bursts import Load
+from loligo_osdtune.core.facts import Counters, Facts, Osd
+from loligo_osdtune.core.opinion import Opinion
+from loligo_osdtune.core.plan import Plan, Step
+from loligo_runtime.sizes import format_size
+
+WIDTH = 110
+MOST_NAMED = 8
+
+
+def facts_lines(facts: Facts) -> Iterator[str]:
+    releases = sorted({f"{osd.version} {osd.release}" for osd in facts.osds if osd.version})
+    yield f"cluster {facts.fsid}: {facts.health}, {len(facts.osds)} OSDs, Ceph {', '.join(releases) or 'of an unknown release'}"
+    yield from (f"  {check.code}: {check.message}" for check in facts.checks)
+    yield ""
+    head = (
+        "osd",
+        "class",
+        "host",
+        "size",
+        "used",
+        "pgs",
+        "block.db",
+        "wal",
+        "rocksdb",
+        "min_alloc",
+        "mclock",
+        "commit",
+        "deferred",
+        "waits",
+    )
+    yield from _table([head, *(_osd_row(osd) for osd in facts.osds)])
+    for osd in facts.osds:
+        if osd.is_up and (why := devices.doubt(facts, osd)):
+            yield f"  {osd.name}: {why}"
+    for slow in devices.slow_osds(facts):
+        yield (
+            f"  osd.{slow.osd} is slow: a commit takes {slow.commit_s * 1e3:.1f} ms, those of its class "
+            f"{slow.peers_commit_s * 1e3:.1f} ms"
+        )
+    if facts.pools:
+        yield ""
+        rows = [
+            (
+                pool.pool,
+                "EC" if pool.is_erasure_coded else f"x{pool.size}",
+                str(pool.pg_num),
+                pool.autoscale_mode,
+                pool.crush_rule,
+                format_size(pool.stored_bytes),
+            )
+            for pool in facts.pools
+        ]
+        yield from _table([("pool", "copies", "pgs", "autoscale", "rule", "stored"), *rows])
+    for host in facts.hosts:
+        yield ""
+        yield (
+            f"host {host.host}: kernel {host.kernel}, {host.cpus} CPUs, {format_size(host.memory_bytes)}, "
+            f"swap {format_size(host.swap_bytes)}, governor {host.governor or 'none'}"
+        )
+        yield "  " + ", ".join(f"{option.name}={option.value}" for option in host.sysctls)
+        for device in host.devices:
+            yield (
+                f"  {device.device}: {'rotational' if device.is_rotational else 'not rotational'}"
+                f"{', virtual' if device.is_virtual else ''}, scheduler {device.scheduler}, cache {device.write_cache}"
+            )
+    own = [
+        (osd.name, option.name, option.value, option.source)
+        for osd in facts.osds
+        for option in osd.options
+        if option.source != "default"
+    ]
+    if own:
+        yield ""
+        yield from _table([("osd", "option (not Ceph's default)", "value", "source"), *own])
+    if facts.config:
+        yield ""
+        lines = [(entry.section, entry.mask, entry.name, entry.value) for entry in facts.config]
+        yield from _table([("set in the monitors for", "mask", "option", "value"), *lines])
+    yield from _gap_lines(facts.gaps)
+
+
+def load_lines(load: Load) -> Iterator[str]:
+    yield ""
+    rows = [
+        ("writes/s", f"{load.write_iops.peak:.0f}", f"{load.write_iops.mean:.0f}"),
+        ("reads/s", f"{load.read_iops.peak:.0f}", f"{load.read_iops.mean:.0f}"),
+        ("written MB/s", f"{load.write_bytes.peak / 1e6:.1f}", f"{load.write_bytes.mean / 1e6:.1f}"),
+        ("read MB/s", f"{load.read_bytes.peak / 1e6:.1f}", f"{load.read_bytes.mean / 1e6:.1f}"),
+    ]
+    yield from _table([(f"load of {load.length_s:.0f} s", "peak", "mean"), *rows])
+    if load.longest_burst_s:
+        yield f"longest burst of writes: {load.longest_burst_s:.0f} s, {format_size(load.longest_burst_bytes)}"
+        yield f"an SSD journal of {format_size(load.journal_bytes)} would have absorbed it all"
+    else:
+        yield "no burst: writes never went above twice their mean"
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    yield f"plan for cluster {plan.fsid} (Ceph {plan.release}): {len(plan.steps)} changes, {len(plan.refused)} refused"
+    for number, step in enumerate(plan.steps, 1):
+        yield ""
+        yield from _step_lines(number, step)
+    if plan.refused:
+        yield ""
+        yield "not proposed:"
+        for refused in plan.refused:
+            yield from _wrapped(f"  {_targets(refused.targets)}: ", f"{refused.why}  [{refused.rule}]")
+    yield from _gap_lines(plan.gaps)
+
+
+def diff_lines(plan: Plan) -> Iterator[str]:
+    yield f"--- {plan.fsid} now"
+    yield f"+++ {plan.fsid} proposed"
+    for step in plan.steps:
+        yield f"@@ {_targets(step.targets)} ({step.rule}) @@"
+        yield f"-{step.setting} = {step.current}"
+        yield f"+{step.setting} = {step.proposed}"
+
+
+def opinion_lines(opinion: Opinion) -> Iterator[str]:
+    yield f"health: {opinion.health}"
+    for finding in opinion.findings:
+        yield from _wrapped("  - ", finding)
+    yield ""
+    if not opinion.worth:
+        yield "nothing to change: all that the rules look at is as it should be"
+        return
+    yield "most worth changing:"
+    for number, step in enumerate(opinion.worth, 1):
+        yield ""
+        yield from _step_lines(number, step)
+    if opinion.left:
+        yield ""
+        yield f"{opinion.left} more: osdtune plan"
+
+
+def _osd_row(osd: Osd) -> tuple[str, ...]:
+    commit = devices.commit_s(osd)
+    counters = osd.counters
+    return (
+        osd.name if osd.is_up else f"{osd.name} down",
+        osd.device_class or "-",
+        osd.host or "-",
+        format_size(osd.size_bytes),
+        f"{osd.used_percent:.0f} %",
+        str(osd.pgs),
+        _part(osd.has_db, osd.db_size_bytes, osd.db_devices),
+        _part(osd.has_wal, osd.wal_size_bytes, osd.wal_devices),
+        _rocksdb(counters),
+        format_size(osd.min_alloc_bytes) if osd.min_alloc_bytes else "?",
+        _capacity(osd),
+        f"{commit * 1e3:.1f} ms" if commit is not None else "-",
+        str(counters.deferred_writes) if counters else "?",
+        str(counters.throttle_waits) if counters else "?",
+    )
+
+
+def _part(is_there: bool, size_bytes: int, names: Sequence[str]) -> str:
+    if not is_there:
+        return "with data"
+    return f"{format_size(size_bytes)} {','.join(names)}".rstrip()
+
+
+def _rocksdb(counters: Counters | None) -> str:
+    if counters is None:
+        return "?"
+    spilled = f" + {format_size(counters.slow_used_bytes)} spilled" if counters.slow_used_bytes else ""
+    return format_size(counters.db_used_bytes) + spilled
+
+
+def _capacity(osd: Osd) -> str:
+    """What mClock believes of it, in operations a second; "-" under another scheduler."""
+    queue = osd.option("osd_op_queue")
+    capacity = osd.option(f"osd_mclock_max_capacity_iops_{'hdd' if osd.is_rotational else 'ssd'}")
+    if queue is None or queue.value != "mclock_scheduler" or capacity is None:
+        return "-"
+    return f"{float(capacity.value):.0f} iops"
+
+
+def _step_lines(number: int, step: Step) -> Iterator[str]:
+    yield f"{number}. {step.setting}: {_targets(step.targets)}"
+    yield f"   current   {step.current}{f' ({step.current_source})' if step.current_source else ''}"
+    for note in step.notes[:MOST_NAMED]:
+        yield f"             {note}"
+    if len(step.notes) > MOST_NAMED:
+        yield f"             and {len(step.notes) - MOST_NAMED} more"
+    yield f"   proposed  {step.proposed}"
+    yield from _wrapped("   why       ", step.reason)
+    yield from _wrapped("   source    ", step.source)
+    when = "only when the OSD is made" if step.creation_only else "after a restart" if step.needs_restart else "at once"
+    yield f"   risk      {step.risk}; takes effect {when}  [{step.rule}]"
+
+
+def _targets(targets: Sequence[str]) -> str:
+    shown = ", ".join(targets[:MOST_NAMED])
+    return shown if len(targets) <= MOST_NAMED else f"{shown} and {len(targets) - MOST_NAMED} more"
+
+
+def _gap_lines(gaps: Sequence[str]) -> Iterator[str]:
+    if gaps:
+        yield ""
+        yield "could not be learned:"
+        for gap in gaps:
+            yield from _wrapped("  ", gap)
+
+
+def _wrapped(label: str, text: str) -> Iterator[str]:
+    yield from textwrap.wrap(text, WIDTH, initial_indent=label, subsequent_indent=" " * min(len(label), 13))
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

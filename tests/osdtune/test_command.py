@@ -1,0 +1,97 @@
+"""The command without a cluster: recorded facts, and what it says when something is wrong."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loligo_osdtune.core.bursts import Load, Rates
+from loligo_osdtune.core.facts import ConfigEntry
+from loligo_osdtune.core.recording import encode
+from loligo_osdtune.shell.report import facts_lines, load_lines
+from osdtune import shapes
+
+OSDTUNE = Path(sys.executable).with_name("osdtune")
+
+
+def osdtune(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([OSDTUNE, *arguments], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps(encode(shapes.bare_disks("reef"))))
+    return path
+
+
+def test_a_plan_of_recorded_facts(recorded: Path) -> None:
+    done = osdtune("plan", "--facts", recorded)
+    assert done.returncode == 0, done.stderr
+    assert "1. block.db: osd.0, osd.1, osd.2, osd.3, osd.4, osd.5, osd.6, osd.7 and 4 more" in done.stdout
+    assert "read_ahead_kb (128) has no effect on BlueStore" in done.stdout
+    assert osdtune("plan", "--facts", recorded).stdout == done.stdout
+
+
+def test_a_plan_as_json_and_as_a_diff(recorded: Path) -> None:
+    steps = json.loads(osdtune("plan", "--json", "--facts", recorded).stdout)["steps"]
+    assert [step["rule"] for step in steps][:2] == ["db-missing", "min-alloc-hdd"]
+    assert steps[0]["creation_only"]
+    diff = osdtune("plan", "--diff", "--facts", recorded).stdout
+    assert "-pg_num = 100\n+pg_num = 128\n" in diff
+
+
+def test_the_doctor_fits_on_a_page(recorded: Path) -> None:
+    done = osdtune("doctor", "--facts", recorded)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("health: HEALTH_OK\n")
+    assert done.stdout.count("   proposed  ") == 3
+    assert len(done.stdout.splitlines()) < 50
+
+
+def test_no_configuration(tmp_path: Path) -> None:
+    done = osdtune("plan", "--conf", tmp_path / "ceph.conf")
+    assert done.returncode == 1
+    assert "no Ceph configuration at" in done.stderr and "copy the cluster's ceph.conf there" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_facts_of_another_release(tmp_path: Path) -> None:
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps(encode(shapes.hybrid("umbrella"))))
+    done = osdtune("doctor", "--facts", path)
+    assert done.returncode == 1
+    assert "osdtune: OSDs run Ceph umbrella;" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_observe_prints_of_a_cluster() -> None:
+    facts = shapes.with_option(shapes.hybrid("quincy"), 0, "osd_mclock_max_capacity_iops_hdd", "402.5")
+    facts = replace(facts, config=(ConfigEntry("osd", "class:hdd", "osd_max_backfills", "2"),), gaps=("osd.9: away",))
+    spilled = replace(shapes.COUNTERS, slow_used_bytes=shapes.GIB)
+    lines = list(facts_lines(shapes.with_osd(facts, 1, counters=spilled, is_up=False)))
+    assert lines[0].endswith("HEALTH_OK, 6 OSDs, Ceph 17.2.7 quincy")
+    (first,) = [line for line in lines if line.startswith("osd.0  ")][:1]
+    assert "160 GiB nvme0n1" in first and "402 iops" in first and "1.0 ms" in first
+    assert any("osd.1 down" in line and "20 GiB + 1 GiB spilled" in line for line in lines)
+    assert any(line.split() == ["osd", "class:hdd", "osd_max_backfills", "2"] for line in lines)
+    assert lines[-1] == "  osd.9: away"
+
+
+def test_what_observe_prints_of_a_load() -> None:
+    burst = Load(60.0, Rates(10, 1), Rates(0, 0), Rates(4e6, 1e6), Rates(0, 0), 5.0, 20 << 20, 15 << 20)
+    assert list(load_lines(burst))[-2:] == [
+        "longest burst of writes: 5 s, 20 MiB",
+        "an SSD journal of 15 MiB would have absorbed it all",
+    ]
+    steady = replace(burst, longest_burst_s=0.0)
+    assert list(load_lines(steady))[-1] == "no burst: writes never went above twice their mean"
+
+
+@pytest.mark.parametrize("length", ["soon", "0", "10x", ""])
+def test_a_length_of_time_that_is_none(length: str) -> None:
+    done = osdtune("observe", "--for", length)
+    assert done.returncode == 2
+    assert "write 90s, 10m or 2h" in done.stderr
