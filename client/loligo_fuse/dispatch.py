@@ -9,6 +9,7 @@ so that a request costs one index and no attribute look-ups. Opcodes without a r
 """
 
 import errno
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -99,7 +100,9 @@ def _link(ops: Operations, ctx: Context, ino: int, body: memoryview) -> Any:
 
 
 def _open(ops: Operations, ctx: Context, ino: int, body: memoryview) -> Any:
-    return ops.open(ctx, ino, decode.decode_open(body))
+    flags = decode.decode_open(body)
+    ctx.changes = bool(flags & os.O_TRUNC)
+    return ops.open(ctx, ino, flags)
 
 
 def _create(ops: Operations, ctx: Context, ino: int, body: memoryview) -> Any:
@@ -270,7 +273,7 @@ def build_rows(operations: Operations, negotiated: Negotiated) -> list[Row | Non
         Opcode.RENAME: Row(_rename, nothing, None),
         Opcode.RENAME2: Row(_rename2, nothing, None),
         Opcode.LINK: Row(_link, entries.entry, _undo_entry),
-        Opcode.OPEN: Row(_open, encode.encode_opened, _undo_open),
+        Opcode.OPEN: Row(_open, encode.encode_opened, _undo_open, killable=True),
         Opcode.CREATE: Row(_create, entries.created, _undo_create),
         Opcode.TMPFILE: Row(_tmpfile, entries.created, _undo_create),
         Opcode.READ: Row(_read, encode.encode_data, None, killable=True),

@@ -318,7 +318,7 @@ class Session:
 
     def _defer(self, ctx: Context, ino: int, row: Row, future: Future[Any]) -> None:
         with self._lock:
-            self._pending[ctx.unique] = (ctx.pid if row.killable else _UNTIL_DONE, future)
+            self._pending[ctx.unique] = (ctx.pid if row.killable and not ctx.changes else _UNTIL_DONE, future)
         future.add_done_callback(partial(self._complete, ctx, ino, row))
 
     def _complete(self, ctx: Context, ino: int, row: Row, future: Future[Any]) -> None:

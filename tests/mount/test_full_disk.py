@@ -4,9 +4,11 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from loligo_lab.errnos import refused
 from loligo_lab.mounts import assert_sound, make_lab_volume
 from loligo_lab.processes import ProcessFailed, wait_until
-from loligo_lab.serving import lab_mount
+from loligo_lab.serving import LabServer, RemoteMount, lab_mount
 from loligo_lab.system_calls import fallocate
 
 MIB = 1 << 20
@@ -53,6 +55,28 @@ def write_until_refused(path: Path, limit_bytes: int) -> int:
         except OSError as error:
             assert error.errno == errno.ENOSPC
     return 0
+
+
+def test_who_waits_for_what_another_cannot_store_can_be_killed(scratch: Path, small_disk: Path) -> None:
+    """It is nowhere but in that other client, and stays there until there is space: nobody can say what is in the file."""
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
+    content = os.urandom(10_000)
+    with ExitStack() as stack:
+        server = stack.enter_context(LabServer(volume, folder))
+        one, other = (stack.enter_context(RemoteMount(server, folder / name)) for name in ("one", "other"))
+        assert write_until_refused(one.path / "large", 40 * MIB) == errno.ENOSPC
+        with suppress(OSError):
+            (one.path / "small").write_bytes(content)
+        reader = subprocess.Popen(["cat", other.path / "small"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wchan = Path(f"/proc/{reader.pid}/wchan")
+            wait_until(lambda: wchan.read_text() == "request_wait_answer", "it waits for the file system")
+        finally:
+            reader.kill()
+        assert reader.wait(timeout=20) == -signal.SIGKILL
+        (one.path / "large").unlink()
+        wait_until(lambda: (other.path / "small").read_bytes() == content, "what was written, once there is space", 30)
 
 
 def test_no_space_for_data(scratch: Path, small_disk: Path, transport: str) -> None:

@@ -14,10 +14,12 @@ class Context:
     An operation may say how long its answer may be believed, when that is not for as long as others (`Operations`): names, or
     that there is no such name, for `entry_timeout_s`, attributes for `attribute_timeout_s`.
     `lock_owner`: for flush, whose record locks on the file end; for release, whose flock, or None.
+    `changes`: this request does, though others of its kind do not; so who asks waits for the answer even if he is killed.
     """
 
     __slots__ = (
         "attribute_timeout_s",
+        "changes",
         "entry_timeout_s",
         "gid",
         "lock_owner",
@@ -36,6 +38,7 @@ class Context:
         self.attribute_timeout_s: float | None = None
         self.entry_timeout_s: float | None = None
         self.lock_owner: int | None = None
+        self.changes = False
 
 
 class Attributes(Protocol):
