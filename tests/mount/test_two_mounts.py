@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -256,6 +257,66 @@ def _reads(file: BinaryIO, expected: bytes) -> bool:
     found = file.read()
     assert found in (b"", expected)
     return bool(found)
+
+
+def test_times_that_are_set_stay_whatever_another_has_written_before(places: tuple[Path, Path]) -> None:
+    """As `cp -p` and rsync do on one mount, right after a program on the other has written."""
+    when_ns = 10**18
+    for round in range(5):
+        one, other = places if round % 2 else places[::-1]
+        (one / "f").write_bytes(b"before")
+        with (one / "f").open("r+b", buffering=0) as file:
+            file.write(os.urandom(10_000))
+            os.utime(other / "f", ns=(when_ns, when_ns))
+        for place in (other, one):
+            wait_until(partial(_has_mtime, place / "f", when_ns), "the time that was set is shown", 10)
+        (one / "f").unlink()
+
+
+def _has_mtime(path: Path, when_ns: int) -> bool:
+    return os.stat(path).st_mtime_ns == when_ns
+
+
+def test_a_file_that_is_replaced_is_always_there(two: TwoMounts, places: tuple[Path, Path]) -> None:
+    one, other = places
+    (one / "f").write_bytes(b"0")
+    ending = threading.Event()
+
+    def replace() -> None:
+        number = 0
+        while not ending.is_set():
+            number += 1
+            (one / "new").write_bytes(b"%d" % number)
+            (one / "new").rename(one / "f")
+
+    with ThreadPoolExecutor(1) as pool:
+        replacing = pool.submit(replace)
+        try:
+            for _ in range(300):
+                assert stat.S_ISREG(os.stat(other / "f").st_mode)
+        finally:
+            ending.set()
+        replacing.result()
+
+
+def test_what_is_counted_under_a_lock_is_seen_whole(two: TwoMounts, places: tuple[Path, Path]) -> None:
+    """Also when the file has become longer since."""
+    if two.transport != "native":
+        return  # pyfuse3 leaves locks to the kernel
+    (places[0] / "counter").write_text("0")
+
+    def count(place: Path) -> None:
+        with (place / "counter").open("r+b", buffering=0) as counter:
+            for _ in range(60):
+                fcntl.flock(counter, fcntl.LOCK_EX)
+                number = int(os.pread(counter.fileno(), 100, 0))
+                os.pwrite(counter.fileno(), b"%d" % (number + 1), 0)
+                fcntl.flock(counter, fcntl.LOCK_UN)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(count, place) for place in places]:
+            done.result()
+    assert [int((place / "counter").read_text()) for place in places] == [120, 120]
 
 
 def test_who_locks_what_he_only_reads_locks_it_for_both(two: TwoMounts, places: tuple[Path, Path]) -> None:

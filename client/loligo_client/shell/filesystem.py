@@ -95,6 +95,11 @@ _FILES_FREE = 1 << 40
 declare("rename.stored", "rename.after")
 
 
+def _looked_up_again(error: OSError) -> OSError:
+    """Another client has given the name to another inode just now: ESTALE makes the kernel look it up once more."""
+    return OSError(ESTALE, "the inode is gone") if error.errno == ENOENT else error
+
+
 def _nothing_to_drop(ino: int) -> Future[None]:
     done: Future[None] = Future()
     done.set_result(None)
@@ -387,7 +392,7 @@ class FileSystem(Operations):
         except OSError as error:
             removed = self._removed.get(ino)
             if removed is None or error.errno != ENOENT:
-                raise
+                raise _looked_up_again(error) if self._is_shared else error from None
             return removed
         if ino == ROOT_INO:
             self._root = stored
@@ -419,7 +424,10 @@ class FileSystem(Operations):
     def _change(self, ctx: Context, request: SetAttributes) -> Task[Attributes]:
         if request.mtime_ns is not None:
             self._data.mtime_will_be_set(request.ino)
-        changed = yield request
+        try:
+            changed = yield request
+        except OSError as error:
+            raise _looked_up_again(error) if self._is_shared else error from None
         self._tell(ctx, changed)
         return self._data.attributes(changed)
 
@@ -778,7 +786,9 @@ class FileSystem(Operations):
             self._let_go_of(opened)
         file = self._data.find(request.ino)
         if file is not None and file.contended:
-            yield self.drop_pages(request.ino)  # what others have written until now is to be seen
+            # What others have written until now is to be seen, and how long the file is.
+            self._data.attributes((yield GetAttributes(request.ino)))
+            yield self.drop_pages(request.ino)
 
     def interrupted(self, future: Future[Any]) -> bool:
         waits_for = awaited(future)

@@ -197,31 +197,27 @@ class Recalls:
                     self._ask(answer)
 
     def _forget(self, forgotten: Forgotten) -> None:
-        """Attributes first: a name may be the last thing that the kernel knows an inode by."""
+        """Names first: who still gets to an inode by one that it has lost would be told that there is no such inode."""
         kernel = self._kernel
         if kernel is None:
             return
-        inos = forgotten.inos
         try:
-            inos = [ino for ino in inos if not kernel.notify_inval_attributes(ino)]
             for name in forgotten.names:
                 kernel.notify_inval_entry(forgotten.directory, name)
             for name in forgotten.directories:
                 kernel.notify_expire_entry(forgotten.directory, name)
         except OSError as error:
             log.warning("the kernel may go on believing in names of inode %d: %s", forgotten.directory, error)
-        self._forget_the_rest(forgotten, inos)
+        self._forget_attributes(forgotten)
 
-    def _forget_the_rest(self, forgotten: Forgotten, unknown: list[int]) -> None:
-        """`unknown`: inodes that the kernel did not know; the answers that it will know them from may have been under way."""
+    def _forget_attributes(self, forgotten: Forgotten) -> None:
         kernel = self._kernel
         if kernel is None:
             return
         try:
-            if forgotten.names or forgotten.directories:  # that has waited for the lookups in the directory
-                for ino in unknown:
-                    kernel.notify_inval_attributes(ino)
-            elif unknown and unknown != [forgotten.directory]:
+            unknown = [ino for ino in forgotten.inos if not kernel.notify_inval_attributes(ino)]
+            has_waited = forgotten.names or forgotten.directories  # for the lookups that were under way there
+            if unknown and unknown != [forgotten.directory] and not has_waited:
                 self._forget_newborns(kernel, forgotten.directory, unknown)
             if forgotten.listing and not kernel.notify_inval_inode(forgotten.directory, 0, 0) and forgotten.above:
                 self._forget_newborns(kernel, forgotten.above, [forgotten.directory])

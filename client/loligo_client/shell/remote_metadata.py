@@ -140,6 +140,8 @@ class RemoteMetadata(Metadata):
         """On the connection's thread, before whoever asked."""
         if id(request) in self._foreseen:
             return
+        if type(request) is Publish and request.mtime_ns not in (None, answer.mtime_ns):
+            self.forget_attributes(request.ino)  # another client has set it since; the kernel was told what we knew
         for ino in covered.forgets:
             self.forget_attributes(ino)
         for forgotten in self._leased.heard(request, answer, covered):

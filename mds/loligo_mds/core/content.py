@@ -108,7 +108,7 @@ def publish(state: ShardState, request: Publish, now_ns: int) -> Attributes:
         changed.flags |= FLAG_SPARSE
     state.count(0, size - changed.size)
     changed.size = size
-    if request.mtime_ns is not None:
+    if request.mtime_ns is not None and (file is None or request.mtime_ns > file.mtime_set_ns):
         changed.mtime_ns = clamp_ns(request.mtime_ns)
         # A chmod since the data was written has moved ctime further, and it must not go back.
         changed.ctime_ns = max(changed.ctime_ns, changed.mtime_ns)

@@ -43,6 +43,8 @@ def set_attributes(state: ShardState, request: SetAttributes, now_ns: int) -> At
     if size is not None:
         content.resize(state, changed, size)
     state.put_inode(changed)
+    if request.mtime_ns is not None:
+        open_file.mtime_was_set(state, changed.ino, now_ns)
     return changed
 
 

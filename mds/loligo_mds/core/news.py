@@ -117,18 +117,18 @@ def _answer(state: ShardState, ino: int, question: Waiting, report: Reported | N
         else:
             reply = leases.answer(state, question.session, question.id, question.request, found)
         if found is not None and found.ino == ino and report is not None:
-            reply.value = _with_report(found, report)
+            reply.value = _with_report(found, report, state.files[ino])
         state.notices.append(reply)
     state.asking = reporter
 
 
-def _with_report(stored: Attributes, report: Reported) -> Attributes:
+def _with_report(stored: Attributes, report: Reported, file: OpenFile) -> Attributes:
     """What the file is, with what its owner has not published."""
     if report.size is None:
         return stored
     found = stored.copy()
     found.size = report.size
-    if report.mtime_ns is not None:
+    if report.mtime_ns is not None and report.mtime_ns > file.mtime_set_ns:
         found.mtime_ns = clamp_ns(report.mtime_ns)
         found.ctime_ns = max(found.ctime_ns, found.mtime_ns)
     return found

@@ -5,6 +5,7 @@ from typing import Final
 
 from loligo_mds.core.requests import Claim, GetAttributes, Lookup, Open
 from loligo_mds.core.state import Refused, ShardState
+from loligo_wire.attributes import NS_MIN
 
 #: The session that the shard's own process asks with, and the claimant of a file under repair.
 SHARD_SESSION = 0
@@ -51,17 +52,30 @@ class Waiting:
 class OpenFile:
     """`claimants` is one session at most, if clients tell the truth after a restart.
 
-    `repair`: the shard wants it for itself. `reporting`: its owner was sent a Report, for the questions in `round`, and has not
-    answered; `questions` came since. See `core.news`.
+    `mtime_set_ns`: when another session than one that writes has last set mtime. `repair`: the shard wants it for itself.
+    `reporting`: its owner was sent a Report, for the questions in `round`, and has not answered; `questions` came since. See
+    `core.news`.
     """
 
-    __slots__ = ("claimants", "contended", "ino", "openers", "questions", "repair", "reporting", "round", "waiting")
+    __slots__ = (
+        "claimants",
+        "contended",
+        "ino",
+        "mtime_set_ns",
+        "openers",
+        "questions",
+        "repair",
+        "reporting",
+        "round",
+        "waiting",
+    )
 
     def __init__(self, ino: int) -> None:
         self.ino = ino
         self.openers: dict[int, Opener] = {}
         self.contended = False
         self.claimants: tuple[int, ...] = ()
+        self.mtime_set_ns = NS_MIN
         self.repair = False
         self.waiting: tuple[Waiting, ...] = ()
         self.reporting = False
@@ -134,6 +148,13 @@ def may_settle(state: ShardState, ino: int, session: int) -> bool:
     if file.repair or others_write(file, session):
         return False
     return ino >= state.reclaim_below or (session in file.openers and not file.contended)
+
+
+def mtime_was_set(state: ShardState, ino: int, now_ns: int) -> None:
+    """On purpose, by the asking session. What others have written before that does not move it any more."""
+    file = state.files.get(ino)
+    if file is not None and others_write(file, state.asking):
+        file.mtime_set_ns = now_ns
 
 
 def others_write(file: OpenFile, session: int) -> bool:
