@@ -1,9 +1,10 @@
 """Which request calls which operation, and how its result becomes a reply.
 
 A row per opcode: `call` decodes the body and calls the operation, `encode` makes the reply, and `undo` takes
-back what a reply that reached nobody would have handed out. `killable` says that the request changes nothing, so
-that a caller who is killed need not wait for its answer. The rows are a list indexed by opcode, built once after INIT,
-so that a request costs one index and no attribute look-ups. Opcodes without a row are answered ENOSYS by the session.
+back what a reply that reached nobody would have handed out. `killable` says that the request changes nothing (but see
+`Context.changes`), so that a caller who is killed need not wait for its answer. The rows are a list indexed by opcode, built
+once after INIT, so that a request costs one index and no attribute look-ups. Opcodes without a row are answered ENOSYS by the
+session.
 
 `call` returns NO_REPLY for requests that have none.
 """

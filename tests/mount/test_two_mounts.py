@@ -122,6 +122,10 @@ def places(two: TwoMounts) -> tuple[Path, Path]:
     return made, two.mounts[1].path / made.name
 
 
+#: pyfuse3 leaves locks to the kernel, and does not tell who appends.
+NATIVE = pytest.mark.parametrize("two", ["native"], indirect=True)
+
+
 def test_what_is_looked_at_again_asks_nobody(two: TwoMounts, places: tuple[Path, Path]) -> None:
     """Neither of the mounts, but the kernel: the server hears nothing for as long as both look."""
     one, _other = places
@@ -234,10 +238,9 @@ def test_who_has_a_file_open_reads_what_the_other_appends_meanwhile(places: tupl
         (there / "log").unlink()
 
 
-def test_what_both_append_is_all_there(two: TwoMounts, places: tuple[Path, Path]) -> None:
+@NATIVE
+def test_what_both_append_is_all_there(places: tuple[Path, Path]) -> None:
     """Each line once, whoever has moved the end of the file meanwhile."""
-    if two.transport != "native":
-        return  # pyfuse3 does not tell who appends
     (places[0] / "log").touch()
 
     def append(place: Path, who: int) -> None:
@@ -277,7 +280,7 @@ def _has_mtime(path: Path, when_ns: int) -> bool:
     return os.stat(path).st_mtime_ns == when_ns
 
 
-def test_a_file_that_is_replaced_is_always_there(two: TwoMounts, places: tuple[Path, Path]) -> None:
+def test_a_file_that_is_replaced_is_always_there(places: tuple[Path, Path]) -> None:
     one, other = places
     (one / "f").write_bytes(b"0")
     ending = threading.Event()
@@ -299,10 +302,9 @@ def test_a_file_that_is_replaced_is_always_there(two: TwoMounts, places: tuple[P
         replacing.result()
 
 
-def test_what_is_counted_under_a_lock_is_seen_whole(two: TwoMounts, places: tuple[Path, Path]) -> None:
+@NATIVE
+def test_what_is_counted_under_a_lock_is_seen_whole(places: tuple[Path, Path]) -> None:
     """Also when the file has become longer since."""
-    if two.transport != "native":
-        return  # pyfuse3 leaves locks to the kernel
     (places[0] / "counter").write_text("0")
 
     def count(place: Path) -> None:
@@ -319,9 +321,8 @@ def test_what_is_counted_under_a_lock_is_seen_whole(two: TwoMounts, places: tupl
     assert [int((place / "counter").read_text()) for place in places] == [120, 120]
 
 
-def test_who_locks_what_he_only_reads_locks_it_for_both(two: TwoMounts, places: tuple[Path, Path]) -> None:
-    if two.transport != "native":
-        return  # pyfuse3 leaves locks to the kernel
+@NATIVE
+def test_who_locks_what_he_only_reads_locks_it_for_both(places: tuple[Path, Path]) -> None:
     one, other = places
     (one / "f").write_bytes(b"text")
     for place in places:

@@ -259,6 +259,16 @@ def test_what_may_be_read_under_a_lease_that_is_not_waited_for_is_kept_until_tha
     assert lab.shard.state.find_inode(lab.f) is None
 
 
+def test_a_directory_is_not_taken_for_read_under_such_a_lease(lab: LeaseLab) -> None:
+    lab.look_at_all(A)
+    lab.look_at_all(B)
+    for key in (lab.d, lab.e):
+        lab.shard.state.session_leases[B][key].recalled = True
+        lab.shard.state.session_leases[B][key].waived = True
+    lab.reply(Rename(lab.d, b"e", lab.d, b"y"), A)
+    assert lab.e not in lab.shard.state.files
+
+
 def test_a_request_that_waited_is_applied_once(lab: LeaseLab) -> None:
     lab.look_at_all(B)
     lab.submit(Create(lab.d, b"x", FILE, 0, 0), A, sequence=1)

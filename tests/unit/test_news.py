@@ -118,6 +118,17 @@ def test_who_yields_has_said_everything(lab: NewsLab) -> None:
     assert lab.ask(GetAttributes(lab.f), B).size == 5, "contended: the shard knows"
 
 
+def test_a_time_that_another_sets_outlasts_what_was_written_before_and_not_what_is_written_later(lab: NewsLab) -> None:
+    lab.now_ns = 1000
+    lab.ask(SetAttributes(lab.f, mtime_ns=5), B)
+    lab.tell(B, GetAttributes(lab.f))
+    lab.submit(Reported(lab.f, 7, 900), A)
+    (answer,) = (one.value for one in lab.effects if isinstance(one, Reply) and one.session == B)
+    assert (answer.size, answer.mtime_ns) == (7, 5)
+    assert lab.ask(Publish(lab.f, 7, 900, b"content"), A).mtime_ns == 5
+    assert lab.ask(Publish(lab.f, 7, 2000, b"changed"), A).mtime_ns == 2000
+
+
 def test_the_name_may_be_another_files_by_then(lab: NewsLab) -> None:
     id = lab.submit(Lookup(R, b"f"), B)
     other = lab.ask(Create(R, b"other", FILE, 0, 0, hold=True), C).ino

@@ -60,7 +60,7 @@ _ABSENT: Final = 0
 class _Lease:
     """`names`: inode numbers, negative those of directories; they may be known to the kernel. `inos`: of which it may have
     attributes, and whether it may believe them. `attributes`: the directory's own.
-    `order`: cookies and names as listings have them, if it was listed here. `listed_to`: the cookie up to
+    `order`: cookies and names of what is there, as listings have them, if it was listed here. `listed_to`: the cookie up to
     which the server has listed it. `misses`: names that were asked for. `was_exclusive`: for a while
     nobody else had it.
     """
@@ -174,9 +174,7 @@ class Leased:
         count = min(request.count, LISTING_PAGE_MAX)
         for at in range(bisect_left(lease.order, (request.after_cookie + 1, b"")), len(lease.order)):
             cookie, name = lease.order[at]
-            known = lease.names.get(name, _ABSENT)
-            if known == _ABSENT:
-                continue
+            known = lease.names[name]
             if len(page) >= count and page[-1][1] != cookie:
                 break
             child = self._held.get(-known) if known < 0 else None
@@ -361,6 +359,7 @@ class Leased:
         if known is None:
             lease.whole = False
             lease.listed_to = 0
+            lease.order = None
 
     def _listed(self, request: ReadDirectory, answer: list[Any], covered: Covered) -> None:
         lease = self._held.get(request.ino)

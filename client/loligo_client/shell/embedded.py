@@ -187,8 +187,7 @@ class EmbeddedVolume:
         self._housekeeper.join()
         try:
             self.data.drain()
-            with self._driver.lock:
-                self._removals.begin()
+            self._removals.begin()
             self._keeper.wait()
             self._keeper.settle()
         finally:

@@ -95,11 +95,6 @@ _FILES_FREE = 1 << 40
 declare("rename.stored", "rename.after")
 
 
-def _looked_up_again(error: OSError) -> OSError:
-    """Another client has given the name to another inode just now: ESTALE makes the kernel look it up once more."""
-    return OSError(ESTALE, "the inode is gone") if error.errno == ENOENT else error
-
-
 def _nothing_to_drop(ino: int) -> Future[None]:
     done: Future[None] = Future()
     done.set_result(None)
@@ -115,11 +110,10 @@ class Handle:
 
     __slots__ = ("file", "flushes", "lockers", "no_atime", "writes")
 
-    def __init__(self, file: FileData, flags: int, no_atime: bool, flushes: bool) -> None:
-        """`flags`: O_*, as it was opened."""
+    def __init__(self, file: FileData, no_atime: bool, writes: bool, flushes: bool) -> None:
         self.file = file
         self.no_atime = no_atime
-        self.writes = flags & os.O_ACCMODE != os.O_RDONLY
+        self.writes = writes
         self.flushes = flushes
         self.lockers: set[int] = set()
 
@@ -392,12 +386,16 @@ class FileSystem(Operations):
         except OSError as error:
             removed = self._removed.get(ino)
             if removed is None or error.errno != ENOENT:
-                raise _looked_up_again(error) if self._is_shared else error from None
+                raise self._gone(error) from None
             return removed
         if ino == ROOT_INO:
             self._root = stored
         self._tell(ctx, stored)
         return self._data.attributes(stored)
+
+    def _gone(self, error: OSError) -> OSError:
+        """What another client has removed, or replaced, is ESTALE: the kernel then looks its name up again, or makes it."""
+        return OSError(ESTALE, "it is gone") if self._is_shared and error.errno == ENOENT else error
 
     def setattr(self, ctx: Context, ino: int, change: Change, handle: int | None) -> Answer[Any]:
         check_inode(ino)
@@ -427,7 +425,7 @@ class FileSystem(Operations):
         try:
             changed = yield request
         except OSError as error:
-            raise _looked_up_again(error) if self._is_shared else error from None
+            raise self._gone(error) from None
         self._tell(ctx, changed)
         return self._data.attributes(changed)
 
@@ -536,13 +534,10 @@ class FileSystem(Operations):
 
     def _open(self, ino: int, flags: int) -> Task[Opened]:
         writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
-        # A file that another client has removed is ESTALE: the kernel then looks its name up again, or makes it.
         try:
             file, keeps_pages = yield from self._data.open(ino, writes)
         except OSError as error:
-            if error.errno == ENOENT and self._is_shared:
-                raise OSError(ESTALE, "the file is gone") from None
-            raise
+            raise self._gone(error) from None
         if self._is_shared and file.seen.nlink == 0 and file.opens == 1:
             self._data.close(file)  # it is there only because somebody else still has it open
             raise OSError(ESTALE, "the file is gone")
@@ -599,7 +594,7 @@ class FileSystem(Operations):
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         # A local file system with room to spare has nothing to say at a close, either; `release` stores what is left.
         flushes = writes and (self._is_shared or self._data.space_is_low)
-        self._handles[handle] = Handle(file, flags, not self._update_atime or bool(flags & os.O_NOATIME), flushes)
+        self._handles[handle] = Handle(file, not self._update_atime or bool(flags & os.O_NOATIME), writes, flushes)
         keep = FOPEN_KEEP_CACHE if keeps_pages else 0
         # Record locks end with a close, also of who only reads.
         return Opened(handle, keep if flushes or self.locks else keep | FOPEN_NOFLUSH)

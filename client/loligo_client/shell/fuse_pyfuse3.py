@@ -25,6 +25,7 @@ import errno
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -53,24 +54,7 @@ TASKS_MAX = 64
 _NOBODY_IN_PARTICULAR = Context(0, 0, 0, 0)
 _ACCESS_ACL = b"system.posix_acl_access"
 #: Requests are counted by what they call.
-_CALLS = (
-    *(
-        "lookup",
-        "forget",
-        "getattr",
-        "setattr",
-        "readlink",
-        "symlink",
-        "mknod",
-        "mkdir",
-        "unlink",
-        "rmdir",
-        "rename",
-        "link",
-    ),
-    *("open", "create", "read", "write", "flush", "release", "fsync", "opendir", "readdir", "releasedir", "fsyncdir"),
-    *("statfs", "getxattr", "setxattr", "listxattr", "removexattr"),
-)
+_CALLS = frozenset(name for name, member in vars(Operations).items() if callable(member))
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -91,12 +75,12 @@ class Pyfuse3Session:
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
         self._stopping = False
-        self._calls = dict.fromkeys(_CALLS, 0)
+        self._calls: Counter[str] = Counter()
 
     @property
     def calls(self) -> dict[str, int]:
         """How many requests of which kind there were, of those that there were."""
-        return {name.upper(): count for name, count in self._calls.items() if count}
+        return {name.upper(): count for name, count in self._calls.items()}
 
     def run(self) -> None:
         """Serve until unmounted or stopped."""
@@ -164,7 +148,7 @@ class _Adapter(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = True
 
-    def __init__(self, operations: Operations, calls: dict[str, int]) -> None:
+    def __init__(self, operations: Operations, calls: Counter[str]) -> None:
         super().__init__()
         self._to = operations
         self._calls = calls
@@ -176,7 +160,7 @@ class _Adapter(pyfuse3.Operations):
         self._inos: dict[int, int] = {}
 
     async def _answer(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        if call.__name__ in self._calls:
+        if call.__name__ in _CALLS:
             self._calls[call.__name__] += 1
         try:
             answer = call(*arguments)

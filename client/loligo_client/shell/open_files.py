@@ -82,7 +82,7 @@ class OpenFiles:
                 self._recollect(ours)
             ours.opens += 1
             return ours, True
-        attributes = self._known_to_all(ino) if ours is None and not writes else None
+        attributes = self._believed(ino) if ours is None and not writes else None
         if attributes is not None and self.leased_opens.open(attributes):
             return self._open_under_lease(attributes)
         opened: Opened = yield from self._ask_to_open(ino, writes)
@@ -90,14 +90,15 @@ class OpenFiles:
         known = self._known.pop(ino, None)
         same = not self._shared or known == state(attributes)
         before = self.by_ino.get(ino)
-        keeps = before is not None and not (before.unsure and state(before.seen) != state(attributes))
+        epoch = before.epoch if before is not None else -1
         file = self.opened(attributes, writes)
+        same = same or file.epoch == epoch
         if opened.inline is not None and not file.in_objects and not file.loaded:
             file.content_is(opened.inline)
         if opened.contended:
             file.contended = True
             file.in_objects = not file.stored_inline
-        keeps_pages = not file.contended and (same or keeps)
+        keeps_pages = same and not file.contended
         if not keeps_pages:
             self._forget_cached(ino)
         return file, keeps_pages
@@ -112,7 +113,7 @@ class OpenFiles:
             return False  # it may have been given to another by now
         return file.ino not in self._opening
 
-    def _known_to_all(self, ino: int) -> Attributes | None:
+    def _believed(self, ino: int) -> Attributes | None:
         """What a file is that may be opened for reading without asking; None: ask."""
         found = self._metadata.known(ino) if self._shared and ino not in self._opening else None
         return found if found is not None and found.is_file and found.nlink else None

@@ -160,7 +160,7 @@ class Recalls:
                     answer.open = self._files.lease_returned(answer.ino, 0)
                     self._ask(answer)
         lost = self._leased.lost()
-        self._files.leases_lost(self._leased.delegations())
+        self._files.leases_lost(set(self._leased.delegations()))
         for forgotten in lost:
             self._submit(_Job(forgotten, -1, float("inf")))
         with self._lock:

@@ -17,7 +17,7 @@ The root of a mount is inode 1 for the kernel; for the server it is the director
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from errno import EIO
 from functools import partial
@@ -155,8 +155,8 @@ class RemoteMetadata(Metadata):
         kind = type(request)
         if kind is Create:
             self._unmade.add(request.new_ino)
-        if kind is Create and request.hold:
-            self._making[request.new_ino] = promise, []
+            if request.hold:
+                self._making[request.new_ino] = promise, []
         elif kind is SetAttributes:
             self._last_set = request, promise
 
@@ -177,11 +177,12 @@ class RemoteMetadata(Metadata):
         return self._connection.amend(promise, change)
 
     def _kept(self, request: Any, error: BaseException | None) -> None:
+        told: Iterable[Callable[[BaseException | None], object]] = ()
         with self._leased.lock:
             self.unkept -= 1
             if type(request) is Create:
                 self._unmade.discard(request.new_ino)
-            _, told = self._making.pop(request.new_ino, (None, ())) if type(request) is Create else (None, ())
+                _, told = self._making.pop(request.new_ino, (None, ()))
         for one in told:
             one(error)
         if error is not None:

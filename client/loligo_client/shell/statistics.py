@@ -4,7 +4,8 @@ Whoever counts does so with plain arithmetic in his own place, and says here, wh
 Counts may be a little behind each other: nothing is locked for them.
 
 Names begin with `loligo_client_`; numbers since the mount began end in `_total`. Every line carries the labels of the mount, so
-that the files of several mounts on a machine can be collected together.
+that the files of several mounts on a machine can be collected together. The text is not `prometheus_client`'s, which writes
+12345678 as 1.2345678e+07: people read this.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -144,12 +144,26 @@ def _is_optional(message: Any, name: str) -> bool:
     return bool(message.DESCRIPTOR.fields_by_name[name].has_presence)
 
 
+def _is_repeated(message: Any, name: str) -> bool:
+    return bool(message.DESCRIPTOR.fields_by_name[name].is_repeated)
+
+
 def _decoder(kind: type, message: Any) -> _Decode:
     names = _names(kind, message)
+    repeated = [place for place, name in enumerate(names) if _is_repeated(message, name)]
     optional = [(place, name) for place, name in enumerate(names) if _is_optional(message, name)]
     if not names:
         return lambda body: kind()
     values_of = attrgetter(*names)
+    if repeated:
+
+        def decode_many(body: Any) -> Any:
+            values = [getattr(body, name) for name in names]
+            for place in repeated:
+                values[place] = list(values[place])
+            return kind(*values)
+
+        return decode_many
     if optional:
 
         def decode_some(body: Any) -> Any:
@@ -171,8 +185,9 @@ def _encoder(field: str, kind: type, message: Any) -> _Encode:
     body_of = attrgetter(field)
     if not names:
         return lambda request, whole: body_of(whole).SetInParent()
-    always = [name for name in names if not _is_optional(message, name)]
-    optional = [name for name in names if name not in always]
+    repeated = [name for name in names if _is_repeated(message, name)]
+    optional = [name for name in names if _is_optional(message, name)]
+    always = [name for name in names if name not in repeated and name not in optional]
 
     def encode(request: Any, whole: Any) -> None:
         body = body_of(whole)
@@ -185,29 +200,10 @@ def _encoder(field: str, kind: type, message: Any) -> _Encode:
             value = getattr(request, name)
             if value is not None:
                 setattr(body, name, value)
+        for name in repeated:
+            getattr(body, name).extend(getattr(request, name))
 
     return encode
-
-
-def _encode_lease_returned(request: LeaseReturned, whole: pb.Request) -> None:
-    body = whole.lease_returned
-    body.ino = request.ino
-    body.attributes_of = request.attributes_of
-    body.kept, body.was_exclusive, body.again = request.kept, request.was_exclusive, request.again
-    body.open.extend(request.open)
-
-
-def _decode_lease_returned(body: pb.LeaseReturned) -> LeaseReturned:
-    return LeaseReturned(body.ino, body.attributes_of, body.kept, body.was_exclusive, body.again, list(body.open))
-
-
-def _encode_settle(request: requests.Settle, whole: pb.Request) -> None:
-    whole.settle.SetInParent()
-    whole.settle.inos.extend(request.inos)
-
-
-def _decode_settle(body: pb.Settle) -> requests.Settle:
-    return requests.Settle(list(body.inos))
 
 
 _DECODERS: dict[str, _Decode] = {}
@@ -216,10 +212,6 @@ for _field, _kind in _REQUESTS.items():
     _message = getattr(pb.Request(), _field)
     _DECODERS[_field] = _decoder(_kind, _message)
     _ENCODERS[_kind] = _encoder(_field, _kind, _message)
-_DECODERS["lease_returned"] = _decode_lease_returned
-_ENCODERS[LeaseReturned] = _encode_lease_returned
-_DECODERS["settle"] = _decode_settle
-_ENCODERS[requests.Settle] = _encode_settle
 if set(_REQUESTS) != {field.name for field in pb.Request.DESCRIPTOR.oneofs_by_name["kind"].fields}:
     raise TypeError("the requests of the wire are others than those known here")
 

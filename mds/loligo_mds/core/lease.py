@@ -13,7 +13,7 @@ class Lease:
     """What one session has. `exclusive`: nobody else has it; `sharing`: it was asked to let others have it. `asked`: inodes
     whose attributes were recalled, `recalled`: all was, and it has not answered; `waived`: nobody waits for that. `excepted`:
     inodes whose attributes it does not believe. `stated`: it was exclusive already when the session came back. `assumed`: files
-    that have lost a name while it was waived, and count as open until the session has said which of them it is reading.
+    of which a name has changed while it was waived, and count as open until the session has said which of them it is reading.
     """
 
     __slots__ = ("asked", "assumed", "excepted", "exclusive", "recalled", "sharing", "stated", "waived")

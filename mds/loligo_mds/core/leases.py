@@ -97,7 +97,7 @@ def are_in_the_way(state: ShardState, event: Submitted) -> bool:
         _have_shared(state, key)
         keys.add(key)
     if not keys:
-        if type(request) in _REMOVING:
+        if type(request) in _MOVING:
             _assume_open(state, session, touched)
         return False
     event.waited = True
@@ -127,12 +127,17 @@ def _refuse_knots(state: ShardState, event: Submitted, touched: _Touched) -> Non
 
 
 def _assume_open(state: ShardState, session: int, touched: _Touched) -> None:
-    """What names are taken from others may be reading under leases that nobody waits for. They say so when those come back."""
+    """What a name is taken from, or which another lease may cover from now on, others may be reading under leases that nobody
+    waits for. They say so when those come back.
+    """
     for key, ino in touched:
-        for other, lease in state.leases.get(key, {}).items() if ino else ():
-            if lease.waived and other != session and ino not in lease.assumed:
-                lease.assumed.add(ino)
-                open_file.hold(state, other, ino, writes=False)
+        found = state.find_inode(ino or key)
+        if found is None or found.is_directory:
+            continue
+        for other, lease in state.leases.get(key, {}).items():
+            if lease.waived and other != session and found.ino not in lease.assumed:
+                lease.assumed.add(found.ino)
+                open_file.hold(state, other, found.ino, writes=False)
 
 
 def _have_shared(state: ShardState, key: int) -> None:
@@ -193,7 +198,7 @@ def _note_busy(state: ShardState, key: int) -> Busy:
 def returned(state: ShardState, request: LeaseReturned, now_ns: int) -> None:
     """Whether or not it was recalled."""
     key, ino = request.ino, request.attributes_of
-    lease = state.leases.get(key, {}).get(state.asking)
+    lease = find(state, state.asking, key)
     if lease is None or (request.again and not lease.stated):
         return
     if request.kept:
@@ -209,12 +214,13 @@ def returned(state: ShardState, request: LeaseReturned, now_ns: int) -> None:
 
 
 def find(state: ShardState, session: int, key: int) -> Lease | None:
+    """What the session has of it."""
     return state.session_leases.get(session, {}).get(key)
 
 
 def owes(state: ShardState, session: int, key: int, attributes_of: int) -> bool:
     """Whether the session was asked for the lease, to share it, or for the attributes of one inode, and has not answered."""
-    lease = state.session_leases.get(session, {}).get(key)
+    lease = find(state, session, key)
     if lease is None:
         return False
     return attributes_of in lease.asked if attributes_of else lease.recalled or lease.sharing
@@ -311,7 +317,6 @@ _TOUCHED: dict[type, Callable[[ShardState, Any], _Touched]] = {
     Link: _of_link,
 }
 
-_REMOVING = frozenset({Unlink, Rename})
 #: After these an inode may be covered by another lease than before.
 _MOVING = frozenset({Unlink, Rename, Link})
 

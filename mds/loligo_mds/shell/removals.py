@@ -20,7 +20,7 @@ _PUT_OFF_PART: Final = 16
 
 class Removals:
     def __init__(self, lock: Any, remove: Callable[[RemoveObjects], None]) -> None:
-        """`remove` is called with `lock`, that of the metadata."""
+        """`remove` is called with `lock`, that of the metadata, an RLock."""
         self._lock = lock
         self._remove = remove
         self._waiting: list[RemoveObjects] = []
@@ -48,8 +48,9 @@ class Removals:
             self._was_quiet = True
 
     def begin(self) -> None:
-        """With all that are put off. Called with the lock."""
-        waiting, self._waiting = self._waiting, []
-        self._bytes = 0
-        for effect in waiting:
-            self._remove(effect)
+        """With all that are put off."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            self._bytes = 0
+            for effect in waiting:
+                self._remove(effect)

@@ -140,8 +140,7 @@ class ServedVolume:
         """Store what is under way, checkpoint, let go of the lock. Sessions survive. A shard that has stopped is left alone."""
         try:
             if not self.driver.stopped:
-                with self.driver.lock:
-                    self.removals.begin()
+                self.removals.begin()
                 self.keeper.wait()
                 self.keeper.settle()
         except OSError as error:

@@ -25,23 +25,21 @@ def doubt(facts: Facts, osd: Osd) -> str:
     """Why nobody can say whether `osd` is a disk or an SSD; "" if it is clear."""
     if osd.is_rotational is None:
         return "it does not say whether its device is rotational"
-    if osd.device_class in ("ssd", "nvme") and osd.is_rotational:
-        return f"its class is {osd.device_class}, but its device is marked as rotational"
-    if osd.device_class == "hdd" and not osd.is_rotational:
-        return "its class is hdd, but its device is marked as not rotational"
+    if contradicts := contradiction(osd):
+        return contradicts
     virtual = [device.device for device in devices_of(facts, osd) if device.is_virtual]
     if virtual:
         return f"{', '.join(virtual)} is virtual: the flag is what the hypervisor says, not what is under it"
     return ""
 
 
-def contradiction(osd: Osd) -> bool:
-    """Class and flag differ: BlueStore acts on the flag, CRUSH on the class."""
-    if osd.is_rotational is None:
-        return False
-    return (osd.device_class in ("ssd", "nvme") and osd.is_rotational) or (
-        osd.device_class == "hdd" and not osd.is_rotational
-    )
+def contradiction(osd: Osd) -> str:
+    """In what class and flag differ; "" if they do not. BlueStore acts on the flag, CRUSH on the class."""
+    if osd.device_class in ("ssd", "nvme") and osd.is_rotational:
+        return f"its class is {osd.device_class}, but its device is marked as rotational"
+    if osd.device_class == "hdd" and osd.is_rotational is False:
+        return "its class is hdd, but its device is marked as not rotational"
+    return ""
 
 
 def devices_of(facts: Facts, osd: Osd) -> tuple[Device, ...]:

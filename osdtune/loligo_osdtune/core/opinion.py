@@ -52,8 +52,8 @@ def _findings(facts: Facts) -> tuple[str, ...]:
             f"{slow.peers_commit_s * 1e3:.1f} ms"
         )
     for osd in facts.osds:
-        if osd.is_up and devices.contradiction(osd):
-            found.append(f"{osd.name}: {devices.doubt(facts, osd)}")
+        if osd.is_up and (contradicts := devices.contradiction(osd)):
+            found.append(f"{osd.name}: {contradicts}")
         counters = osd.counters
         if counters is not None and counters.throttle_waits:
             mean_s = counters.throttle_wait_sum_s / counters.throttle_waits

@@ -58,8 +58,8 @@ def plan_of(facts: Facts) -> Plan:
     notes: dict[tuple[str, Change], list[str]] = {}
     refused: dict[tuple[str, str], list[str]] = {}
     for osd in _up(facts):
-        if devices.contradiction(osd):
-            why = f"{devices.doubt(facts, osd)}: set the class right ('ceph osd crush set-device-class') or the flag"
+        if contradicts := devices.contradiction(osd):
+            why = f"{contradicts}: set the class right ('ceph osd crush set-device-class') or the flag"
             refused.setdefault(("class-contradicted", why), []).append(osd.name)
     rules = {rule.rule: rule for rule in RULES if release in rule.releases}
     for name, rule in rules.items():
