@@ -11,7 +11,8 @@ from typing import NoReturn
 
 import pytest
 
-from loligo_lab.ceph import LoopbackCeph, free_port
+from loligo_lab.ceph import LoopbackCeph
+from loligo_lab.ports import free_port
 
 
 def pytest_configure(config: pytest.Config) -> None:

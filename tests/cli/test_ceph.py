@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cli.command_line import CommandLine
-from loligo_lab.ceph import LoopbackCeph, free_port
+from loligo_lab.ceph import LoopbackCeph
+from loligo_lab.ports import free_port
 
 #: Told in the cluster's configuration; without it Loligo waits 10 s.
 CONNECT_LIMIT_S = 3

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from loligo_lab.ceph import CephLabError, LoopbackCeph, free_port
+from loligo_lab.ceph import CephLabError, LoopbackCeph
+from loligo_lab.ports import free_port
 
 pytestmark = pytest.mark.ceph
 

@@ -18,7 +18,8 @@ from typing import TypeVar
 import pytest
 
 from loligo_client.shell.block_cache import CachedObjects
-from loligo_lab.ceph import LoopbackCeph, free_port
+from loligo_lab.ceph import LoopbackCeph
+from loligo_lab.ports import free_port
 from loligo_runtime.local_file import QUICK_READ_BYTES
 from loligo_runtime.local_objects import (
     INLINE_LIMIT_BYTES,

@@ -425,14 +425,6 @@ class LoopbackCeph:
         self._report(f"ceph lab {elapsed_s:5.1f} s: {text}")
 
 
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def missing_programs(with_mds: bool = False) -> list[str]:
     programs = ["ceph-mon", "ceph-mgr", "ceph-osd", "monmaptool"]
     if with_mds:

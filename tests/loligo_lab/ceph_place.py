@@ -12,8 +12,9 @@ import socket
 import subprocess
 from pathlib import Path
 
-from loligo_lab.ceph import DEFAULT_PORT, CephLabError, LoopbackCeph, free_port
+from loligo_lab.ceph import DEFAULT_PORT, CephLabError, LoopbackCeph
 from loligo_lab.places import LOLIGO, EmbeddedPlace, PlaceError, clear, is_up, mounts, unmount
+from loligo_lab.ports import free_port
 from loligo_lab.processes import Readiness
 
 POOL = "loligo"

@@ -25,8 +25,9 @@ from pathlib import Path
 
 from loligo.ceph_users import ADMIN, Administration, users_of
 from loligo.servers import evict, running_servers
-from loligo_lab.ceph import LoopbackCeph, free_port
+from loligo_lab.ceph import LoopbackCeph
 from loligo_lab.mounts import LabMount
+from loligo_lab.ports import free_port
 from loligo_lab.processes import LabProcess, ProcessFailed, end_with_parent
 from loligo_mds.shell.admin import socket_path
 from loligo_runtime.object_url import RadosUrl, format_rados_url

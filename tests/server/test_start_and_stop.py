@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from cli.command_line import CommandLine
-from loligo_lab.ceph import free_port
 from loligo_lab.certificates import Authority
 from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
+from loligo_lab.ports import free_port
 from loligo_lab.processes import ProcessFailed
 from loligo_lab.raw_client import RawClient
 from loligo_lab.serving import LabServer
