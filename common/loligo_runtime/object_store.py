@@ -212,3 +212,28 @@ def remove_blocks(store: ObjectStore, ino: int, first: int, last: int) -> None:
             under_way.popleft().result()
     finally:
         wait(under_way)  # a new try must not meet what is left of this one
+
+
+def remove_objects(store: ObjectStore, objects: Iterable[ObjectKey]) -> dict[int, OSError]:
+    """Remove these objects, many at a time. Blocks. Inodes of which one could not be removed, and why: then some others of that
+    inode may be left, too.
+    """
+    under_way: deque[tuple[int, Future[None]]] = deque()
+    errors: dict[int, OSError] = {}
+
+    def finish_one() -> None:
+        ino, removal = under_way.popleft()
+        try:
+            removal.result()
+        except OSError as error:
+            errors[ino] = error
+
+    for ino, index in objects:
+        if ino in errors:
+            continue
+        under_way.append((ino, store.remove(ino, index)))
+        if len(under_way) >= REMOVALS_IN_FLIGHT:
+            finish_one()
+    while under_way:
+        finish_one()
+    return errors

@@ -19,7 +19,8 @@ offset size field
 56     8    mtime
 64     8    ctime
 72     8    btime: when it was made
-80     12   zero, for fields to come
+80     4    trashed: names in the trash that name it; of a directory that was removed 1, and nlink is what it was
+84     8    zero, for fields to come
 92     …    name within `parent` (directories only)
 ====== ==== ==================================================================================
 
@@ -29,7 +30,7 @@ Signed 64-bit ns reach from 1677 to 2262; `clamp_ns` brings other times into tha
 import stat
 from struct import Struct
 
-_RECORD = Struct("<8IQQ4q12x")
+_RECORD = Struct("<8IQQ4qI8x")
 RECORD_SIZE = _RECORD.size
 _pack = _RECORD.pack
 _unpack_from = _RECORD.unpack_from
@@ -44,6 +45,8 @@ FLAG_XATTR = 4
 FLAG_DEFAULT_ACL = 8
 #: ... one of them an access ACL, whose mask follows chmod.
 FLAG_ACCESS_ACL = 16
+#: ... some that say how long removed files are kept (`loligo_trash.policy`).
+FLAG_TRASH_POLICY = 32
 
 #: What stat(2) advises as the unit of I/O. Programs allocate buffers of it, so it stays far below the object size.
 PREFERRED_IO_BYTES = 65536
@@ -75,6 +78,7 @@ class Attributes:
         "parent",
         "rdev",
         "size",
+        "trashed",
         "uid",
     )
 
@@ -95,6 +99,7 @@ class Attributes:
         mtime_ns: int = 0,
         ctime_ns: int = 0,
         btime_ns: int = 0,
+        trashed: int = 0,
         *,
         name: bytes = b"",
     ) -> None:
@@ -113,6 +118,7 @@ class Attributes:
         self.mtime_ns = mtime_ns
         self.ctime_ns = ctime_ns
         self.btime_ns = btime_ns
+        self.trashed = trashed
         self.name = name
 
     @property
@@ -132,6 +138,11 @@ class Attributes:
     def is_file(self) -> bool:
         return self.mode & 0o170000 == stat.S_IFREG
 
+    @property
+    def is_unnamed(self) -> bool:
+        """It has no name, nor one in the trash: it goes once nobody has it open."""
+        return not self.nlink and not self.trashed
+
     def copy(self) -> "Attributes":
         return Attributes(
             self.ino,
@@ -149,6 +160,7 @@ class Attributes:
             self.mtime_ns,
             self.ctime_ns,
             self.btime_ns,
+            self.trashed,
             name=self.name,
         )
 
@@ -168,6 +180,7 @@ class Attributes:
             self.mtime_ns,
             self.ctime_ns,
             self.btime_ns,
+            self.trashed,
         )
         return record + self.name if self.name else record
 

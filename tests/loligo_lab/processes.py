@@ -23,7 +23,7 @@ START_LIMIT_S = 30.0
 STOP_LIMIT_S = 60.0
 
 _REPOSITORY = Path(__file__).parents[2]
-_PYTHON_PATH = [str(_REPOSITORY / folder) for folder in ("common", "mds", "client", "tests")]
+_PYTHON_PATH = [str(_REPOSITORY / folder) for folder in ("common", "trash", "mds", "client", "tests")]
 _PR_SET_PDEATHSIG = 1
 _BAD_LINE = re.compile(r"\b(ERROR|CRITICAL)\b|^Traceback")
 

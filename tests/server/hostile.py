@@ -23,7 +23,7 @@ _SIZE_MAX = 1 << 30
 _FILE_MAX = 1 << 44
 
 KINDS = [field.name for field in pb.Request.DESCRIPTOR.oneofs_by_name["kind"].fields]
-_INODES = ("ino", "parent", "new_parent")
+_INODES = ("ino", "parent", "new_parent", "directory")
 _NUMBERS = (0, 1, 2, 3, 127, 128, 0o777, 0o4755, 0o100644, 0o170000, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 _LARGE = (1 << 32, (1 << 44) + 1, 1 << 48, (1 << 63) - 1, 1 << 63, (1 << 64) - 2, (1 << 64) - 1)
 _MODES = (0o100644, 0o100600, 0o40755, 0o120777, 0o10644, 0o140644, 0o20600, 0o60600)
@@ -34,7 +34,11 @@ _XATTRS = (
     b"system.posix_acl_access",
     b"system.posix_acl_default",
     b"security.capability",
+    b"loligo.trash.retention",
+    b"loligo.trash.minimum_age",
+    b"loligo.trash.limit",
 )
+_TIMES = (b"0", b"0s", b"1s", b"7d", b"999999999w", b"-1d", b"5")
 _BAD_NAMES = (
     b"",
     b".",
@@ -106,8 +110,12 @@ class Enemy:
         name = field.name
         if name in _INODES:
             return self.ino()
+        if name == "batch" and random.random() < 0.9:
+            return random.randrange(1, 2000)
         if name in ("name", "new_name"):
             return random.choice(_XATTRS) if "xattr" in kind and random.random() < 0.8 else self._name()
+        if name == "value" and random.random() < 0.4:
+            return random.choice(_TIMES)
         if name == "mode" and random.random() < 0.9:
             return random.choices(_MODES, (8, 2, 4, 2, 1, 1, 1, 1))[0]
         if name in ("size", "end") and random.random() < 0.7:

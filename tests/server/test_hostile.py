@@ -45,6 +45,7 @@ from loligo_mds.core.requests import (
 )
 from loligo_mds.store.shard_store import ShardStore
 from loligo_runtime.volume import Volume
+from loligo_trash.policy import MINIMUM_AGE_NAME, RETENTION_NAME
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
 from server.attackers import Role, attack
@@ -286,6 +287,9 @@ def test_enemies_get_nothing_and_disturb_nobody(tmp_path: Path) -> None:
             kept = make_kept(client)
             before = snapshot(client, kept)
             good = client.ask(Create(ROOT_INO, b"good", S_IFDIR | 0o755, 0, 0)).ino
+            # What enemies say of the root, who may, is not said of this: what is removed there is gone.
+            client.ask(SetXattr(good, RETENTION_NAME, b"0"))
+            client.ask(SetXattr(ROOT_INO, MINIMUM_AGE_NAME, b"0"))
             outside = {kept, good, *inodes_of(before)}
             seen: set[int] = set()
             roles = make_roles(client, outside, seen)

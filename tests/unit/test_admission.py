@@ -13,38 +13,50 @@ from loligo_mds.core.requests import (
     CancelLock,
     Claim,
     Close,
+    CountTree,
     Create,
     CreateUnnamed,
+    FillIn,
     GetAttributes,
     GetLock,
     GetUsage,
     GetXattr,
     LeaseReturned,
     Link,
+    ListBatches,
+    ListPlaces,
     ListUnsettled,
     ListXattrs,
+    LookInTrash,
     Lookup,
     Open,
     Publish,
+    Purge,
+    PurgeBatch,
     ReadDirectory,
     ReadInline,
     ReadLink,
+    ReadTrash,
     RecordAccess,
     Release,
     RemoveDirectory,
+    RemoveTree,
     RemoveXattr,
     Rename,
     Reported,
     Request,
     ReserveInodes,
+    Restore,
     SetAttributes,
     SetLock,
     Settle,
     SetXattr,
+    Survey,
     Unlink,
     Unsettle,
     Yielded,
 )
+from loligo_trash.policy import MINIMUM_AGE_NAME
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.locks import END
 from unit.shard_lab import DIRECTORY, FILE, SYMLINK, ShardLab
@@ -63,6 +75,7 @@ SENSIBLE: list[Request] = [
     CreateUnnamed(R, FILE, 0, 0),
     Unlink(R, b"f"),
     RemoveDirectory(R, b"f"),
+    RemoveTree(R, b"d", 10, 7, b"label"),
     Rename(R, b"f", R, b"g", 1),
     Link(2, R, b"g"),
     ReadLink(2),
@@ -86,6 +99,13 @@ SENSIBLE: list[Request] = [
     Unsettle(2, 9000),
     Publish(2, 3, None, b"abc"),
     Settle([2]),
+    ListBatches(0, 100),
+    ListPlaces(1, 0, 100),
+    ReadTrash(1, R, 0, 100),
+    LookInTrash(1, R, b"f"),
+    FillIn(1, 3),
+    Restore(1, R, b"f", R, b"g"),
+    PurgeBatch(1),
     GetUsage(),
 ]
 
@@ -102,13 +122,14 @@ def test_what_makes_sense_passes(lab: ShardLab, request_: Request) -> None:
 
 def test_every_kind_is_known() -> None:
     kinds = {type(request) for request in SENSIBLE}
-    assert kinds | {ListUnsettled} == set(requests.Request.__args__)
+    assert kinds | {ListUnsettled, Purge, Survey, CountTree} == set(requests.Request.__args__)
 
 
 @pytest.mark.parametrize(
     ("request_", "refusal"),
     [
         (ListUnsettled(0, 1), errno.EINVAL),
+        (Purge(1), errno.EINVAL),
         ("nonsense", errno.EINVAL),
         (None, errno.EINVAL),
         (GetAttributes(0), errno.EINVAL),
@@ -153,6 +174,19 @@ def test_every_kind_is_known() -> None:
         (Publish(2, 65537, None, bytes(65537)), errno.EINVAL),
         (Settle([2] * (limits.SETTLE_MAX + 1)), errno.EINVAL),
         (Settle([0]), errno.EINVAL),
+        (RemoveTree(R, b".."), errno.EINVAL),
+        (RemoveTree(R, b"d", label=LONG), errno.ENAMETOOLONG),
+        (ListBatches(1 << 63, 1), errno.EINVAL),
+        (ListPlaces(1 << 63, 0, 1), errno.EINVAL),
+        (ListPlaces(1, 1 << 63, 1), errno.EINVAL),
+        (ReadTrash(1, 0, 0, 1), errno.EINVAL),
+        (LookInTrash(1, R, b"a/b"), errno.EINVAL),
+        (LookInTrash((1 << 64) - 1, R, b"f"), errno.EINVAL),
+        (FillIn(1, OTHER_SHARD), errno.EINVAL),
+        (Restore(1, R, b"f", R, b".."), errno.EINVAL),
+        (Restore(1, 0, b"f", R, b"g"), errno.EINVAL),
+        (Restore(1, R, LONG, R, b"g"), errno.ENAMETOOLONG),
+        (PurgeBatch(1 << 63), errno.EINVAL),
     ],
 )
 def test_what_makes_no_sense(lab: ShardLab, request_: Any, refusal: int) -> None:
@@ -180,6 +214,10 @@ def test_read_only(lab: ShardLab) -> None:
         GetLock,
         CancelLock,
         ReadInline,
+        ListBatches,
+        ListPlaces,
+        ReadTrash,
+        LookInTrash,
         GetUsage,
     }
     assert admitted(lab, Open(2, writes=True), read_only=True) == errno.EROFS
@@ -238,16 +276,64 @@ def test_what_lies_below_the_root_passes() -> None:
 
 def test_what_lies_elsewhere_does_not() -> None:
     jail = Jail()
+    jail.ask(SetXattr(R, MINIMUM_AGE_NAME, b"0"))
+    jail.make(b"out/gone")
+    jail.ask(Unlink(jail.out, b"gone"))
     for request in SENSIBLE:
         moved = request
+        if hasattr(moved, "directory"):
+            moved = _with(request, directory=jail.out)
         if hasattr(moved, "ino"):
             moved = _with(request, ino=jail.outside)
         if hasattr(moved, "parent"):
             moved = _with(request, parent=jail.out)
         free = isinstance(
-            request, Close | Release | Yielded | Reported | LeaseReturned | ReserveInodes | Settle | GetUsage
+            request,
+            Close | Release | Yielded | Reported | LeaseReturned | ReserveInodes | Settle | GetUsage | ListBatches,
         )
         assert jail.admitted(moved) == (0 if free else errno.EACCES), moved
+
+
+def test_what_was_removed_below_the_root_passes() -> None:
+    jail = Jail()
+    jail.ask(SetXattr(R, MINIMUM_AGE_NAME, b"0"))
+    jail.ask(Unlink(jail.sub, b"f"), session=2)
+    jail.ask(RemoveTree(jail.root, b"sub"), session=2)
+    for request in (
+        ListPlaces(1, 0, 10),
+        ReadTrash(1, jail.sub, 0, 10),
+        LookInTrash(2, jail.root, b"sub"),
+        FillIn(2, jail.sub),
+        Restore(1, jail.sub, b"f", jail.root, b"f"),
+        PurgeBatch(2),
+    ):
+        assert jail.admitted(request) == 0, request
+    assert jail.admitted(Restore(2, jail.root, b"sub", jail.out, b"sub")) == errno.EACCES
+    assert jail.admitted(RemoveTree(R, b"in")) == errno.EACCES
+    assert jail.admitted(RemoveTree(jail.root, b"..")) == errno.EINVAL
+
+
+def test_a_batch_from_both_sides_of_the_root_is_nobody_s_below() -> None:
+    jail = Jail()
+    jail.ask(SetXattr(R, MINIMUM_AGE_NAME, b"0"))
+    jail.ask(Unlink(jail.sub, b"f"))
+    assert jail.admitted(PurgeBatch(1)) == 0
+    jail.ask(Unlink(jail.out, b"f"))
+    assert jail.admitted(PurgeBatch(1)) == jail.admitted(ListPlaces(1, 0, 9)) == errno.EACCES
+    assert jail.admitted(ReadTrash(1, jail.sub, 0, 9)) == 0
+
+
+def test_the_root_of_a_session_goes_with_the_tree() -> None:
+    jail = Jail()
+    jail.ask(RemoveTree(R, b"in"))
+    assert jail.admitted(GetAttributes(jail.root)) == 0
+    jail.refused(Create(jail.sub, b"g", FILE, 0, 0), errno.ENOENT, session=2)
+    jail.ask(PurgeBatch(1))
+    while jail.ask(Purge(2), session=0).batch:
+        pass
+    assert jail.admitted(GetAttributes(jail.root)) == 0
+    assert jail.admitted(GetAttributes(jail.sub)) == errno.ENOENT
+    jail.refused(GetAttributes(jail.root), errno.ENOENT, session=2)
 
 
 def test_what_is_gone_or_elsewhere_is_not_settled_and_the_rest_is() -> None:
@@ -380,6 +466,7 @@ TRUTHS = {
     "unlock",
     "whole",
     "waits",
+    "keep",
 }
 
 
@@ -393,8 +480,10 @@ def some_value(random: Random, name: str, old: Any) -> Any:
         return random.choice(SIGNED)
     if name in ("inos", "open"):
         return [random.choice(LARGE) for _ in range(random.randrange(5))]
-    if name in ("name", "new_name", "target", "value", "inline"):
+    if name in ("name", "new_name", "target", "value", "inline", "label"):
         return random.choice(BYTES)
+    if name == "batch" and random.random() < 0.9:
+        return random.randrange(1, 200)
     return random.choice(LARGE)
 
 
@@ -404,11 +493,14 @@ def test_what_passes_does_not_break_the_shard(seed: int) -> None:
     random = Random(seed)
     lab = ShardLab()
     lab.event(SessionOpened(2, b"client"))
+    lab.ask(SetXattr(R, MINIMUM_AGE_NAME, b"0"))
     lab.make(b"f")
     lab.make(b"d", DIRECTORY)
     limits_ = SessionLimits(session=2)
     passed = 0
     for _ in range(3000):
+        if random.random() < 0.05:
+            lab.submit(Purge(random.choice(NUMBERS)), session=0)
         request: Any = random.choice(SENSIBLE)
         for name in request.__slots__:
             if random.random() < 0.4:

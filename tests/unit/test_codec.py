@@ -37,13 +37,14 @@ u64 = st.integers(0, 2**64 - 1)
 times = st.integers(NS_MIN, NS_MAX)
 names = st.binary(max_size=255)
 _NUMBERS = {"mode": u32, "uid": u32, "gid": u32, "umask": u32, "rdev": u32, "flags": u32, "count": u32, "pid": u32}
-_BYTES = {"name", "new_name", "target", "value", "inline"}
+_BYTES = {"name", "new_name", "target", "value", "inline", "label"}
 _OPTIONAL = {(requests.SetAttributes, name) for name in ("mode", "uid", "gid", "size", "atime_ns", "mtime_ns")} | {
     (requests.Publish, "mtime_ns"),
     (requests.Publish, "inline"),
 }
 
-ON_THE_WIRE = [kind for kind in get_args(requests.Request) if kind is not requests.ListUnsettled] + [Sync]
+_OF_THE_SHARD = (requests.ListUnsettled, requests.Purge, requests.Survey, requests.CountTree)
+ON_THE_WIRE = [kind for kind in get_args(requests.Request) if kind not in _OF_THE_SHARD] + [Sync]
 
 
 def _values(kind: type, name: str, annotation: str) -> st.SearchStrategy[Any]:
@@ -84,6 +85,7 @@ attributes = st.builds(
     mtime_ns=times,
     ctime_ns=times,
     btime_ns=times,
+    trashed=u32,
     name=names,
 )
 listings = st.lists(
@@ -104,6 +106,7 @@ ANSWERS: dict[type, st.SearchStrategy[Any]] = {
     requests.CreateUnnamed: attributes,
     requests.Unlink: attributes,
     requests.RemoveDirectory: attributes,
+    requests.RemoveTree: attributes,
     requests.Rename: nothing | attributes,
     requests.Link: attributes,
     requests.ReadLink: names,
@@ -127,7 +130,14 @@ ANSWERS: dict[type, st.SearchStrategy[Any]] = {
     requests.Unsettle: nothing,
     requests.Publish: attributes,
     requests.Settle: nothing,
-    requests.GetUsage: st.builds(requests.Usage, u64, u64),
+    requests.ListBatches: st.lists(names, max_size=5),
+    requests.ListPlaces: st.lists(names, max_size=5),
+    requests.ReadTrash: listings,
+    requests.LookInTrash: nothing | attributes,
+    requests.FillIn: attributes,
+    requests.Restore: attributes,
+    requests.PurgeBatch: nothing,
+    requests.GetUsage: st.builds(requests.Usage, u64, u64, u64, u64),
     Sync: nothing,
 }
 
@@ -193,6 +203,8 @@ def test_what_cannot_be_understood_is_told() -> None:
         decode_request(pb.Request(id=7))
     with pytest.raises(ValueError, match="ListUnsettled"):
         encode_request(requests.ListUnsettled(0, 1), pb.Request())
+    with pytest.raises(ValueError, match="Purge"):
+        encode_request(requests.Purge(1), pb.Request())
     with pytest.raises(ValueError, match="no answer is a dict"):
         encode_answer({}, pb.Answer())
     with pytest.raises(ValueError, match="Lookup was answered with usage"):

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from loligo_client.shell.control_files import CONTROL_NAME, ControlFiles
+from loligo_client.shell.control_files import ControlFiles
 from loligo_client.shell.filesystem import FileSystem
+from loligo_client.shell.own_names import CONTROL_NAME
 from loligo_fuse import Context, FileLock, Operations, SetAttributes
 from loligo_lab.errnos import refused
 from loligo_mds.core.requests import Request

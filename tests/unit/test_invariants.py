@@ -13,18 +13,25 @@ from loligo_mds.core.requests import (
     Link,
     Publish,
     RecordAccess,
+    RemoveDirectory,
+    RemoveTree,
     SetAttributes,
     SetXattr,
+    Unlink,
     Unsettle,
 )
 from loligo_mds.core.state import COUNTERS_KEY
 from loligo_mds.core.tables import Table
 from loligo_mds.store.memory_tables import MemoryTables
+from loligo_trash.batch import decode_batch
+from loligo_trash.places import decode_place, encode_place
+from loligo_trash.policy import MINIMUM_AGE_NAME
 from loligo_wire import acl
 from loligo_wire.attributes import (
     FLAG_ACCESS_ACL,
     FLAG_DEFAULT_ACL,
     FLAG_INLINE,
+    FLAG_TRASH_POLICY,
     FLAG_XATTR,
     Attributes,
     decode_attributes,
@@ -56,6 +63,15 @@ class Healthy(ShardLab):
         self.ask(SetXattr(self.f, b"user.a", b"1"))
         self.ask(SetXattr(self.f, acl.ACCESS_NAME, NAMED_ACL))
         self.ask(SetXattr(self.d, acl.DEFAULT_NAME, NAMED_ACL))
+        self.ask(SetXattr(self.d, MINIMUM_AGE_NAME, b"0"))
+        self.dead = self.make(b"d/dead", DIRECTORY)
+        self.buried = self.make(b"d/dead/buried")
+        self.ask(Publish(self.buried, 9000, 1))
+        self.ask(Unlink(self.dead, b"buried", 10, 7))
+        self.ask(RemoveDirectory(self.d, b"dead", 10, 7))
+        self.tree = self.make(b"d/tree", DIRECTORY)
+        self.below = self.make(b"d/tree/below", DIRECTORY)
+        assert self.patient_reply(RemoveTree(self.d, b"tree", 10, 7, b"label")).errno == 0
         self.orphan = self.ask(CreateUnnamed(R, FILE, 0, 0)).ino
         self.reply(RecordAccess(R, 1), sequence=3)
 
@@ -92,9 +108,9 @@ def test_every_row_of_a_wrong_length_is_noticed() -> None:
         healthy = Healthy()
         value = healthy.tables.get(table, key)
         assert value is not None
-        if table in (Table.XATTR, Table.INLINE, Table.ORPHAN, Table.CLIENT):
+        if table in (Table.XATTR, Table.INLINE, Table.ORPHAN, Table.CLIENT, Table.TRASH_DUE):
             continue
-        healthy.tables.put(table, key, value[: 5 if table == Table.REPLY else -1])
+        healthy.tables.put(table, key, value[: 5 if table in (Table.REPLY, Table.TRASH_BATCH) else -1])
         assert check_shard(healthy.tables), f"{Table(table).name} {key!r}"
 
 
@@ -138,6 +154,16 @@ def flip(flag: int) -> Callable[[Attributes], None]:
         ("d", set_to("name", b"other"), "says it is b'other'"),
         ("d", flip(FLAG_DEFAULT_ACL), "of xattrs"),
         ("orphan", set_to("nlink", 1), "orphan is True"),
+        ("buried", set_to("trashed", 0), "orphan is False"),
+        ("buried", set_to("trashed", 2), "says 2 names in the trash; there are 1"),
+        ("dead", set_to("name", b"other"), "says it was b'other' in"),
+        ("dead", set_to("trashed", 0), "says 0 names in the trash; there are 1"),
+        ("d", set_to("trashed", 1), "says 1 names in the trash; there are 0"),
+        ("orphan", set_to("trashed", 1), "says 1 names in the trash; there are 0"),
+        ("buried", set_to("mode", 0o120644), "is an inode of type 100000"),
+        ("tree", set_to("size", 0), "has size 0 and 1 entries"),
+        ("below", set_to("parent", 77), "cannot be reached"),
+        ("d", flip(FLAG_TRASH_POLICY), "of xattrs"),
     ],
 )
 def test_a_wrong_field(which: str, change: Callable[[Attributes], None], said: str) -> None:
@@ -189,6 +215,41 @@ def test_a_wrong_row(table: Table, key: bytes, value: bytes, said: str) -> None:
     healthy = Healthy()
     healthy.tables.put(table, key, value)
     assert said in problems_of(healthy.tables)
+
+
+def altered(healthy: Healthy, table: Table, **change: int) -> str:
+    """What is said when the first batch is another."""
+    batch = decode_batch(1, healthy.tables.get(Table.TRASH_BATCH, (1).to_bytes(8)) or b"")
+    for name, value in change.items():
+        setattr(batch, name, value)
+    healthy.tables.put(table, (1).to_bytes(8), batch.encode())
+    return problems_of(healthy.tables)
+
+
+def test_a_batch_that_counts_wrong_or_is_not_looked_at_in_time() -> None:
+    for change in ({"names": 3}, {"inodes": 1}, {"size_bytes": 8999}, {"names": 0}):
+        assert "batch 1 says" in altered(Healthy(), Table.TRASH_BATCH, **change)
+    assert "nobody looks before" in altered(Healthy(), Table.TRASH_BATCH, retention_ns=5)
+
+
+def test_a_place_that_cannot_be_read_or_leads_elsewhere() -> None:
+    healthy = Healthy()
+    key = (1).to_bytes(8) + healthy.d.to_bytes(8)
+    record = healthy.tables.get(Table.TRASH_PLACE, key)
+    assert record is not None
+    healthy.tables.put(Table.TRASH_PLACE, key, record[:12])
+    assert "the record of a place" in problems_of(healthy.tables)
+    place = decode_place(record)
+    healthy.tables.put(Table.TRASH_PLACE, key, encode_place(0, place.steps[:1]))
+    assert f"the way to directory {healthy.d} is [1]" in problems_of(healthy.tables)
+
+
+def test_the_trash_is_counted() -> None:
+    healthy = Healthy()
+    counters = bytearray(healthy.tables.get(Table.META, COUNTERS_KEY) or b"")
+    counters[-8] += 1
+    healthy.tables.put(Table.META, COUNTERS_KEY, bytes(counters))
+    assert "in the trash; there are [3, 9000]" in problems_of(healthy.tables)
 
 
 def test_an_empty_shard_has_no_root() -> None:

@@ -52,19 +52,24 @@ from loligo_mds.core.requests import (
     STATED_BY_HOLDS,
     Close,
     Create,
+    FillIn,
     GetAttributes,
     LeaseReturned,
     Link,
     Lookup,
     Open,
     Publish,
+    Purge,
+    PurgeBatch,
     ReadDirectory,
     RecordAccess,
     RemoveDirectory,
+    RemoveTree,
     Rename,
     Reported,
     Request,
     ReserveInodes,
+    Restore,
     SetAttributes,
     SetXattr,
     Unlink,
@@ -72,6 +77,8 @@ from loligo_mds.core.requests import (
 )
 from loligo_mds.core.state import ino_key
 from loligo_mds.core.tables import Table
+from loligo_mds.core.trash import Buried, find_buried
+from loligo_trash.policy import MINIMUM_AGE_NAME
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
 from unit.shard_lab import BLOCK_BYTES, ShardLab
@@ -159,6 +166,7 @@ class World:
         self.clients: list[Client] = []
         for _ in range(CLIENTS):
             self.begin()
+        self.ask_now(SetXattr(R, MINIMUM_AGE_NAME, b"0"))
         for name in (b"x", b"y"):
             self.ask_now(Create(R, name, S_IFDIR | 0o755, 0, 0))
 
@@ -213,7 +221,11 @@ class World:
 
     def ask(self, client: Client, request: Any) -> None:
         """As `shell.remote_metadata` does."""
-        if isinstance(request, Unlink | Rename | Link) and self.make_known(client, request):
+        if isinstance(request, Unlink | Rename | Link | Restore) and self.make_known(client, self.stand_in(request)):
+            return
+        if isinstance(request, FillIn) and client.leased_opens:  # it cannot know which of them get another name
+            for ino in list(client.leased_opens._covers):
+                self.ask(client, Open(ino, writes=False))
             return
         if isinstance(request, LeaseReturned) and not request.kept:
             request.open = client.leased_opens.returned(request.ino, request.attributes_of)
@@ -232,9 +244,20 @@ class World:
             asked.foreseen = client.promises.publishing(request)
             client.kernel.attributes.pop(request.ino, None)  # it has written, and asks for them again
         if not asked.foreseen:
-            asked.about = client.promises.asking(request)
+            asked.about = client.promises.asking(self.stand_in(request))
         self.number(client, asked)
         self.send(client, asked)
+
+    def stand_in(self, request: Any) -> Any:
+        """What a client knows that is like it."""
+        if isinstance(request, RemoveTree):
+            return RemoveDirectory(request.parent, request.name)
+        if isinstance(request, Restore):
+            buried = find_buried(self.lab.shard.state, request.batch, request.directory, request.name)
+            return Link(buried.ino if buried is not None else 0, request.new_parent, request.new_name)
+        if isinstance(request, FillIn):  # what it changes may be anywhere
+            return ReadDirectory(request.ino, 0, 1)
+        return request
 
     def promise(self, client: Client, asked: Asked) -> bool:
         """Whether the caller is answered now."""
@@ -330,7 +353,8 @@ class World:
             elif not effect.errno:
                 self.answered(client, asked.request, effect)
             elif effect.errno == ESTALE:
-                assert any(isinstance(asked.request, kind) for kind in (Create, Unlink, RemoveDirectory, Rename, Link))
+                kinds = Create | Unlink | RemoveDirectory | RemoveTree | Rename | Link | Restore
+                assert isinstance(asked.request, kinds)
 
     def answered(self, client: Client, request: Any, reply: Reply) -> None:
         covered = Covered(
@@ -343,6 +367,16 @@ class World:
         )
         for ino in covered.forgets:
             client.kernel.attributes.pop(ino, None)
+        if isinstance(request, FillIn):
+            for ino in covered.forgets:
+                client.leased.doubt(ino)
+            return
+        if isinstance(request, Restore):
+            request = Link(reply.value.ino, request.new_parent, request.new_name)
+        if isinstance(request, RemoveTree):  # what is in it is still believed, until it is recalled
+            client.forgetting += client.leased.heard(Lookup(request.parent, request.name), None, covered)
+            self.told(client, request, reply.value)
+            return
         client.forgetting += client.leased.heard(request, reply.value, covered)
         self.told(client, request, reply.value)
 
@@ -366,7 +400,7 @@ class World:
                 if attributes is not None and self.random.random() < 0.5:
                     leased.told(request.ino, name)
                     self.tell_name(client, request.ino, name, attributes)
-        elif isinstance(request, Unlink | RemoveDirectory):
+        elif isinstance(request, Unlink | RemoveDirectory | RemoveTree):
             # The kernel knows what it has removed, and believes nothing of it but that.
             kernel.names.pop((request.parent, request.name), None)
             self.left(client, value)
@@ -378,7 +412,7 @@ class World:
             if replaced and request.flags & 2:
                 kernel.names[request.parent, request.name] = replaced
             self.left(client, value)
-        if isinstance(request, Unlink | RemoveDirectory | Rename | Create | Link):
+        if isinstance(request, Unlink | RemoveDirectory | RemoveTree | Rename | Create | Link):
             for ino in (getattr(request, name, 0) for name in ("parent", "new_parent")):
                 kernel.attributes.pop(ino, None)  # the kernel asks for them again
 
@@ -442,8 +476,23 @@ class World:
                 SetAttributes(inode, mode=choose.randrange(0o1000)),
                 SetXattr(inode, b"user.x", b"%d" % choose.randrange(9)),
                 Open(file, writes=choose.random() < 0.5) if file != R else None,
+                RemoveTree(parent, name),
+                self.some_restoration(parent, name),
+                self.some_restoration(parent, name),
             ]
         )
+
+    def some_restoration(self, parent: int, name: bytes) -> Request | None:
+        rows = list(self.lab.tables.scan(Table.TRASH, b""))
+        if not rows:
+            return None
+        key, row = self.random.choice(rows)
+        batch, buried = int.from_bytes(key[:8]), Buried(key[8:], row)
+        if buried.kind == S_IFDIR and self.random.random() < 0.5:
+            return FillIn(batch, buried.ino)
+        if self.random.random() < 0.3:
+            return PurgeBatch(batch)
+        return Restore(batch, buried.directory, buried.name, parent, name)
 
     def deed(self) -> None:
         choose = self.random
@@ -480,6 +529,8 @@ class World:
             self.begin()
         elif chance < 0.988:
             self.restart()
+        elif chance < 0.993:
+            self.step(Submitted(0, 0, Purge(choose.choice((1, 5, 100)))))
 
     def look(self, client: Client) -> Request | None:
         """In the client's own memory first, as a lookup of its kernel does."""
@@ -673,7 +724,7 @@ class World:
                 new = any(key in asked.changed for asked in client.unkept)
                 lease = state.leases.get(key, {}).get(client.session)
                 is_here = state.delegations.get(key) == client.session or (lease is not None and lease.waived)
-                assert new or is_here or state.find_inode(key) is None, f"{client.session} thinks that {key} is its own"
+                assert new or is_here or self.is_gone(key), f"{client.session} thinks that {key} is its own"
             rows = {(int(Table.DENTRY), entry_key(*place)) for place in client.kernel.names}
             rows |= {(int(Table.INODE), ino_key(ino)) for ino in client.kernel.attributes}
             assert not rows & others - mine, f"{client.session} believes what another has promised to be otherwise"
@@ -708,8 +759,14 @@ class World:
             granted = set(state.session_leases.get(client.session, ()))
             granted |= set().union(*(asked.changed.keys() for asked in client.unkept))
             granted |= {ino for ino in held if (Table.INODE, ino_key(ino)) in mine}  # it loses its last name, say
-            made_up = [ino for ino in held - granted if (found := state.find_inode(ino)) is not None and found.nlink]
+            granted |= {effect.ino for effect in client.down if isinstance(effect, LeaseRecall)}  # it will hear of that
+            made_up = [ino for ino in held - granted if not self.is_gone(ino)]
             assert not made_up, f"{client.session} has {made_up}, which nobody granted"
+
+    def is_gone(self, ino: int) -> bool:
+        """There is nothing to believe of it."""
+        found = self.lab.shard.state.find_inode(ino)
+        return found is None or not found.nlink or (found.is_directory and found.trashed > 0)
 
     def finish(self) -> None:
         for client in self.clients:
@@ -723,6 +780,8 @@ class World:
 
 
 def as_told(attributes: Attributes) -> tuple[Any, ...]:
+    if attributes.is_directory and (attributes.trashed or not attributes.nlink):
+        return ()  # it is dead, here or there
     return (
         attributes.mode,
         attributes.uid,

@@ -68,6 +68,8 @@ class Node:
         self.kind = kind
         self.target = target
         self.nlink = 2 if kind == S_IFDIR else 1
+        #: Rows of the trash that name it.
+        self.trashed = 0
         self.size = len(target)
         self.inline: bytes | None = None
         self.xattrs: dict[bytes, bytes] = {}
@@ -121,7 +123,7 @@ class Model:
         self.collect(node)
 
     def collect(self, node: Node) -> None:
-        if not node.nlink and not node.held:
+        if not node.nlink and not node.trashed and not node.held:
             del self.nodes[node.ino]
 
     def above(self, node: Node, directory: Node | None) -> bool:

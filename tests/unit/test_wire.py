@@ -61,7 +61,7 @@ def test_the_layout_of_a_record() -> None:
 
 def test_room_for_fields_to_come_is_ignored() -> None:
     record = bytearray(Attributes(5, 0o100644).encode())
-    record[80:92] = b"fields later"
+    record[84:92] = b"to come."
     assert decode_attributes(5, bytes(record)) == Attributes(5, 0o100644)
 
 

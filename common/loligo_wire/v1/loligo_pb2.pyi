@@ -200,7 +200,7 @@ class Resume(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., record: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "sequence", "promised_ns", "lookup", "get_attributes", "set_attributes", "record_access", "create", "create_unnamed", "unlink", "remove_directory", "rename", "link", "read_link", "read_directory", "get_xattr", "list_xattrs", "set_xattr", "remove_xattr", "open", "close", "claim", "release", "yielded", "read_inline", "unsettle", "publish", "settle", "get_usage", "sync", "reported", "set_lock", "get_lock", "cancel_lock", "lease_returned", "reserve_inodes")
+    __slots__ = ("id", "sequence", "promised_ns", "lookup", "get_attributes", "set_attributes", "record_access", "create", "create_unnamed", "unlink", "remove_directory", "rename", "link", "read_link", "read_directory", "get_xattr", "list_xattrs", "set_xattr", "remove_xattr", "open", "close", "claim", "release", "yielded", "read_inline", "unsettle", "publish", "settle", "get_usage", "sync", "reported", "set_lock", "get_lock", "cancel_lock", "lease_returned", "reserve_inodes", "remove_tree", "list_batches", "list_places", "read_trash", "look_in_trash", "fill_in", "restore", "purge_batch")
     ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     PROMISED_NS_FIELD_NUMBER: _ClassVar[int]
@@ -237,6 +237,14 @@ class Request(_message.Message):
     CANCEL_LOCK_FIELD_NUMBER: _ClassVar[int]
     LEASE_RETURNED_FIELD_NUMBER: _ClassVar[int]
     RESERVE_INODES_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_TREE_FIELD_NUMBER: _ClassVar[int]
+    LIST_BATCHES_FIELD_NUMBER: _ClassVar[int]
+    LIST_PLACES_FIELD_NUMBER: _ClassVar[int]
+    READ_TRASH_FIELD_NUMBER: _ClassVar[int]
+    LOOK_IN_TRASH_FIELD_NUMBER: _ClassVar[int]
+    FILL_IN_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_FIELD_NUMBER: _ClassVar[int]
+    PURGE_BATCH_FIELD_NUMBER: _ClassVar[int]
     id: int
     sequence: int
     promised_ns: int
@@ -273,7 +281,15 @@ class Request(_message.Message):
     cancel_lock: CancelLock
     lease_returned: LeaseReturned
     reserve_inodes: ReserveInodes
-    def __init__(self, id: _Optional[int] = ..., sequence: _Optional[int] = ..., promised_ns: _Optional[int] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., get_attributes: _Optional[_Union[GetAttributes, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributes, _Mapping]] = ..., record_access: _Optional[_Union[RecordAccess, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., create_unnamed: _Optional[_Union[CreateUnnamed, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., remove_directory: _Optional[_Union[RemoveDirectory, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., read_link: _Optional[_Union[ReadLink, _Mapping]] = ..., read_directory: _Optional[_Union[ReadDirectory, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattrs: _Optional[_Union[ListXattrs, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., yielded: _Optional[_Union[Yielded, _Mapping]] = ..., read_inline: _Optional[_Union[ReadInline, _Mapping]] = ..., unsettle: _Optional[_Union[Unsettle, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., get_usage: _Optional[_Union[GetUsage, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., reported: _Optional[_Union[Reported, _Mapping]] = ..., set_lock: _Optional[_Union[SetLock, _Mapping]] = ..., get_lock: _Optional[_Union[GetLock, _Mapping]] = ..., cancel_lock: _Optional[_Union[CancelLock, _Mapping]] = ..., lease_returned: _Optional[_Union[LeaseReturned, _Mapping]] = ..., reserve_inodes: _Optional[_Union[ReserveInodes, _Mapping]] = ...) -> None: ...
+    remove_tree: RemoveTree
+    list_batches: ListBatches
+    list_places: ListPlaces
+    read_trash: ReadTrash
+    look_in_trash: LookInTrash
+    fill_in: FillIn
+    restore: Restore
+    purge_batch: PurgeBatch
+    def __init__(self, id: _Optional[int] = ..., sequence: _Optional[int] = ..., promised_ns: _Optional[int] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., get_attributes: _Optional[_Union[GetAttributes, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributes, _Mapping]] = ..., record_access: _Optional[_Union[RecordAccess, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., create_unnamed: _Optional[_Union[CreateUnnamed, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., remove_directory: _Optional[_Union[RemoveDirectory, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., read_link: _Optional[_Union[ReadLink, _Mapping]] = ..., read_directory: _Optional[_Union[ReadDirectory, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattrs: _Optional[_Union[ListXattrs, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., yielded: _Optional[_Union[Yielded, _Mapping]] = ..., read_inline: _Optional[_Union[ReadInline, _Mapping]] = ..., unsettle: _Optional[_Union[Unsettle, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., get_usage: _Optional[_Union[GetUsage, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., reported: _Optional[_Union[Reported, _Mapping]] = ..., set_lock: _Optional[_Union[SetLock, _Mapping]] = ..., get_lock: _Optional[_Union[GetLock, _Mapping]] = ..., cancel_lock: _Optional[_Union[CancelLock, _Mapping]] = ..., lease_returned: _Optional[_Union[LeaseReturned, _Mapping]] = ..., reserve_inodes: _Optional[_Union[ReserveInodes, _Mapping]] = ..., remove_tree: _Optional[_Union[RemoveTree, _Mapping]] = ..., list_batches: _Optional[_Union[ListBatches, _Mapping]] = ..., list_places: _Optional[_Union[ListPlaces, _Mapping]] = ..., read_trash: _Optional[_Union[ReadTrash, _Mapping]] = ..., look_in_trash: _Optional[_Union[LookInTrash, _Mapping]] = ..., fill_in: _Optional[_Union[FillIn, _Mapping]] = ..., restore: _Optional[_Union[Restore, _Mapping]] = ..., purge_batch: _Optional[_Union[PurgeBatch, _Mapping]] = ...) -> None: ...
 
 class Lookup(_message.Message):
     __slots__ = ("parent", "name")
@@ -356,34 +372,60 @@ class CreateUnnamed(_message.Message):
     def __init__(self, parent: _Optional[int] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., umask: _Optional[int] = ...) -> None: ...
 
 class Unlink(_message.Message):
-    __slots__ = ("parent", "name")
+    __slots__ = ("parent", "name", "uid", "pid")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
     parent: int
     name: bytes
-    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ...) -> None: ...
+    uid: int
+    pid: int
+    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., uid: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class RemoveDirectory(_message.Message):
-    __slots__ = ("parent", "name")
+    __slots__ = ("parent", "name", "uid", "pid")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
     parent: int
     name: bytes
-    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ...) -> None: ...
+    uid: int
+    pid: int
+    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., uid: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class RemoveTree(_message.Message):
+    __slots__ = ("parent", "name", "uid", "pid", "label")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    parent: int
+    name: bytes
+    uid: int
+    pid: int
+    label: bytes
+    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., uid: _Optional[int] = ..., pid: _Optional[int] = ..., label: _Optional[bytes] = ...) -> None: ...
 
 class Rename(_message.Message):
-    __slots__ = ("parent", "name", "new_parent", "new_name", "flags")
+    __slots__ = ("parent", "name", "new_parent", "new_name", "flags", "uid", "pid")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NEW_PARENT_FIELD_NUMBER: _ClassVar[int]
     NEW_NAME_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
     parent: int
     name: bytes
     new_parent: int
     new_name: bytes
     flags: int
-    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., new_parent: _Optional[int] = ..., new_name: _Optional[bytes] = ..., flags: _Optional[int] = ...) -> None: ...
+    uid: int
+    pid: int
+    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., new_parent: _Optional[int] = ..., new_name: _Optional[bytes] = ..., flags: _Optional[int] = ..., uid: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class Link(_message.Message):
     __slots__ = ("ino", "new_parent", "new_name")
@@ -514,6 +556,78 @@ class ReserveInodes(_message.Message):
     COUNT_FIELD_NUMBER: _ClassVar[int]
     count: int
     def __init__(self, count: _Optional[int] = ...) -> None: ...
+
+class ListBatches(_message.Message):
+    __slots__ = ("after", "count", "uid")
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    after: int
+    count: int
+    uid: int
+    def __init__(self, after: _Optional[int] = ..., count: _Optional[int] = ..., uid: _Optional[int] = ...) -> None: ...
+
+class ListPlaces(_message.Message):
+    __slots__ = ("batch", "after", "count")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    batch: int
+    after: int
+    count: int
+    def __init__(self, batch: _Optional[int] = ..., after: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+
+class ReadTrash(_message.Message):
+    __slots__ = ("batch", "directory", "after_cookie", "count")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    AFTER_COOKIE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    batch: int
+    directory: int
+    after_cookie: int
+    count: int
+    def __init__(self, batch: _Optional[int] = ..., directory: _Optional[int] = ..., after_cookie: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+
+class LookInTrash(_message.Message):
+    __slots__ = ("batch", "directory", "name")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    batch: int
+    directory: int
+    name: bytes
+    def __init__(self, batch: _Optional[int] = ..., directory: _Optional[int] = ..., name: _Optional[bytes] = ...) -> None: ...
+
+class FillIn(_message.Message):
+    __slots__ = ("batch", "ino")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    INO_FIELD_NUMBER: _ClassVar[int]
+    batch: int
+    ino: int
+    def __init__(self, batch: _Optional[int] = ..., ino: _Optional[int] = ...) -> None: ...
+
+class Restore(_message.Message):
+    __slots__ = ("batch", "directory", "name", "new_parent", "new_name")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NEW_PARENT_FIELD_NUMBER: _ClassVar[int]
+    NEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    batch: int
+    directory: int
+    name: bytes
+    new_parent: int
+    new_name: bytes
+    def __init__(self, batch: _Optional[int] = ..., directory: _Optional[int] = ..., name: _Optional[bytes] = ..., new_parent: _Optional[int] = ..., new_name: _Optional[bytes] = ...) -> None: ...
+
+class PurgeBatch(_message.Message):
+    __slots__ = ("batch", "keep")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    batch: int
+    keep: bool
+    def __init__(self, batch: _Optional[int] = ..., keep: _Optional[bool] = ...) -> None: ...
 
 class SetLock(_message.Message):
     __slots__ = ("ino", "owner", "start", "end", "exclusive", "unlock", "whole", "waits", "pid", "wait")
@@ -700,12 +814,16 @@ class Listing(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("inodes", "size_bytes")
+    __slots__ = ("inodes", "size_bytes", "trash_inodes", "trash_bytes")
     INODES_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TRASH_INODES_FIELD_NUMBER: _ClassVar[int]
+    TRASH_BYTES_FIELD_NUMBER: _ClassVar[int]
     inodes: int
     size_bytes: int
-    def __init__(self, inodes: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    trash_inodes: int
+    trash_bytes: int
+    def __init__(self, inodes: _Optional[int] = ..., size_bytes: _Optional[int] = ..., trash_inodes: _Optional[int] = ..., trash_bytes: _Optional[int] = ...) -> None: ...
 
 class Reserved(_message.Message):
     __slots__ = ("first", "count")
@@ -720,7 +838,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ServerStatus(_message.Message):
-    __slots__ = ("version", "volume", "meta_url", "listen", "pid", "up_s", "sessions", "inodes", "size_bytes", "metrics", "lock_waits")
+    __slots__ = ("version", "volume", "meta_url", "listen", "pid", "up_s", "sessions", "inodes", "size_bytes", "trash_inodes", "trash_bytes", "metrics", "lock_waits")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VOLUME_FIELD_NUMBER: _ClassVar[int]
     META_URL_FIELD_NUMBER: _ClassVar[int]
@@ -730,6 +848,8 @@ class ServerStatus(_message.Message):
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     INODES_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TRASH_INODES_FIELD_NUMBER: _ClassVar[int]
+    TRASH_BYTES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     LOCK_WAITS_FIELD_NUMBER: _ClassVar[int]
     version: str
@@ -741,9 +861,11 @@ class ServerStatus(_message.Message):
     sessions: _containers.RepeatedCompositeFieldContainer[SessionStatus]
     inodes: int
     size_bytes: int
+    trash_inodes: int
+    trash_bytes: int
     metrics: str
     lock_waits: _containers.RepeatedCompositeFieldContainer[LockWait]
-    def __init__(self, version: _Optional[str] = ..., volume: _Optional[str] = ..., meta_url: _Optional[str] = ..., listen: _Optional[str] = ..., pid: _Optional[int] = ..., up_s: _Optional[float] = ..., sessions: _Optional[_Iterable[_Union[SessionStatus, _Mapping]]] = ..., inodes: _Optional[int] = ..., size_bytes: _Optional[int] = ..., metrics: _Optional[str] = ..., lock_waits: _Optional[_Iterable[_Union[LockWait, _Mapping]]] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., volume: _Optional[str] = ..., meta_url: _Optional[str] = ..., listen: _Optional[str] = ..., pid: _Optional[int] = ..., up_s: _Optional[float] = ..., sessions: _Optional[_Iterable[_Union[SessionStatus, _Mapping]]] = ..., inodes: _Optional[int] = ..., size_bytes: _Optional[int] = ..., trash_inodes: _Optional[int] = ..., trash_bytes: _Optional[int] = ..., metrics: _Optional[str] = ..., lock_waits: _Optional[_Iterable[_Union[LockWait, _Mapping]]] = ...) -> None: ...
 
 class SessionStatus(_message.Message):
     __slots__ = ("session", "host", "mounted_on", "connected", "silent_s", "root_path", "read_only", "open_files", "requests", "version", "peer", "identity", "leases", "recalls", "locks", "lock_waits")

@@ -19,13 +19,14 @@ from errno import E2BIG, EACCES, EFBIG, EINVAL, ENAMETOOLONG, ENFILE, ENOENT, ER
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK
 from typing import Any
 
-from loligo_mds.core import requests
+from loligo_mds.core import requests, trash
 from loligo_mds.core.events import HeldLock, Hold
 from loligo_mds.core.limits import (
     FILE_MAX_BYTES,
     GRANTED_MAX,
     INLINE_MAX_BYTES,
     LIMITED_DEPTH_MAX,
+    LISTING_PAGE_MAX,
     NAME_MAX_BYTES,
     OPEN_FILES_MAX,
     OPEN_RETURNED_MAX,
@@ -35,10 +36,13 @@ from loligo_mds.core.limits import (
     XATTR_VALUE_MAX_BYTES,
 )
 from loligo_mds.core.state import ShardState
+from loligo_trash.places import decode_place
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import COUNTER_BITS, COUNTER_MAX, ROOT_INO
 from loligo_wire.locks import END
 
+#: A number of eight bytes, and one more has to be one, too.
+BATCH_MAX = (1 << 63) - 1
 _KINDS = frozenset({S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK})
 _PERMISSIONS = 0o7777
 _TYPE = 0o170000
@@ -229,6 +233,44 @@ def _settle(state: ShardState, request: requests.Settle) -> int:
     return 0 if len(inos) <= SETTLE_MAX and all(_is_ino(state, ino) for ino in inos) else EINVAL
 
 
+def _remove_tree(state: ShardState, request: requests.RemoveTree) -> int:
+    if len(request.label) > NAME_MAX_BYTES:
+        return ENAMETOOLONG
+    return _check_new_name(state, request.parent, request.name)
+
+
+def _check_batch(state: ShardState, request: Any) -> int:
+    return 0 if request.batch <= BATCH_MAX else EINVAL
+
+
+def _in_trash(state: ShardState, request: Any) -> int:
+    return _check_batch(state, request) if _is_ino(state, request.directory) else EINVAL
+
+
+def _look_in_trash(state: ShardState, request: requests.LookInTrash) -> int:
+    return _check_batch(state, request) or _check_name(state, request.directory, request.name)
+
+
+def _fill_in(state: ShardState, request: requests.FillIn) -> int:
+    return _check_batch(state, request) or _check_ino(state, request)
+
+
+def _restore(state: ShardState, request: requests.Restore) -> int:
+    return (
+        _check_batch(state, request)
+        or _check_name(state, request.directory, request.name)
+        or _check_new_name(state, request.new_parent, request.new_name)
+    )
+
+
+def _list_batches(state: ShardState, request: requests.ListBatches) -> int:
+    return 0 if request.after <= BATCH_MAX else EINVAL
+
+
+def _list_places(state: ShardState, request: requests.ListPlaces) -> int:
+    return _check_batch(state, request) if request.after <= BATCH_MAX else EINVAL
+
+
 def _anything(state: ShardState, request: Any) -> int:
     return 0
 
@@ -243,6 +285,7 @@ _CHECKS: dict[type, _Check] = {
     requests.CreateUnnamed: _create_unnamed,
     requests.Unlink: _check_entry,
     requests.RemoveDirectory: _check_entry,
+    requests.RemoveTree: _remove_tree,
     requests.Rename: _rename,
     requests.Link: _link,
     requests.ReadLink: _check_ino,
@@ -266,6 +309,13 @@ _CHECKS: dict[type, _Check] = {
     requests.Unsettle: _unsettle,
     requests.Publish: _publish,
     requests.Settle: _settle,
+    requests.ListBatches: _list_batches,
+    requests.ListPlaces: _list_places,
+    requests.ReadTrash: _in_trash,
+    requests.LookInTrash: _look_in_trash,
+    requests.FillIn: _fill_in,
+    requests.Restore: _restore,
+    requests.PurgeBatch: _check_batch,
     requests.GetUsage: _anything,
 }
 
@@ -302,11 +352,21 @@ def _within(state: ShardState, limits: SessionLimits, request: Any) -> int:
         return 0
     if kind is requests.Lookup and request.name == b".." and request.parent == limits.root_ino:
         return EACCES
-    for name in ("ino", "parent", "new_parent"):
+    if kind in (requests.ListPlaces, requests.PurgeBatch) and not _is_all_below(state, limits, request.batch):
+        return EACCES
+    for name in ("ino", "parent", "new_parent", "directory"):
         ino = getattr(request, name, None)
         if ino is not None and not _is_below(state, limits, ino):
             return EACCES if state.find_inode(ino) is not None else ENOENT
     return 0
+
+
+def _is_all_below(state: ShardState, limits: SessionLimits, batch: int) -> bool:
+    """Whether everything in the batch was below the session's root."""
+    page = trash.list_places(state, requests.ListPlaces(batch, 0, LISTING_PAGE_MAX), 0)
+    if len(page) == LISTING_PAGE_MAX:
+        return False  # it is not looked through for as long as that takes
+    return all(limits.root_ino in (step.ino for step in decode_place(record[8:]).steps) for record in page)
 
 
 def _is_below(state: ShardState, limits: SessionLimits, ino: int) -> bool:

@@ -118,6 +118,14 @@ _REQUESTS: dict[str, type] = {
     "reported": requests.Reported,
     "lease_returned": requests.LeaseReturned,
     "reserve_inodes": requests.ReserveInodes,
+    "remove_tree": requests.RemoveTree,
+    "list_batches": requests.ListBatches,
+    "list_places": requests.ListPlaces,
+    "read_trash": requests.ReadTrash,
+    "look_in_trash": requests.LookInTrash,
+    "fill_in": requests.FillIn,
+    "restore": requests.Restore,
+    "purge_batch": requests.PurgeBatch,
     "set_lock": requests.SetLock,
     "get_lock": requests.GetLock,
     "cancel_lock": requests.CancelLock,
@@ -295,6 +303,8 @@ def _encode_usage(value: Usage, message: pb.Answer) -> None:
     usage.SetInParent()
     usage.inodes = value.inodes
     usage.size_bytes = value.size_bytes
+    usage.trash_inodes = value.trash_inodes
+    usage.trash_bytes = value.trash_bytes
 
 
 def _encode_reserved(value: Reserved, message: pb.Answer) -> None:
@@ -404,7 +414,8 @@ def _decode_data(message: pb.Answer) -> bytes:
 
 
 def _decode_usage(message: pb.Answer) -> Usage:
-    return Usage(message.usage.inodes, message.usage.size_bytes)
+    usage = message.usage
+    return Usage(usage.inodes, usage.size_bytes, usage.trash_inodes, usage.trash_bytes)
 
 
 def _decode_reserved(message: pb.Answer) -> Reserved:
@@ -436,6 +447,7 @@ _ANSWER_DECODERS: dict[tuple[type, str | None], Callable[[pb.Answer], Any]] = {
     (requests.CreateUnnamed, "inode"): _decode_inode,
     (requests.Unlink, "inode"): _decode_inode,
     (requests.RemoveDirectory, "inode"): _decode_inode,
+    (requests.RemoveTree, "inode"): _decode_inode,
     (requests.Rename, "inode"): _decode_inode,
     (requests.Rename, None): _decode_nothing,
     (requests.Link, "inode"): _decode_inode,
@@ -459,6 +471,17 @@ _ANSWER_DECODERS: dict[tuple[type, str | None], Callable[[pb.Answer], Any]] = {
     (requests.GetLock, "lock"): _decode_lock,
     (requests.GetLock, None): _decode_nothing,
     (requests.CancelLock, None): _decode_nothing,
+    (requests.ListBatches, "names"): _decode_names,
+    (requests.ListBatches, None): _decode_empty,
+    (requests.ListPlaces, "names"): _decode_names,
+    (requests.ListPlaces, None): _decode_empty,
+    (requests.ReadTrash, "listing"): _decode_listing,
+    (requests.ReadTrash, None): _decode_empty,
+    (requests.LookInTrash, "inode"): _decode_inode,
+    (requests.LookInTrash, None): _decode_nothing,
+    (requests.FillIn, "inode"): _decode_inode,
+    (requests.Restore, "inode"): _decode_inode,
+    (requests.PurgeBatch, None): _decode_nothing,
     (requests.ReadInline, "data"): _decode_data,
     (requests.Unsettle, None): _decode_nothing,
     (requests.Publish, "inode"): _decode_inode,

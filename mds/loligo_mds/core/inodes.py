@@ -19,7 +19,16 @@ from loligo_wire.attributes import (
 
 
 def get_attributes(state: ShardState, request: GetAttributes, now_ns: int) -> Attributes:
-    return state.inode(request.ino)
+    return as_told(state.inode(request.ino))
+
+
+def as_told(attributes: Attributes) -> Attributes:
+    """A directory that was removed keeps its link count in the trash; who still stands in it is told that it has none."""
+    if not (attributes.trashed and attributes.is_directory):
+        return attributes
+    told = attributes.copy()
+    told.nlink = 0
+    return told
 
 
 def set_attributes(state: ShardState, request: SetAttributes, now_ns: int) -> Attributes:
@@ -45,7 +54,7 @@ def set_attributes(state: ShardState, request: SetAttributes, now_ns: int) -> At
     state.put_inode(changed)
     if request.mtime_ns is not None:
         open_file.mtime_was_set(state, changed.ino, now_ns)
-    return changed
+    return as_told(changed)
 
 
 def with_changes(before: Attributes, request: SetAttributes, now_ns: int) -> Attributes:
@@ -70,7 +79,7 @@ def with_changes(before: Attributes, request: SetAttributes, now_ns: int) -> Att
 
 
 def get_usage(state: ShardState, request: GetUsage, now_ns: int) -> Usage:
-    return Usage(state.inode_count, state.size_bytes)
+    return Usage(state.inode_count, state.size_bytes, state.trash_inodes, state.trash_bytes)
 
 
 def record_access(state: ShardState, request: RecordAccess, now_ns: int) -> Attributes:
@@ -129,7 +138,7 @@ def make_inode(
 
 
 def unlinked(state: ShardState, attributes: Attributes) -> None:
-    """`attributes` (a copy, nlink already 0) has lost its last name: gone, or kept for those who hold it open."""
+    """`attributes` (a copy) has lost its last name, also in the trash: gone, or kept for those who hold it open."""
     if open_file.is_held(state, attributes.ino):
         state.put(Table.ORPHAN, ino_key(attributes.ino), b"")
         state.put_inode(attributes)

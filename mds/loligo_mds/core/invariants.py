@@ -10,13 +10,25 @@ from loligo_mds.core.content import DOUBT_BYTES
 from loligo_mds.core.entries import cookie_of
 from loligo_mds.core.limits import NAME_MAX_BYTES
 from loligo_mds.core.sessions import ANSWER_BYTES
-from loligo_mds.core.state import COUNTERS_BYTES, COUNTERS_KEY, ShardState, ino_key, ino_of_key
+from loligo_mds.core.state import (
+    COUNTERS_BEFORE_TRASH_BYTES,
+    COUNTERS_BYTES,
+    COUNTERS_KEY,
+    ShardState,
+    ino_key,
+    ino_of_key,
+)
 from loligo_mds.core.tables import Table, Tables
+from loligo_mds.core.trash import BURIED_BYTES, Buried
+from loligo_trash.batch import RECORD_BYTES, decode_batch
+from loligo_trash.places import decode_place
+from loligo_trash.policy import POLICY_NAMES
 from loligo_wire import acl
 from loligo_wire.attributes import (
     FLAG_ACCESS_ACL,
     FLAG_DEFAULT_ACL,
     FLAG_INLINE,
+    FLAG_TRASH_POLICY,
     FLAG_XATTR,
     RECORD_SIZE,
     Attributes,
@@ -81,14 +93,16 @@ def check_shard(tables: Tables, shard: int = 0) -> list[str]:
     for ino, found in inodes.items():
         if found.is_directory:
             problems += _check_directory(found, entries.get(ino, 0), subdirectories.get(ino, 0), place.get(ino))
-            if names.get(ino, 0) != (ino != ROOT_INO):
+            if names.get(ino, 0) != (ino != ROOT_INO and not found.trashed):
                 problems.append(f"directory {ino} has {names.get(ino, 0)} names")
         elif found.nlink != names.get(ino, 0):
             problems.append(f"inode {ino} has nlink {found.nlink} and {names.get(ino, 0)} names")
         elif found.parent and ino not in at_parent:
             problems.append(f"inode {ino} says it has a name in {found.parent}, which has no entry for it")
-        if (found.nlink == 0) != (ino in orphans):
-            problems.append(f"inode {ino} with nlink {found.nlink}: orphan is {ino in orphans}")
+        if found.is_unnamed != (ino in orphans):
+            problems.append(
+                f"inode {ino} with nlink {found.nlink}, {found.trashed} names in the trash: orphan is {ino in orphans}"
+            )
         if bool(found.flags & FLAG_INLINE) != (ino in inline):
             problems.append(f"inode {ino}: flag and table disagree whether its content is inline")
         elif ino in inline and inline[ino] != found.size:
@@ -112,6 +126,7 @@ def check_shard(tables: Tables, shard: int = 0) -> list[str]:
             problems += _check_acl(inodes[ino], name, value)
     problems += _check_unsettled(tables, inodes)
     problems += _check_sessions(tables)
+    problems += _check_trash(tables, counters, inodes)
     if shard == 0 and (ROOT_INO not in inodes or not inodes[ROOT_INO].is_directory):
         problems.append("there is no root directory")
     problems += _check_reachable(inodes)
@@ -139,6 +154,10 @@ _SHAPES = (
     (Table.REPLY, 16, False, ANSWER_BYTES, True),
     (Table.CLIENT, 8, False, 1, True),
     (Table.DELEGATION, 8, False, 8, False),
+    (Table.TRASH, 24, True, BURIED_BYTES, False),
+    (Table.TRASH_PLACE, 16, False, 8, True),
+    (Table.TRASH_BATCH, 8, False, RECORD_BYTES, True),
+    (Table.TRASH_DUE, 16, False, 0, False),
 )
 
 
@@ -154,7 +173,7 @@ def _malformed(tables: Tables) -> list[str]:
         if len(key) != 8 or len(value) not in (8, 16, 32):  # those of before leases, and delegations, are shorter
             problems.append(f"table SESSION has a row of a wrong length at {key.hex()}")
     counters = tables.get(Table.META, COUNTERS_KEY)
-    if counters is None or len(counters) != COUNTERS_BYTES:
+    if counters is None or len(counters) not in (COUNTERS_BEFORE_TRASH_BYTES, COUNTERS_BYTES):
         problems.append("table META has no counters, or a row of a wrong length for them")
     return problems
 
@@ -196,6 +215,68 @@ def _check_sessions(tables: Tables) -> list[str]:
     return problems
 
 
+def _check_trash(tables: Tables, counters: ShardState, inodes: dict[int, Attributes]) -> list[str]:
+    """See the invariants of `core.trash`."""
+    problems = []
+    batches = {ino_of_key(key)[0]: decode_batch(0, record) for key, record in tables.scan(Table.TRASH_BATCH, b"")}
+    counted: dict[int, list[int]] = {id: [0, 0, 0] for id in batches}
+    trashed: dict[int, int] = {}
+    from_where: set[tuple[int, int]] = set()
+    dead: set[tuple[int, int]] = set()
+    for key, value in tables.scan(Table.TRASH, b""):
+        id, directory = ino_of_key(key)[0], ino_of_key(key, 8)[0]
+        buried = Buried(key[8:], value)
+        where = f"{buried.name!r} of directory {directory} in batch {id}"
+        if buried.cookie != cookie_of(buried.name):
+            problems.append(f"{where} has not its own cookie")
+        found = inodes.get(buried.ino)
+        if found is None or S_IFMT(found.mode) != buried.kind:
+            problems.append(f"{where} is an inode of type {buried.kind:o}, {buried.ino} is {found}")
+        trashed[buried.ino] = trashed.get(buried.ino, 0) + 1
+        from_where.add((id, directory))
+        if buried.kind == S_IFDIR:
+            dead.add((id, buried.ino))
+            if found is not None and (found.parent, found.name) != (directory, buried.name):
+                problems.append(f"{where} says it was {found.name!r} in {found.parent}")
+        sums = counted.setdefault(id, [0, 0, 0])
+        for place, amount in enumerate((1, buried.inodes, buried.size_bytes)):
+            sums[place] += amount
+    for id, sums in counted.items():
+        batch = batches.get(id)
+        if batch is None or [batch.names, batch.inodes, batch.size_bytes] != sums or not batch.names:
+            problems.append(f"batch {id} says {batch}; it has {sums} names, inodes, bytes")
+    for ino, found in inodes.items():
+        if found.trashed != trashed.get(ino, 0):
+            problems.append(f"inode {ino} says {found.trashed} names in the trash; there are {trashed.get(ino, 0)}")
+    places = set()
+    for key, record in tables.scan(Table.TRASH_PLACE, b""):
+        id, directory = ino_of_key(key)[0], ino_of_key(key, 8)[0]
+        places.add((id, directory))
+        try:
+            way = [step.ino for step in decode_place(record).steps]
+        except ValueError as error:
+            way = []
+            problems.append(f"batch {id}, directory {directory}: {error}")
+        if way and (way[0], way[-1]) != (ROOT_INO, directory):
+            problems.append(f"batch {id}: the way to directory {directory} is {way}")
+    for id, directory in sorted(places ^ (from_where - dead)):
+        problems.append(f"batch {id}: it is not known, or known for nothing, where directory {directory} was")
+    due: dict[int, int] = {}
+    for key, _ in tables.scan(Table.TRASH_DUE, b""):
+        due.setdefault(ino_of_key(key, 8)[0], ino_of_key(key)[0])
+    for id, batch in batches.items():
+        if due.get(id, 1 << 64) > max(0, batch.due_ns):
+            problems.append(f"batch {id} is due at {batch.due_ns}, nobody looks before {due.get(id)}")
+        if id >= counters.next_batch:
+            problems.append(f"batch {id} lies beyond the next number to be given out")
+    sums = [sum(column) for column in zip(*counted.values(), strict=True)] or [0, 0, 0]
+    if (counters.trash_inodes, counters.trash_bytes) != (sums[1], sums[2]):
+        problems.append(
+            f"counters say {counters.trash_inodes} inodes, {counters.trash_bytes} bytes in the trash; there are {sums[1:]}"
+        )
+    return problems
+
+
 def _check_directory(
     found: Attributes, entries: int, subdirectories: int, place: tuple[int, bytes] | None
 ) -> list[str]:
@@ -204,7 +285,7 @@ def _check_directory(
         problems.append(f"directory {found.ino} has size {found.size} and {entries} entries")
     if found.nlink != 2 + subdirectories:
         problems.append(f"directory {found.ino} has nlink {found.nlink} and {subdirectories} subdirectories")
-    if found.ino != ROOT_INO and place != (found.parent, found.name):
+    if found.ino != ROOT_INO and place != (None if found.trashed else (found.parent, found.name)):
         problems.append(f"directory {found.ino} says it is {found.name!r} in {found.parent}; its entry: {place}")
     return problems
 
@@ -214,14 +295,15 @@ def _check_xattr_flags(found: Attributes, names: set[bytes]) -> list[str]:
         bool(found.flags & FLAG_XATTR),
         bool(found.flags & FLAG_ACCESS_ACL),
         bool(found.flags & FLAG_DEFAULT_ACL),
+        bool(found.flags & FLAG_TRASH_POLICY),
     )
-    true = (bool(names), acl.ACCESS_NAME in names, acl.DEFAULT_NAME in names)
+    true = (bool(names), acl.ACCESS_NAME in names, acl.DEFAULT_NAME in names, bool(names & POLICY_NAMES))
     return [] if said == true else [f"inode {found.ino}: flags say {said} of xattrs, rows {true}"]
 
 
 def _check_reachable(inodes: dict[int, Attributes]) -> list[str]:
-    """Every directory's chain of parents ends at the root."""
-    reached = {int(ROOT_INO)}
+    """Every directory's chain of parents ends at the root, or at one that is in the trash."""
+    reached = {int(ROOT_INO)} | {ino for ino, found in inodes.items() if found.trashed}
     problems = []
     for start, found in inodes.items():
         if not found.is_directory:

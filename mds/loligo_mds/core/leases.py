@@ -30,17 +30,19 @@ In memory only; `LEASES_MAX` for each session that takes any.
 
 from collections.abc import Callable, Sequence
 from errno import ESTALE
+from stat import S_IFDIR
 from typing import Any, Final
 
-from loligo_mds.core import delegations, namespace, open_file
+from loligo_mds.core import delegations, namespace, open_file, trash
 from loligo_mds.core.effects import LeaseRecall, Reply, Retry
 from loligo_mds.core.events import Submitted
 from loligo_mds.core.lease import CALM_NS, Busy, Lease, Parked, cover_of
-from loligo_mds.core.limits import BUSY_LEASES_MAX, EXCEPTED_MAX, LEASES_MAX
+from loligo_mds.core.limits import BUSY_LEASES_MAX, EXCEPTED_MAX, FILLED_IN_MAX, LEASES_MAX
 from loligo_mds.core.open_file import SHARD_SESSION, OpenFile, others_write, owner_of
 from loligo_mds.core.requests import (
     IN_DIRECTORIES,
     Create,
+    FillIn,
     GetAttributes,
     LeaseReturned,
     Link,
@@ -49,14 +51,17 @@ from loligo_mds.core.requests import (
     Publish,
     ReadDirectory,
     RemoveDirectory,
+    RemoveTree,
     RemoveXattr,
     Rename,
+    Restore,
     SetAttributes,
     SetXattr,
     Unlink,
 )
 from loligo_mds.core.state import Refused, ShardState
 from loligo_wire.attributes import Attributes
+from loligo_wire.ids import ROOT_INO
 
 #: A lease that is recalled from so many sessions twice within CALM_NS is not granted for as long. With fewer, to ask again for
 #: what was recalled costs less than to ask for everything.
@@ -89,6 +94,8 @@ def are_in_the_way(state: ShardState, event: Submitted) -> bool:
     if event.promised_ns and all(state.delegations.get(key) == session for key, _ in touched):
         return False
     keys = {key for key, ino in touched if _recall(state, session, key, ino)}
+    if type(request) is RemoveTree:
+        keys.update(_have_tree_left(state, request))
     if state.lease_grace and any(state.delegations.get(key) != session for key, _ in touched):
         keys.add(_ANY)
     if touched and (keys or type(request) is Rename) and not event.promised_ns:
@@ -124,6 +131,31 @@ def _refuse_knots(state: ShardState, event: Submitted, touched: _Touched) -> Non
             lease.waived = True
             delegations.end(state, key, lease)  # it was told before, and promises nothing there while it waits for this
             _go_on(state, key)
+
+
+def _have_tree_left(state: ShardState, request: RemoveTree) -> list[int]:
+    """What is in the directory stays as it is. But where somebody has a lease for himself, who asks among them, his promises
+    there would be refused from now on. -> the last of those leases: by the time it comes most have come.
+    """
+    top = state.find_entry(request.parent, request.name)
+    alone = [key for key in _leases_within(state, top) if key in state.delegations]
+    for key in alone:
+        _have_shared(state, key)
+    return alone[-1:]
+
+
+def _leases_within(state: ShardState, top: int) -> list[int]:
+    """Of the directory and of all that lies below it."""
+    is_below = {top: True, ROOT_INO: False}
+    for key in state.leases:
+        way = []
+        found = state.find_inode(key)
+        while found is not None and found.ino not in is_below:
+            way.append(found.ino)
+            found = state.find_inode(found.parent) if found.parent else None
+        below = found is not None and is_below[found.ino]
+        is_below.update(dict.fromkeys(way, below))
+    return [key for key in state.leases if is_below.get(key)]
 
 
 def _assume_open(state: ShardState, session: int, touched: _Touched) -> None:
@@ -177,6 +209,11 @@ def _recall(state: ShardState, session: int, key: int, ino: int) -> bool:
     if recalled >= CROWD:
         _note_busy(state, key)
     return waits
+
+
+def _recall_all(state: ShardState, key: int) -> bool:
+    """Likewise, whoever has it, and all that it covers."""
+    return _recall(state, SHARD_SESSION, key, 0)
 
 
 def _busy(state: ShardState, key: int) -> Busy:
@@ -279,7 +316,7 @@ def _of_create(state: ShardState, request: Create) -> _Touched:
     return [(request.parent, 0)]
 
 
-def _of_removal(state: ShardState, request: Unlink | RemoveDirectory) -> _Touched:
+def _of_removal(state: ShardState, request: Unlink | RemoveDirectory | RemoveTree) -> _Touched:
     return [(request.parent, 0), *_of_victim(state, request.parent, request.name)]
 
 
@@ -304,6 +341,24 @@ def _of_rename(state: ShardState, request: Rename) -> _Touched:
     ]
 
 
+def _of_restoration(state: ShardState, request: Restore) -> _Touched:
+    buried = trash.find_buried(state, request.batch, request.directory, request.name)
+    touched: _Touched = [(request.new_parent, 0)]
+    return touched if buried is None else [*touched, *_of_named(state, buried)]
+
+
+def _of_filling_in(state: ShardState, request: FillIn) -> _Touched:
+    rows = trash.rows_below(state, request.batch, request.ino, FILLED_IN_MAX)
+    return [(request.ino, 0), *(touched for row in rows for touched in _of_named(state, row))]
+
+
+def _of_named(state: ShardState, buried: trash.Buried) -> _Touched:
+    """It gets a name. It may have others, or be open; of a directory leases may still be on their way back."""
+    if buried.kind == S_IFDIR:
+        return [(buried.ino, 0)]
+    return _attributes_of(state, state.find_inode(buried.ino), moves=True)
+
+
 _TOUCHED: dict[type, Callable[[ShardState, Any], _Touched]] = {
     SetAttributes: _of_inode,
     SetXattr: _of_inode,
@@ -313,12 +368,15 @@ _TOUCHED: dict[type, Callable[[ShardState, Any], _Touched]] = {
     Create: _of_create,
     Unlink: _of_removal,
     RemoveDirectory: _of_removal,
+    RemoveTree: _of_removal,
+    FillIn: _of_filling_in,
+    Restore: _of_restoration,
     Rename: _of_rename,
     Link: _of_link,
 }
 
 #: After these an inode may be covered by another lease than before.
-_MOVING = frozenset({Unlink, Rename, Link})
+_MOVING = frozenset({Unlink, Rename, Link, Restore, FillIn})
 
 
 def inodes_moved(state: ShardState, request: Any) -> list[int]:
@@ -328,6 +386,11 @@ def inodes_moved(state: ShardState, request: Any) -> list[int]:
         return []
     if kind is Link:
         return [request.ino]
+    if kind is FillIn:
+        return [row.ino for row in trash.rows_below(state, request.batch, request.ino, FILLED_IN_MAX)]
+    if kind is Restore:
+        buried = trash.find_buried(state, request.batch, request.directory, request.name)
+        return [] if buried is None else [buried.ino]
     try:
         inodes = [namespace.lookup(state, Lookup(request.parent, request.name), state.now_ns)]
         if kind is Rename:
@@ -340,14 +403,17 @@ def inodes_moved(state: ShardState, request: Any) -> list[int]:
 # -- granting ---------------------------------------------------------------------------------------------------------
 
 #: Requests that are answered with an inode of which whoever asks has been told everything there is to know.
-_ABOUT_INODES = frozenset({Lookup, GetAttributes, SetAttributes, SetXattr, RemoveXattr, Create, Link})
+_ABOUT_INODES = frozenset({Lookup, GetAttributes, SetAttributes, SetXattr, RemoveXattr, Create, Link, Restore})
 
 
 def answer(state: ShardState, session: int, id: int, request: Any, value: Any, moved: Sequence[int] = ()) -> Reply:
     """The reply to a request that has just been carried out, with the leases that cover it. `moved`: see `inodes_moved`."""
+    kind = type(request)
+    if kind is RemoveTree:  # nothing changes there until it is purged, so nobody waits for these
+        for key in _leases_within(state, value.ino):
+            _recall_all(state, key)
     if session not in state.lease_takers:
         return Reply(session, id, value)
-    kind = type(request)
     granting = _Granting(state, session)
     directories = []
     if kind in IN_DIRECTORIES:
@@ -363,7 +429,7 @@ def answer(state: ShardState, session: int, id: int, request: Any, value: Any, m
                     granting.delegate(ino)
         if kind is ReadDirectory:
             value = [entry if entry[4] is None or granting.covers(entry[4]) else (*entry[:4], None) for entry in value]
-        elif type(value) is Attributes and not value.nlink:
+        elif type(value) is Attributes and not value.nlink and kind is not RemoveTree:
             _gone(state, value.ino)
     elif kind is Lookup:
         granting.hold(request.parent)
@@ -406,7 +472,7 @@ class _Granting:
             return None
         busy = state.busy_leases.get(key)
         is_busy = busy is not None and busy.until_ns > state.now_ns
-        if not whatever and (is_busy or key in state.parked or len(self._mine) >= LEASES_MAX):
+        if not whatever and (is_busy or key in state.parked or len(self._mine) >= LEASES_MAX or _is_dead(state, key)):
             return None
         lease = self._mine[key] = Lease()
         state.leases.setdefault(key, {})[self._session] = lease
@@ -462,9 +528,34 @@ class _Granting:
         return ino >= state.reclaim_below or self._session in file.openers
 
 
+def _is_dead(state: ShardState, key: int) -> bool:
+    """Whether it is a directory that is in the trash, and what is in it changes without a word to anybody."""
+    if key in state.alive:
+        return False
+    found = state.find_inode(key)
+    return found is not None and found.is_directory and not trash.is_alive(state, found)
+
+
+def is_forgotten(state: ShardState, key: int) -> bool:
+    """For the shard's own process: whether nobody believes anything under the lease. Who does is asked to forget it."""
+    return not state.lease_grace and not _recall_all(state, key)
+
+
+def lose(state: ShardState, ino: int) -> None:
+    """The inode is going, and nobody can stop that: who believes something of it is told, and not waited for."""
+    for session, lease in list(state.leases.get(ino, {}).items()):
+        if not lease.recalled:
+            state.notices.append(LeaseRecall(session, ino))
+        _drop(state, session, ino)
+
+
 def _gone(state: ShardState, ino: int) -> None:
-    """The inode is not there any more, and there is nothing to believe of it."""
-    for session in list(state.leases.get(ino, ())):
+    """The inode has no name any more, and there is nothing to believe of it. Whoever asked for that knows it; others, who may
+    have a lease from when it had more names, have to hear of it if it can get another one.
+    """
+    for session, lease in list(state.leases.get(ino, {}).items()):
+        if session != state.asking and not lease.recalled and state.find_inode(ino) is not None:
+            state.notices.append(LeaseRecall(session, ino))
         _drop(state, session, ino)
 
 

@@ -26,6 +26,8 @@ SETTLE_MAX = 4096
 #: below the journal's limit (1 MiB, 65,535 writes): a row that goes takes at most 270 bytes of it, and the last inode that
 #: it begins with has at most some 8,200 xattrs, 180 KiB, because their names fit XATTR_LIST_MAX_BYTES.
 STEP_WRITES_MAX = 2000
+#: What one `FillIn` puts back.
+FILLED_IN_MAX = 256
 #: Files that a client may have open: each costs some 600 bytes.
 OPEN_FILES_MAX = 1 << 17
 #: Locks that a client may have: each costs some 200 bytes.

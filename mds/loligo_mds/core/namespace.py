@@ -23,7 +23,7 @@ from errno import (
 )
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
 
-from loligo_mds.core import inodes, open_file
+from loligo_mds.core import inodes, open_file, trash
 from loligo_mds.core.entries import FIRST_COOKIE, decode_entry, first_key_behind
 from loligo_mds.core.lease import is_withheld
 from loligo_mds.core.limits import (
@@ -39,6 +39,7 @@ from loligo_mds.core.requests import (
     ReadDirectory,
     ReadLink,
     RemoveDirectory,
+    RemoveTree,
     Rename,
     Unlink,
 )
@@ -68,9 +69,9 @@ def lookup(state: ShardState, request: Lookup, now_ns: int) -> Attributes | None
         return _inode_of(state, ino)
     directory = _directory(state, parent)
     if name == b".":
-        return directory
+        return inodes.as_told(directory)
     if name == b"..":
-        return state.inode(directory.parent or ROOT_INO)
+        return inodes.as_told(state.inode(directory.parent or ROOT_INO))
     return None
 
 
@@ -121,9 +122,9 @@ def create(state: ShardState, request: Create, now_ns: int) -> Attributes:
         raise Refused(EINVAL)
     if request.hold and kind == S_IFDIR:
         raise Refused(EISDIR)
-    parent = _directory(state, request.parent)
+    parent = live_directory(state, request.parent)
     name = request.name
-    _check_new_name(name)
+    check_new_name(name)
     if state.find_entry(parent.ino, name):
         raise Refused(EEXIST)
     if kind == S_IFLNK:
@@ -147,12 +148,12 @@ def create(state: ShardState, request: Create, now_ns: int) -> Attributes:
         made.rdev = request.rdev
     state.put_inode(made)
     state.put_entry(parent.ino, name, made)
-    _touch_directory(state, parent, now_ns, entries=1, subdirectories=kind == S_IFDIR)
+    touch_directory(state, parent, now_ns, entries=1, subdirectories=kind == S_IFDIR)
     return made
 
 
 def create_unnamed(state: ShardState, request: CreateUnnamed, now_ns: int) -> Attributes:
-    parent = _directory(state, request.parent)
+    parent = live_directory(state, request.parent)
     if S_IFMT(request.mode) != S_IFREG:
         raise Refused(EINVAL)
     made = inodes.make_inode(state, parent, request.mode, request.uid, request.gid, request.umask, now_ns)
@@ -164,23 +165,23 @@ def create_unnamed(state: ShardState, request: CreateUnnamed, now_ns: int) -> At
 
 def link(state: ShardState, request: Link, now_ns: int) -> Attributes:
     changed = state.inode(request.ino).copy()
-    parent = _directory(state, request.new_parent)
+    parent = live_directory(state, request.new_parent)
     name = request.new_name
     if changed.is_directory:
         raise Refused(EPERM)
-    _check_new_name(name)
+    check_new_name(name)
     if state.find_entry(parent.ino, name):
         raise Refused(EEXIST)
     if changed.nlink >= LINK_MAX:
         raise Refused(EMLINK)
-    if changed.nlink == 0:
+    if changed.is_unnamed:
         state.delete(Table.ORPHAN, ino_key(changed.ino))
     changed.nlink += 1
     changed.parent = changed.parent or parent.ino
     changed.ctime_ns = now_ns
     state.put_inode(changed)
     state.put_entry(parent.ino, name, changed)
-    _touch_directory(state, parent, now_ns, entries=1)
+    touch_directory(state, parent, now_ns, entries=1)
     return changed
 
 
@@ -188,17 +189,17 @@ def link(state: ShardState, request: Link, now_ns: int) -> Attributes:
 
 
 def unlink(state: ShardState, request: Unlink, now_ns: int) -> Attributes:
-    parent = _directory(state, request.parent)
+    parent = live_directory(state, request.parent)
     victim = _entry(state, parent.ino, request.name)
     if victim.is_directory:
         raise Refused(EISDIR)
     state.delete_entry(parent.ino, request.name)
-    _touch_directory(state, parent, now_ns, entries=-1)
-    return _drop_link(state, victim, parent.ino, now_ns)
+    touch_directory(state, parent, now_ns, entries=-1)
+    return _drop_link(state, request, victim, parent, request.name, now_ns)
 
 
 def remove_directory(state: ShardState, request: RemoveDirectory, now_ns: int) -> Attributes:
-    parent = _directory(state, request.parent)
+    parent = live_directory(state, request.parent)
     if request.name == b".":
         raise Refused(EINVAL)
     if request.name == b"..":
@@ -208,27 +209,55 @@ def remove_directory(state: ShardState, request: RemoveDirectory, now_ns: int) -
         raise Refused(ENOTDIR)
     _check_empty(victim)
     state.delete_entry(parent.ino, request.name)
-    _touch_directory(state, parent, now_ns, entries=-1, subdirectories=-1)
-    return _drop_directory(state, victim, now_ns)
+    touch_directory(state, parent, now_ns, entries=-1, subdirectories=-1)
+    return _drop_directory(state, request, victim, parent, request.name, now_ns)
 
 
-def _drop_link(state: ShardState, victim: Attributes, directory: int, now_ns: int) -> Attributes:
+def remove_tree(state: ShardState, request: RemoveTree, now_ns: int) -> Attributes:
+    parent = live_directory(state, request.parent)
+    if request.name in (b".", b".."):
+        raise Refused(EINVAL)
+    changed = _entry(state, parent.ino, request.name).copy()
+    if not changed.is_directory:
+        raise Refused(ENOTDIR)
+    state.delete_entry(parent.ino, request.name)
+    touch_directory(state, parent, now_ns, entries=-1, subdirectories=-1)
+    changed.ctime_ns = now_ns
+    trash.bury_tree(state, request, parent, request.name, changed)
+    state.put_inode(changed)
+    return inodes.as_told(changed)
+
+
+_Removing = Unlink | RemoveDirectory | Rename
+
+
+def _drop_link(
+    state: ShardState, request: _Removing, victim: Attributes, directory: Attributes, name: bytes, now_ns: int
+) -> Attributes:
+    """`directory`: as it was with the name."""
     changed = victim.copy()
     changed.nlink -= 1
-    if changed.parent == directory:
+    if changed.parent == directory.ino:
         changed.parent = 0  # it may have another name there, but which directory has one is not known
     changed.ctime_ns = now_ns
-    if changed.nlink:
-        state.put_inode(changed)
-    else:
+    trash.bury(state, request, directory, name, changed)
+    if changed.is_unnamed:
         inodes.unlinked(state, changed)
+    else:
+        state.put_inode(changed)
     return changed
 
 
-def _drop_directory(state: ShardState, victim: Attributes, now_ns: int) -> Attributes:
+def _drop_directory(
+    state: ShardState, request: _Removing, victim: Attributes, directory: Attributes, name: bytes, now_ns: int
+) -> Attributes:
+    """`directory`: as it was with the name."""
     changed = victim.copy()
-    changed.nlink = 0
     changed.ctime_ns = now_ns
+    if trash.bury(state, request, directory, name, changed):
+        state.put_inode(changed)
+        return inodes.as_told(changed)
+    changed.nlink = 0
     inodes.remove_inode(state, changed)
     return changed
 
@@ -239,10 +268,10 @@ def _drop_directory(state: ShardState, victim: Attributes, now_ns: int) -> Attri
 def rename(state: ShardState, request: Rename, now_ns: int) -> Attributes | None:
     if request.flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or request.flags == (RENAME_NOREPLACE | RENAME_EXCHANGE):
         raise Refused(EINVAL)
-    source = _directory(state, request.parent)
-    destination = _directory(state, request.new_parent)
+    source = live_directory(state, request.parent)
+    destination = live_directory(state, request.new_parent)
     moved = _entry(state, source.ino, request.name)
-    _check_new_name(request.new_name)
+    check_new_name(request.new_name)
     within = source.ino == destination.ino
     there = state.find_entry(destination.ino, request.new_name)
     replaced = _inode_of(state, there) if there else None
@@ -253,6 +282,7 @@ def rename(state: ShardState, request: Rename, now_ns: int) -> Attributes | None
         if not within:
             _check_no_loop(state, moved, destination)
             _check_no_loop(state, replaced, source)
+            state.policies.clear()  # other directories are above them now
         if moved.ino != replaced.ino:
             _exchange(
                 state,
@@ -275,6 +305,8 @@ def rename(state: ShardState, request: Rename, now_ns: int) -> Attributes | None
             _check_empty(replaced)
     if not within:
         _check_no_loop(state, moved, destination)
+        if moved.is_directory:
+            state.policies.clear()  # other directories are above it now
     subdirectory = int(moved.is_directory)
     if subdirectory and not within and destination.nlink >= LINK_MAX:
         raise Refused(EMLINK)
@@ -285,7 +317,7 @@ def rename(state: ShardState, request: Rename, now_ns: int) -> Attributes | None
     gained = 0 if replaced is not None else 1
     gained_directories = subdirectory - int(replaced is not None and replaced.is_directory)
     if within:
-        _touch_directory(
+        touch_directory(
             state,
             source,
             now_ns,
@@ -293,13 +325,12 @@ def rename(state: ShardState, request: Rename, now_ns: int) -> Attributes | None
             subdirectories=gained_directories - subdirectory,
         )
     else:
-        _touch_directory(state, source, now_ns, entries=-1, subdirectories=-subdirectory)
-        _touch_directory(state, destination, now_ns, entries=gained, subdirectories=gained_directories)
+        touch_directory(state, source, now_ns, entries=-1, subdirectories=-subdirectory)
+        touch_directory(state, destination, now_ns, entries=gained, subdirectories=gained_directories)
     if replaced is None:
         return None
-    if replaced.is_directory:
-        return _drop_directory(state, replaced, now_ns)
-    return _drop_link(state, replaced, destination.ino, now_ns)
+    drop = _drop_directory if replaced.is_directory else _drop_link
+    return drop(state, request, replaced, destination, request.new_name, now_ns)
 
 
 _Place = tuple[Attributes, bytes, Attributes]  # directory, name, what is there
@@ -310,7 +341,7 @@ def _exchange(state: ShardState, one: _Place, other: _Place, now_ns: int) -> Non
         state.put_entry(directory.ino, name, coming)
         _settle_in(state, coming, directory, name, now_ns)
         gained = int(coming.is_directory) - int(leaving.is_directory)
-        _touch_directory(state, state.inode(directory.ino), now_ns, subdirectories=gained)
+        touch_directory(state, state.inode(directory.ino), now_ns, subdirectories=gained)
 
 
 def _settle_in(state: ShardState, moved: Attributes, directory: Attributes, name: bytes, now_ns: int) -> None:
@@ -345,6 +376,14 @@ def _directory(state: ShardState, ino: int) -> Attributes:
     return directory
 
 
+def live_directory(state: ShardState, ino: int) -> Attributes:
+    """One in which something is to change."""
+    directory = _directory(state, ino)
+    if state.keeps_trash and ino not in state.alive and not trash.is_alive(state, directory):
+        raise Refused(ENOENT)
+    return directory
+
+
 def _inode_of(state: ShardState, ino: int) -> Attributes:
     """The inode that an entry names: it must be there."""
     attributes = state.find_inode(ino)
@@ -360,7 +399,7 @@ def _entry(state: ShardState, directory: int, name: bytes) -> Attributes:
     return _inode_of(state, ino)
 
 
-def _check_new_name(name: bytes) -> None:
+def check_new_name(name: bytes) -> None:
     if name in (b".", b".."):
         raise Refused(EEXIST)
     if not name or b"/" in name or b"\0" in name:
@@ -372,7 +411,7 @@ def _check_empty(directory: Attributes) -> None:
         raise Refused(ENOTEMPTY)
 
 
-def _touch_directory(
+def touch_directory(
     state: ShardState,
     directory: Attributes,
     now_ns: int,

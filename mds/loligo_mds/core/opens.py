@@ -113,7 +113,7 @@ def _forget(state: ShardState, file: OpenFile) -> None:
     attributes = state.find_inode(ino)
     if attributes is None:
         raise InvariantBroken(f"inode {ino} was held open and is gone")
-    if attributes.nlink == 0 and ino >= state.reclaim_below:
+    if attributes.is_unnamed and ino >= state.reclaim_below:
         remove_orphan(state, attributes)
 
 
@@ -254,7 +254,7 @@ def _take_for_repair(state: ShardState, file: OpenFile) -> bool:
     """False: not yet."""
     if file.ino < state.reclaim_below:
         return False
-    if not file.openers and not file.waiting and _inode(state, file).nlink == 0:
+    if not file.openers and not file.waiting and _inode(state, file).is_unnamed:
         file.repair = False  # it goes with its objects
         return True
     if not _all_quiet(state, file, ()):

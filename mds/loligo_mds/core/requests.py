@@ -5,7 +5,7 @@ it on a full disk. Answers are named behind each class; any may be refused with 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loligo_wire.attributes import Attributes
 
@@ -83,10 +83,15 @@ class CreateUnnamed:
 
 @dataclass(slots=True)
 class Unlink:
-    """-> Attributes of the inode as it is now; nlink 0 if that was its last name."""
+    """-> Attributes of the inode as it is now; nlink 0 if that was its last name.
+
+    `uid`, `pid`: whose process removes it, here and below: what it removes together is kept together (`core.trash`).
+    """
 
     parent: int
     name: bytes
+    uid: int = 0
+    pid: int = 0
 
 
 @dataclass(slots=True)
@@ -95,6 +100,19 @@ class RemoveDirectory:
 
     parent: int
     name: bytes
+    uid: int = 0
+    pid: int = 0
+
+
+@dataclass(slots=True)
+class RemoveTree:
+    """Into the trash with a directory and all that is in it, as a batch with that label. -> Attributes as of RemoveDirectory"""
+
+    parent: int
+    name: bytes
+    uid: int = 0
+    pid: int = 0
+    label: bytes = b""
 
 
 @dataclass(slots=True)
@@ -106,6 +124,8 @@ class Rename:
     new_parent: int
     new_name: bytes
     flags: int = 0
+    uid: int = 0
+    pid: int = 0
 
 
 @dataclass(slots=True)
@@ -355,16 +375,145 @@ class ListUnsettled:
 
 
 @dataclass(slots=True)
+class ListBatches:
+    """-> list of batch (8 bytes) ‖ its record (`loligo_trash.batch`), at most `count`, in order, with a number > `after`.
+
+    `uid`: of who removed them; 0: of everybody.
+    """
+
+    after: int
+    count: int
+    uid: int = 0
+
+
+@dataclass(slots=True)
+class ListPlaces:
+    """-> list of directory (8 bytes) ‖ its record (`loligo_trash.places`): from where a batch has something, in order, behind
+    `after`
+    """
+
+    batch: int
+    after: int
+    count: int
+
+
+@dataclass(slots=True)
+class ReadTrash:
+    """-> as ReadDirectory with attributes: what a batch has of a directory, and what is still in it if it was removed, too."""
+
+    batch: int
+    directory: int
+    after_cookie: int
+    count: int
+
+
+@dataclass(slots=True)
+class LookInTrash:
+    """-> Attributes, or None, of one name of that."""
+
+    batch: int
+    directory: int
+    name: bytes
+
+
+@dataclass(slots=True)
+class FillIn:
+    """Before a directory is restored: some of what was removed from it before, in that batch, goes back into it. -> Attributes
+    of the directory
+    """
+
+    batch: int
+    ino: int
+
+
+@dataclass(slots=True)
+class Restore:
+    """What was removed as `name` from `directory` gets a name again. -> Attributes; ENOTEMPTY: `FillIn` first."""
+
+    batch: int
+    directory: int
+    name: bytes
+    new_parent: int
+    new_name: bytes
+
+
+@dataclass(slots=True)
+class PurgeBatch:
+    """A batch need not be kept any longer, or is to be kept after all (`keep`), if it is not gone yet. -> None"""
+
+    batch: int
+    keep: bool = False
+
+
+@dataclass(slots=True)
+class Purge:
+    """Of the shard's own process: remove some of what is due, some `count` names and inodes. -> Purged"""
+
+    count: int
+
+
+@dataclass(slots=True)
+class Purged:
+    """`batch`: which one; 0: nothing is due. Names and inodes removed, and the sizes of files among them. No names: others have
+    been asked to forget what they believe of the next one, and have not answered.
+    """
+
+    batch: int
+    names: int = 0
+    inodes: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Survey:
+    """Of the shard's own process: what is in a directory that is dead, in slices of `count` entries. -> Surveyed
+
+    `directory` 0: what was removed itself, in batch `batch`. `after`: where the last slice ended; empty: at the beginning.
+    """
+
+    batch: int
+    directory: int
+    after: bytes
+    count: int
+
+
+@dataclass(slots=True)
+class Surveyed:
+    """Inodes with one name, and the sizes of files among them; directories to go on with; (ino, links, size) for each name of
+    an inode that has several. `after` empty: that is all.
+    """
+
+    inodes: int = 0
+    size_bytes: int = 0
+    directories: list[int] = field(default_factory=list)
+    linked: list[tuple[int, int, int]] = field(default_factory=list)
+    after: bytes = b""
+
+
+@dataclass(slots=True)
+class CountTree:
+    """Of the shard's own process: so much is in a directory that was removed as a whole, itself included. -> whether that is
+    of use still: it may be restored by now, or purged in part.
+    """
+
+    batch: int
+    inodes: int
+    size_bytes: int
+
+
+@dataclass(slots=True)
 class GetUsage:
     """-> Usage"""
 
 
 @dataclass(slots=True)
 class Usage:
-    """What the volume holds: inodes of every type, and the sizes of its files added up."""
+    """What the volume holds: inodes of every type, and the sizes of its files added up; and what of it is in the trash."""
 
     inodes: int
     size_bytes: int
+    trash_inodes: int = 0
+    trash_bytes: int = 0
 
 
 Request = (
@@ -376,6 +525,7 @@ Request = (
     | CreateUnnamed
     | Unlink
     | RemoveDirectory
+    | RemoveTree
     | Rename
     | Link
     | ReadLink
@@ -400,6 +550,16 @@ Request = (
     | Publish
     | Settle
     | ListUnsettled
+    | ListBatches
+    | ListPlaces
+    | ReadTrash
+    | LookInTrash
+    | FillIn
+    | Restore
+    | PurgeBatch
+    | Purge
+    | Survey
+    | CountTree
     | GetUsage
 )
 
@@ -412,8 +572,14 @@ CHANGING = frozenset(
         CreateUnnamed,
         Unlink,
         RemoveDirectory,
+        RemoveTree,
         Rename,
         Link,
+        FillIn,
+        Restore,
+        PurgeBatch,
+        Purge,
+        CountTree,
         SetXattr,
         RemoveXattr,
         Close,
@@ -430,9 +596,15 @@ IN_DIRECTORIES: dict[type, tuple[str, ...]] = {
     Create: ("parent",),
     Unlink: ("parent",),
     RemoveDirectory: ("parent",),
+    RemoveTree: ("parent",),
+    Restore: ("new_parent",),
     Rename: ("parent", "new_parent"),
     Link: ("new_parent",),
 }
-RECLAIMING = frozenset({Unlink, RemoveDirectory, RemoveXattr, Close, LeaseReturned, Settle})
+#: What they take a name from may be kept.
+REMOVING = frozenset({Unlink, RemoveDirectory, Rename})
+RECLAIMING = frozenset(
+    {Unlink, RemoveDirectory, RemoveTree, RemoveXattr, Close, LeaseReturned, Settle, PurgeBatch, Purge, CountTree}
+)
 #: What was said with these is part of what a session states when it comes back, so they are not sent again.
 STATED_BY_HOLDS = frozenset({Close, Release, Yielded, Reported, LeaseReturned})

@@ -15,8 +15,12 @@ from loligo_mds.core import (
     news,
     open_file,
     opens,
+    purging,
     requests,
+    restoring,
     sessions,
+    surveying,
+    trash,
     xattrs,
 )
 from loligo_mds.core.effects import AppendJournal, Effect, Repeat, Reply
@@ -32,9 +36,10 @@ from loligo_mds.core.events import (
     Submitted,
 )
 from loligo_mds.core.open_file import WAITS
-from loligo_mds.core.state import InvariantBroken, Refused, ShardState
-from loligo_mds.core.tables import Tables
-from loligo_wire.attributes import Attributes, clamp_ns
+from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key
+from loligo_mds.core.tables import Table, Tables
+from loligo_trash.policy import RETENTION_NAME
+from loligo_wire.attributes import FLAG_TRASH_POLICY, FLAG_XATTR, Attributes, clamp_ns
 from loligo_wire.ids import ROOT_INO
 
 _Handler = Callable[[ShardState, Any, int], Any]
@@ -48,6 +53,7 @@ _HANDLERS: dict[type, _Handler] = {
     requests.CreateUnnamed: namespace.create_unnamed,
     requests.Unlink: namespace.unlink,
     requests.RemoveDirectory: namespace.remove_directory,
+    requests.RemoveTree: namespace.remove_tree,
     requests.Rename: namespace.rename,
     requests.Link: namespace.link,
     requests.ReadLink: namespace.read_link,
@@ -72,6 +78,16 @@ _HANDLERS: dict[type, _Handler] = {
     requests.SetLock: locks.set_lock,
     requests.GetLock: locks.get_lock,
     requests.CancelLock: locks.cancel_lock,
+    requests.ListBatches: trash.list_batches,
+    requests.ListPlaces: trash.list_places,
+    requests.ReadTrash: trash.read_trash,
+    requests.LookInTrash: trash.look_in_trash,
+    requests.FillIn: restoring.fill_in,
+    requests.Restore: restoring.restore,
+    requests.PurgeBatch: purging.purge_batch,
+    requests.Purge: purging.purge,
+    requests.Survey: surveying.survey,
+    requests.CountTree: surveying.count_tree,
     requests.GetUsage: inodes.get_usage,
 }
 
@@ -83,6 +99,7 @@ class Shard:
         self.state = ShardState(shard, tables, block_bytes)
         if self.state.find_inode(ROOT_INO) is None and shard == 0:
             raise InvariantBroken("shard 0 has no root directory")
+        trash.load(self.state)
 
     def step(self, now_ns: int, event: Event) -> list[Effect]:
         state = self.state
@@ -208,9 +225,16 @@ class Shard:
         return effects
 
 
-def initialise(tables: Tables, now_ns: int, uid: int, gid: int, mode: int = 0o755) -> list[AppendJournal]:
-    """Shard 0 of a new volume: a root directory and nothing else. Returns what to make durable."""
+def initialise(
+    tables: Tables, now_ns: int, uid: int, gid: int, mode: int = 0o755, retention: bytes | None = None
+) -> list[AppendJournal]:
+    """Shard 0 of a new volume: a root directory and nothing else. Returns what to make durable.
+
+    `retention`: how long what is removed is kept, as `loligo_trash.policy` writes it; None: as long as by default.
+    """
     state = ShardState(0, tables, 0)
+    if retention is not None:
+        state.put(Table.XATTR, ino_key(ROOT_INO) + RETENTION_NAME, retention)
     state.put_inode(
         Attributes(
             ROOT_INO,
@@ -218,6 +242,7 @@ def initialise(tables: Tables, now_ns: int, uid: int, gid: int, mode: int = 0o75
             uid,
             gid,
             nlink=2,
+            flags=0 if retention is None else FLAG_XATTR | FLAG_TRASH_POLICY,
             atime_ns=now_ns,
             mtime_ns=now_ns,
             ctime_ns=now_ns,

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from loligo_mds.core.lease import Busy, Lease, Parked
     from loligo_mds.core.locks import FileLocks, SessionLocks
     from loligo_mds.core.open_file import OpenFile
+    from loligo_mds.core.trash import Joinable
+    from loligo_trash.policy import Policy
     from loligo_wire.locks import Lock
 
 COUNTERS_KEY = b"counters"
-_COUNTERS = Struct("<QQQ")  # next inode counter, inodes, bytes
+#: Next inode counter, inodes, bytes; next batch, inodes and bytes in the trash. Rows of earlier versions end before those.
+_COUNTERS = Struct("<QQQQQQ")
 COUNTERS_BYTES = _COUNTERS.size
+COUNTERS_BEFORE_TRASH_BYTES = 24
 
 ino_key = Struct(">Q").pack
 ino_of_key = Struct(">Q").unpack_from
@@ -51,6 +55,7 @@ class ShardState:
         "_cache",
         "_counters_changed",
         "acknowledged",
+        "alive",
         "applied",
         "asked_about",
         "asking",
@@ -61,16 +66,21 @@ class ShardState:
         "effects",
         "ended_delegations",
         "files",
+        "has_room_for_trash",
         "inode_count",
+        "joinable",
+        "keeps_trash",
         "knots",
         "lease_grace",
         "lease_takers",
         "leases",
         "locks",
+        "next_batch",
         "next_counter",
         "notices",
         "now_ns",
         "parked",
+        "policies",
         "promised",
         "reclaim_below",
         "reclaiming",
@@ -86,6 +96,8 @@ class ShardState:
         "stated_locks",
         "swept",
         "tables",
+        "trash_bytes",
+        "trash_inodes",
         "undelegated",
         "unstated",
         "waited_for",
@@ -172,9 +184,28 @@ class ShardState:
         self.next_counter = FIRST_FREE_COUNTER
         self.inode_count = 0
         self.size_bytes = 0
+
+        # See `core.trash`.
+        #: Whether what is removed may be kept at all.
+        self.keeps_trash = True
+        #: Rows have plenty of room: else what is removed makes some.
+        self.has_room_for_trash = True
+        self.next_batch = 1
+        self.trash_inodes = 0
+        self.trash_bytes = 0
+        #: (session, uid, pid, retention) -> the batch that such a removal may belong to.
+        self.joinable: dict[tuple[int, int, int, int], Joinable] = {}
+        #: What holds in directories, as far as it was asked.
+        self.policies: dict[int, Policy] = {}
+        #: Directories of which it is known that a path leads there.
+        self.alive: set[int] = set()
+
         stored = tables.get(_META, COUNTERS_KEY)
         if stored is not None:
-            self.next_counter, self.inode_count, self.size_bytes = _COUNTERS.unpack(stored)
+            self.next_counter, self.inode_count, self.size_bytes, batch, self.trash_inodes, self.trash_bytes = (
+                _COUNTERS.unpack(stored.ljust(COUNTERS_BYTES, b"\0"))
+            )
+            self.next_batch = batch or 1
 
     # -- rows -------------------------------------------------------------------------------------------------
 
@@ -199,7 +230,14 @@ class ShardState:
             self.put(
                 _META,
                 COUNTERS_KEY,
-                _COUNTERS.pack(self.next_counter, self.inode_count, self.size_bytes),
+                _COUNTERS.pack(
+                    self.next_counter,
+                    self.inode_count,
+                    self.size_bytes,
+                    self.next_batch,
+                    self.trash_inodes,
+                    self.trash_bytes,
+                ),
             )
         writes = self.writes
         self.writes = []
@@ -257,6 +295,17 @@ class ShardState:
         self.next_counter = counter + count
         self._counters_changed = True
         return make_ino(ShardId(self.shard), counter)
+
+    def allocate_batch(self) -> int:
+        batch = self.next_batch
+        self.next_batch = batch + 1
+        self._counters_changed = True
+        return batch
+
+    def count_trash(self, inodes: int, size_bytes: int) -> None:
+        self.trash_inodes += inodes
+        self.trash_bytes += size_bytes
+        self._counters_changed = True
 
     def count(self, inodes: int, size_bytes: int) -> None:
         self.inode_count += inodes

@@ -24,6 +24,11 @@ class Table(IntEnum):
     REPLY = 8  # session ‖ sequence -> answer not yet acknowledged
     CLIENT = 9  # session -> who it is: opaque, for those who talk to it
     DELEGATION = 10  # ino of the lease -> session      see core.delegations
+    # Of these see core.trash.
+    TRASH = 11  # batch ‖ directory ‖ cookie ‖ name -> ino ‖ type, what goes with it
+    TRASH_PLACE = 12  # batch ‖ directory -> where the directory was
+    TRASH_BATCH = 13  # batch -> who removed it, when, how much it is
+    TRASH_DUE = 14  # ns ‖ batch -> empty          when to look whether it is to be purged
 
 
 #: One change: table, key, value, or None for a deletion.

@@ -15,25 +15,30 @@ from loligo_mds.core.limits import (
 from loligo_mds.core.requests import GetXattr, ListXattrs, RemoveXattr, SetXattr
 from loligo_mds.core.state import Refused, ShardState, ino_key
 from loligo_mds.core.tables import Table
+from loligo_trash.policy import LIMIT_NAME, POLICY_NAMES, RETENTION_NAME, PolicyInvalid, check_value
 from loligo_wire import acl
 from loligo_wire.attributes import (
     FLAG_ACCESS_ACL,
     FLAG_DEFAULT_ACL,
+    FLAG_TRASH_POLICY,
     FLAG_XATTR,
     Attributes,
 )
+from loligo_wire.ids import ROOT_INO
 
 XATTR_CREATE = 1
 XATTR_REPLACE = 2
 
 _NAMESPACES = (b"user.", b"trusted.", b"security.")
 _ACL_FLAGS = {acl.ACCESS_NAME: FLAG_ACCESS_ACL, acl.DEFAULT_NAME: FLAG_DEFAULT_ACL}
+#: Names that an inode's flags tell of.
+_FLAGS = {**_ACL_FLAGS, **dict.fromkeys(POLICY_NAMES, FLAG_TRASH_POLICY)}
 
 _XATTR = int(Table.XATTR)
 
 
 def _check_name(name: bytes) -> None:
-    if name in _ACL_FLAGS:
+    if name in _FLAGS:
         return
     if len(name) > XATTR_NAME_MAX_BYTES:
         raise Refused(ERANGE)
@@ -73,6 +78,8 @@ def set_xattr(state: ShardState, request: SetXattr, now_ns: int) -> Attributes:
     stored: bytes | None = value
     if name in _ACL_FLAGS:
         stored = _check_acl(changed, name, value)
+    elif name in POLICY_NAMES:
+        _check_policy(changed, name, value)
     if stored is not None and not present:
         _check_room(state, changed, name)
     if name == acl.ACCESS_NAME:
@@ -83,7 +90,9 @@ def set_xattr(state: ShardState, request: SetXattr, now_ns: int) -> Attributes:
             changed.mode &= ~S_ISGID
     if stored is not None:
         state.put(_XATTR, key, stored)
-        changed.flags |= FLAG_XATTR | _ACL_FLAGS.get(name, 0)
+        changed.flags |= FLAG_XATTR | _FLAGS.get(name, 0)
+        if name in POLICY_NAMES:
+            state.policies.clear()
     elif present:
         _delete(state, changed, name)
     changed.ctime_ns = now_ns
@@ -112,9 +121,27 @@ def remove_all(state: ShardState, ino: int) -> None:
 
 def _delete(state: ShardState, changed: Attributes, name: bytes) -> None:
     state.delete(_XATTR, ino_key(changed.ino) + name)
-    changed.flags &= ~_ACL_FLAGS.get(name, 0)
+    if name in POLICY_NAMES:
+        state.policies.clear()
+    if name in _ACL_FLAGS or not any(_has(state, changed.ino, other) for other in POLICY_NAMES):
+        changed.flags &= ~_FLAGS.get(name, 0)
     if next(state.scan_prefix(_XATTR, ino_key(changed.ino)), None) is None:
         changed.flags &= ~FLAG_XATTR
+
+
+def _has(state: ShardState, ino: int, name: bytes) -> bool:
+    return state.tables.get(_XATTR, ino_key(ino) + name) is not None
+
+
+def _check_policy(attributes: Attributes, name: bytes, value: bytes) -> None:
+    if not (attributes.is_directory or (attributes.is_file and name == RETENTION_NAME)):
+        raise Refused(EOPNOTSUPP)
+    if name == LIMIT_NAME and attributes.ino != ROOT_INO:
+        raise Refused(EOPNOTSUPP)
+    try:
+        check_value(name, value)
+    except PolicyInvalid:
+        raise Refused(EINVAL) from None
 
 
 def _check_room(state: ShardState, attributes: Attributes, name: bytes) -> None:

@@ -87,6 +87,8 @@ class Admin:
             up_s=time.monotonic() - self._began_s,
             inodes=usage.inodes,
             size_bytes=usage.size_bytes,
+            trash_inodes=usage.trash_inodes,
+            trash_bytes=usage.trash_bytes,
             metrics=self._metrics,
         )
         waits = self._driver.lock_waits()

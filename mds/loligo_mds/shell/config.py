@@ -8,6 +8,7 @@
     tls-ca = "/etc/loligo/ca.pem"        clients must show a certificate that this one has signed
     insecure-network = false             listen beyond this machine though nobody is authenticated
     session-expiry = 60                  seconds of silence after which a client is shut out
+    purge-rate = 0                       inodes that leave the trash in a second, at most; 0: as many as can be
     log-level = "info"
 
 Everything is checked here, but for what only the operating system knows: whether files can be read, and ports taken.
@@ -35,7 +36,7 @@ class ConfigError(ServeError):
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Keys of the file are these names with '-' for '_'; `session_expiry` is in seconds."""
+    """Keys of the file are these names with '-' for '_'; `session_expiry` is in seconds, `purge_rate` in inodes a second."""
 
     volume: str
     listen: str = "127.0.0.1:9440"
@@ -46,6 +47,7 @@ class ServerConfig:
     insecure_network: bool = False
     session_expiry: float = 60.0
     log_level: str = "info"
+    purge_rate: float = 0.0
 
     @property
     def has_tls(self) -> bool:
@@ -87,6 +89,8 @@ def make_config(*sources: Mapping[str, Any]) -> ServerConfig:
     config = ServerConfig(**said)
     if not EXPIRY_MIN_S <= config.session_expiry <= EXPIRY_MAX_S:
         raise ConfigError(f"session-expiry must be between {EXPIRY_MIN_S:g} and {EXPIRY_MAX_S:g} seconds")
+    if not 0 <= config.purge_rate < float("inf"):
+        raise ConfigError("purge-rate must be a number of inodes a second; 0 for no limit")
     if config.log_level not in LOG_LEVELS:
         raise ConfigError(f"{config.log_level!r} is no log-level: choose one of {', '.join(LOG_LEVELS)}")
     _check_tls(config)

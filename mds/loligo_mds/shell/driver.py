@@ -18,13 +18,14 @@ from collections.abc import Callable
 from errno import EIO, ENOSPC
 from typing import Any
 
-from loligo_mds.core import content, leases, locks, news, sessions
+from loligo_mds.core import content, leases, locks, news, purging, sessions
 from loligo_mds.core.admission import SessionLimits, admit, admit_holds, admit_locks
 from loligo_mds.core.effects import SAID, AppendJournal, Effect, RemoveObjects, RepairObjects, Repeat, Reply, Retry
 from loligo_mds.core.events import Event, SessionEnded, SessionOpened, SessionRestated, ShardRestarted, Submitted
 from loligo_mds.core.locks import LockWait
 from loligo_mds.core.open_file import SHARD_SESSION
-from loligo_mds.core.requests import CHANGING, RECLAIMING, WRITING, Opened, Request
+from loligo_mds.core.purging import Backlog
+from loligo_mds.core.requests import CHANGING, RECLAIMING, REMOVING, WRITING, Opened, Request
 from loligo_mds.core.shard import Shard
 from loligo_mds.store.errors import StoreFull
 from loligo_mds.store.shard_store import ShardStore
@@ -64,6 +65,8 @@ class ShardDriver:
         #: Requests that had to wait for leases, and can go on.
         self._retries: list[Submitted] = []
         self._broken: BaseException | None = None
+        #: Requests of sessions so far.
+        self.asked = 0
 
     # -- at the start -------------------------------------------------------------------------------------------------
 
@@ -121,6 +124,15 @@ class ShardDriver:
     def open_files(self, session: int) -> int:
         with self.lock:
             return sessions.open_files(self._shard.state, session)
+
+    def backlog(self) -> Backlog:
+        """Of the trash, now."""
+        with self.lock:
+            return purging.backlog(self._shard.state, time.time_ns())
+
+    def rows_have_little_room(self) -> bool:
+        with self.lock:
+            return self._broken is None and self._store.rows_have_little_room
 
     def owes_report(self, session: int, ino: int) -> bool:
         with self.lock:
@@ -199,6 +211,8 @@ class ShardDriver:
     def _request(self, event: Submitted) -> list[Effect]:
         if self._broken is not None:
             raise OSError(EIO, _STOPPED)
+        if event.session != SHARD_SESSION:
+            self.asked += 1
         kind = type(event.request)
         changes = kind in CHANGING
         repeats = changes and event.sequence and self._shard.repeats(event)
@@ -211,6 +225,8 @@ class ShardDriver:
         try:
             if kind in WRITING and not repeats:
                 self._store.reserve(kind in RECLAIMING)
+                if kind in REMOVING:
+                    self._shard.state.has_room_for_trash = not self._store.room_is_low
             failpoint("driver.step.before")
             said: list[Effect] = []
             self._run(self._shard.step(time.time_ns(), event), said)

@@ -5,7 +5,7 @@ What must be true when, and why rows in UNSETTLED say where to look, is told in 
 
 Rules
 1. What is to be done is noted under the lock of the metadata (`remove_objects`, `repair`) and done on threads of the keeper,
-   without it: some jobs at a time, some objects of each.
+   without it: some jobs at a time, and of the objects of those that a thread has taken, some at a time.
 2. Objects of a removed inode go after the removal is durable: a loss of power must not bring back the name and not the bytes.
 3. What fails is tried again by `tick`; the row in UNSETTLED stays meanwhile, so that the next start knows of it too.
 4. Rows go once the store has synced what was done: those of files at once, those of removed inodes with the next `settle`.
@@ -15,6 +15,7 @@ It does not touch files that somebody has open, unless the shard says so with `R
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,15 +25,19 @@ from typing import Any, Protocol
 from loligo_mds.core.effects import RemoveObjects, RepairObjects
 from loligo_mds.core.requests import GetAttributes, ListUnsettled, Request, SetAttributes, Settle
 from loligo_runtime.failpoint import declare, failpoint
-from loligo_runtime.object_store import REMOVALS_IN_FLIGHT, ObjectStore, remove_blocks
+from loligo_runtime.object_store import ObjectStore, remove_blocks, remove_objects
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes
 from loligo_wire.striping import block_count
 
 log = logging.getLogger(__name__)
 
-#: Jobs under way at once.
+#: Threads that work at once.
 JOBS = 4
+#: Removals that one of them takes: they share a sync of the journal.
+REMOVALS_AT_ONCE = 256
 ROWS_AT_ONCE = 1000
+#: Rows of removed inodes that go in one step: who waits for the shard waits for no more than that.
+SETTLED_AT_ONCE = 256
 
 declare(
     "data.remove.before",
@@ -70,6 +75,8 @@ class Keeper:
         self._jobs: deque[_Job] = deque()
         #: Failed: `tick` tries again.
         self._failed: list[_Job] = []
+        #: Objects that are to be removed, and are not yet: noted, under way or failed.
+        self.objects_left = 0
         self._workers = 0
         self._idle = threading.Condition(self._lock)
         #: Removed, and not yet durable.
@@ -81,6 +88,7 @@ class Keeper:
     def remove_objects(self, effect: RemoveObjects) -> None:
         """Note that the objects of an inode that is gone may go. Called with the lock."""
         self._to_settle.pop(effect.ino, None)
+        self.objects_left += _objects_of(effect)
         self._note(effect)
 
     def repair(self, effect: RepairObjects) -> None:
@@ -88,7 +96,10 @@ class Keeper:
         self._note(effect)
 
     def _note(self, job: _Job) -> None:
-        self._jobs.append(job)
+        if isinstance(job, RepairObjects):
+            self._jobs.appendleft(job)  # somebody waits for it
+        else:
+            self._jobs.append(job)
         if self._workers < JOBS:
             self._workers += 1
             self._pool.submit(self._work)
@@ -97,8 +108,7 @@ class Keeper:
         while True:
             with self._lock:
                 jobs: list[_Job] = []
-                # Removals share a sync of the journal; a repair is waited for.
-                while self._jobs and len(jobs) < REMOVALS_IN_FLIGHT:
+                while self._jobs and len(jobs) < REMOVALS_AT_ONCE:
                     jobs.append(self._jobs.popleft())
                 if not jobs:
                     self._workers -= 1
@@ -143,17 +153,19 @@ class Keeper:
             with self._lock:
                 self._failed += effects
             return
+        blocks = ((effect.ino, index) for effect in effects for index in range(_objects_of(effect)))
+        failed = remove_objects(self._store, blocks)
+        for ino, why in failed.items():
+            log.warning("objects of removed inode %d stay for now: %s", ino, why)
         for effect in effects:
-            try:
-                remove_blocks(self._store, effect.ino, 0, block_count(effect.end, effect.block_bytes))
-            except OSError as error:
-                log.warning("objects of removed inode %d stay for now: %s", effect.ino, error)
+            if effect.ino in failed:
                 with self._lock:
                     self._failed.append(effect)
-            else:
-                failpoint("data.remove.after")
-                with self._lock:
-                    self._to_settle[effect.ino] = None
+                continue
+            failpoint("data.remove.after")
+            with self._lock:
+                self.objects_left -= _objects_of(effect)
+                self._to_settle[effect.ino] = None
 
     # -- files whose writer is gone ---------------------------------------------------------------------------------
 
@@ -261,17 +273,24 @@ class Keeper:
         if not due:
             return
         self._store.sync_all().result()
-        for first in range(0, len(due), ROWS_AT_ONCE):
+        for first in range(0, len(due), SETTLED_AT_ONCE):
             with self._lock:
+                began_s = time.monotonic()
                 # What was removed meanwhile has a row that must stay until that is done.
-                batch = [ino for ino in due[first : first + ROWS_AT_ONCE] if ino in self._to_settle]
+                batch = [ino for ino in due[first : first + SETTLED_AT_ONCE] if ino in self._to_settle]
                 if batch:
                     self._ask(Settle(batch))
                     for ino in batch:
                         del self._to_settle[ino]
+            time.sleep(time.monotonic() - began_s)  # others want the lock, too
 
     def stop(self) -> None:
         """Ends the threads, when what has begun is done. What has not is left to the next start."""
         with self._lock:
             self._jobs.clear()
         self._pool.shutdown()
+
+
+def _objects_of(effect: RemoveObjects) -> int:
+    """How many there may be."""
+    return block_count(effect.end, effect.block_bytes)

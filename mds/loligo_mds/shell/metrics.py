@@ -28,6 +28,7 @@ LATENCY_S = (0.00005, 0.0002, 0.001, 0.005, 0.025, 0.1, 1.0, 10.0)
 _LATENCY_NS = tuple(int(limit * 1e9) for limit in LATENCY_S)
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LAG_S = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
+STEP_S = (0.0005, 0.001, 0.002, 0.005, 0.02, 0.1)
 SYNC_S = (0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 5.0)
 
 
@@ -97,6 +98,12 @@ class Metrics:
             "loligo_mds_journal_sync_seconds",
             "Time to make the journal survive a power loss.",
             buckets=SYNC_S,
+            registry=self.registry,
+        )
+        self.purge_step_s = Histogram(
+            "loligo_mds_purge_step_seconds",
+            "Time that a step took which emptied some of the trash; nobody is answered meanwhile.",
+            buckets=STEP_S,
             registry=self.registry,
         )
         self.registry.register(self)

@@ -6,8 +6,9 @@ no more than PUT_OFF_MAX of them, and no more than a small part of what is free.
 UNSETTLED, and is found at the next start.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from loligo_mds.core.effects import RemoveObjects
@@ -28,9 +29,13 @@ class Removals:
         self._bytes_max = 0
         self._first_s = 0.0
         self._was_quiet = True
+        self._at_once = False
 
     def note(self, effect: RemoveObjects) -> None:
         """The objects of an inode that is gone may go. Called with the lock."""
+        if self._at_once:
+            self._remove(effect)
+            return
         if not self._waiting:
             self._first_s = time.monotonic()
         self._waiting.append(effect)
@@ -38,6 +43,16 @@ class Removals:
         self._was_quiet = False
         if len(self._waiting) >= PUT_OFF_MAX or self._bytes > self._bytes_max:
             self.begin()
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is noted within is not put off: who removes it in the background sees to it that it is not too much."""
+        with self._lock:
+            self._at_once = True
+            try:
+                yield
+            finally:
+                self._at_once = False
 
     def keep(self, free_bytes: int) -> None:
         """Now and then. `free_bytes`: of the store, as far as is known; else 0."""

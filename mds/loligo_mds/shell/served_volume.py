@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from loligo_mds.core.effects import RemoveObjects
-from loligo_mds.core.requests import ListUnsettled
+from loligo_mds.core.requests import GetUsage, ListUnsettled, Usage
 from loligo_mds.core.shard import Shard
 from loligo_mds.shell.config import ServeError
 from loligo_mds.shell.driver import ShardDriver
@@ -49,7 +49,8 @@ class ServedVolume:
         self.keeper = Keeper(self.driver, self.objects, on_repaired)
         self.removals = Removals(self.driver.lock, self.keeper.remove_objects)
         self._settled_s = time.monotonic()
-        self._free_bytes = 0
+        #: Of the objects' store, total and free, as far as is known.
+        self.space = (0, 0)
 
     def recover(self) -> dict[int, SessionRecord]:
         """Bring the shard up; the sessions that survive. ServeError, OSError."""
@@ -105,13 +106,13 @@ class ServedVolume:
 
     def keep(self) -> None:
         """Twice a second: what housekeeping is due, but for checkpoints. OSError: it is tried again."""
-        self.removals.keep(self._free_bytes)
+        self.removals.keep(self.space[1])
         now_s = time.monotonic()
         if now_s - self._settled_s >= SETTLE_EVERY_S:
             self._settled_s = now_s
             self.keeper.tick()
             self.keeper.settle()
-            self._free_bytes = self.objects.usage()[1]
+            self.space = self.objects.usage()
             self.driver.sync()
             trim_heap()
         self.driver.trim_memory()
@@ -125,6 +126,14 @@ class ServedVolume:
             with lock:
                 return float(store.table_sizes()[column])
 
+        def usage() -> Usage:
+            found: Usage = self.driver.ask(GetUsage())
+            return found
+
+        def oldest_due_s() -> float:
+            due_ns = self.driver.backlog().oldest_due_ns
+            return max(0.0, time.time() - due_ns / 1e9) if due_ns else 0.0
+
         metrics.asked.update(
             {
                 "tables_map_bytes": ("How large the tables may grow in this process.", False, lambda: sizes(0)),
@@ -133,6 +142,19 @@ class ServedVolume:
                 "journal_bytes": ("Journal since the last checkpoint.", False, lambda: store.journal_bytes),
                 "journal_records": ("Records written to the journal.", True, lambda: store.appended),
                 "journal_append_seconds": ("Time that writing them took.", True, lambda: store.append_ns / 1e9),
+                "trash_inodes": ("Inodes in the trash.", False, lambda: usage().trash_inodes),
+                "trash_bytes": ("Sizes of the files among those.", False, lambda: usage().trash_bytes),
+                "trash_backlog_batches": (
+                    "Batches of the trash that are due, or to be purged, and still there; at most 10,000 are counted.",
+                    False,
+                    lambda: self.driver.backlog().batches,
+                ),
+                "trash_backlog_seconds": ("For how long the oldest of those that are due is due.", False, oldest_due_s),
+                "objects_to_remove": (
+                    "Objects of removed inodes that are still there.",
+                    False,
+                    lambda: self.keeper.objects_left,
+                ),
             }
         )
 

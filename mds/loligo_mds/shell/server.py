@@ -1,8 +1,9 @@
 """The metadata server: one process, one shard, many clients.
 
 Threads: the main thread runs the event loop, and on it everything that touches sessions; steps of the shard are taken there
-directly. What waits for a disk or the cluster has threads of its own: `sync` (fdatasync of the journal), `fence`, `keeper`
-(objects), `housekeeper` (checkpoints, settling), and prometheus_client's. grpc's threads only move bytes.
+directly; the purger is a task there. What waits for a disk or the cluster has threads of its own: `sync` (fdatasync of the
+journal), `fence`, `keeper` (objects), `housekeeper` (checkpoints, settling), and prometheus_client's. grpc's threads only
+move bytes.
 
 The end, on SIGTERM, SIGINT and SIGHUP, in order: nobody new is let in, streams end between two frames, what is under way for
 objects is finished, the tables are checkpointed, the lock is released. Sessions stay for the next start. When the shard stops
@@ -31,6 +32,7 @@ from loligo_mds.shell.fence import Fencer
 from loligo_mds.shell.journal_sync import JournalSync
 from loligo_mds.shell.metrics import Metrics, MetricsPage
 from loligo_mds.shell.notify import Notifier
+from loligo_mds.shell.purger import Purger
 from loligo_mds.shell.served_volume import ServedVolume
 from loligo_mds.shell.service import SESSIONS_MAX, Service, refusal
 from loligo_mds.shell.session_table import Session, SessionTable
@@ -132,9 +134,11 @@ class _Server:
         await server.start()
         await admin.start()
         stack.push_async_callback(admin.close)
+        purger = self._purger(served, service, metrics)
         tasks = [
             asyncio.create_task(self._watch_clock(service, metrics)),
             asyncio.create_task(self._keep_house(served)),
+            asyncio.create_task(self._purge(served, purger)),
         ]
         stack.push_async_callback(_cancel, tasks)
         log.info("%s is served on %s; metrics on %s", self._volume.name, listen, page.address if page else "no port")
@@ -221,6 +225,30 @@ class _Server:
                         log.warning("housekeeping will be tried again: %s", error)
                 finally:
                     may_step.set()
+
+    def _purger(self, served: ServedVolume, service: Service, metrics: Metrics) -> Purger:
+        purger = Purger(
+            served.driver,
+            service.ask,
+            served.keeper,
+            served.removals,
+            lambda: served.space,
+            rate=self._config.purge_rate,
+            on_step=metrics.purge_step_s.observe,
+        )
+        metrics.asked.update(
+            {
+                "purged_inodes": ("Inodes that left the trash for good.", True, lambda: purger.inodes),
+                "purged_bytes": ("Sizes of the files among those.", True, lambda: purger.size_bytes),
+            }
+        )
+        return purger
+
+    async def _purge(self, served: ServedVolume, purger: Purger) -> None:
+        """Ends when the shard has stopped."""
+        while not served.driver.stopped:
+            await self._service.may_step.wait()
+            await asyncio.sleep(purger.step())
 
     def _measure(self, metrics: Metrics, served: ServedVolume) -> None:
         served.measure(metrics)

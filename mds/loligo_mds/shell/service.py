@@ -19,9 +19,10 @@ from collections.abc import Iterable, Sequence
 from errno import EIO
 from typing import TYPE_CHECKING, Any
 
-from loligo_mds.core.effects import SAID, Effect, LeaseRecall, Recall, Report
-from loligo_mds.core.events import LeasesLapsed, Repaired, RoomChanged, SessionEnded, SessionOpened
-from loligo_mds.core.requests import GetAttributes, Lookup
+from loligo_mds.core.effects import SAID, Effect, LeaseRecall, Recall, Reply, Report
+from loligo_mds.core.events import LeasesLapsed, Repaired, RoomChanged, SessionEnded, SessionOpened, Submitted
+from loligo_mds.core.open_file import SHARD_SESSION
+from loligo_mds.core.requests import GetAttributes, Lookup, Request
 from loligo_mds.shell.driver import ShardDriver
 from loligo_mds.shell.fence import Fencer
 from loligo_mds.shell.journal_sync import JournalSync
@@ -97,6 +98,15 @@ class Service:
                     self._recalls[effect.session, effect.ino, effect.attributes_of] = self.now_s()
                 if session.connection is not None:
                     session.connection.tell(effect)
+
+    def ask(self, request: Request) -> Any:
+        """A question, or a change, of the shard's own process; sessions are told what they have to know of it. OSError."""
+        said = self.step(Submitted(SHARD_SESSION, 0, request))
+        self.tell(said)
+        reply = next(effect for effect in said if isinstance(effect, Reply) and effect.session == SHARD_SESSION)
+        if reply.errno:
+            raise OSError(reply.errno, "refused")
+        return reply.value
 
     def repaired(self, ino: int) -> None:
         """The keeper has done what `RepairObjects` asked for. On this thread, like all that sessions are told of, so that

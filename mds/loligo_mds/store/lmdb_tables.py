@@ -34,7 +34,7 @@ FORMAT_VERSION = 1
 FORMAT_NEEDS = b"0.1.0"
 
 #: Tables that the first files of this format do not have yet.
-_ADDED = frozenset({Table.CLIENT, Table.DELEGATION})
+_ADDED = frozenset({Table.CLIENT, Table.DELEGATION, Table.TRASH, Table.TRASH_PLACE, Table.TRASH_BATCH, Table.TRASH_DUE})
 
 MAP_BYTES = 16 << 30
 ROOM_BYTES = 8 << 20

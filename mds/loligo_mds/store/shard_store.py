@@ -226,6 +226,15 @@ class ShardStore:
         """Steps may soon be refused. Any thread may ask."""
         return self._look_at_disk() < LOW_ROOM_BYTES
 
+    @property
+    def rows_have_little_room(self) -> bool:
+        """Rows that go would make room: what the file of tables has free does not make up for a disk that is nearly full."""
+        free_bytes = self._look_at_disk()
+        if free_bytes >= LOW_ROOM_BYTES:
+            return False
+        _, file_bytes, used_bytes = self._tables.sizes()
+        return free_bytes + file_bytes - used_bytes < LOW_ROOM_BYTES
+
     def table_sizes(self) -> TableSizes:
         return self._tables.sizes()
 

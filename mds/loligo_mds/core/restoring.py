@@ -1,0 +1,99 @@
+"""Out of the trash again: what was removed gets a name, where it was or elsewhere.
+
+A row is restored with one rename (`restore`). If it is a directory from which things were removed before, in the same batch,
+those go back into it first (`fill_in`), deepest down first, while it is dead and nobody sees it; so the tree appears as a
+whole. Each step is complete in itself: whoever stops in between leaves everything either in the trash or in its place, and can
+go on.
+
+A directory comes back under another generation: a kernel that remembers the old one knows it as removed.
+"""
+
+from errno import EEXIST, EINVAL, EMLINK, ENOENT, ENOTDIR, ENOTEMPTY
+from stat import S_IFDIR
+
+from loligo_mds.core import namespace, trash
+from loligo_mds.core.limits import FILLED_IN_MAX, LINK_MAX
+from loligo_mds.core.requests import FillIn, Restore
+from loligo_mds.core.state import Refused, ShardState
+from loligo_trash.batch import Batch
+from loligo_wire.attributes import Attributes
+
+
+def restore(state: ShardState, request: Restore, now_ns: int) -> Attributes:
+    parent = namespace.live_directory(state, request.new_parent)
+    namespace.check_new_name(request.new_name)
+    batch = _batch(state, request.batch)
+    buried = trash.find_buried(state, request.batch, request.directory, request.name)
+    if buried is None:
+        raise Refused(ENOENT)
+    if state.find_entry(parent.ino, request.new_name):
+        raise Refused(EEXIST)
+    is_directory = buried.kind == S_IFDIR
+    if is_directory and parent.nlink >= LINK_MAX:
+        raise Refused(EMLINK)
+    if is_directory and next(trash.rows(state, batch.id, buried.ino), None) is not None:
+        raise Refused(ENOTEMPTY)
+    if is_directory:
+        state.policies.clear()  # other directories may be above it now
+    restored = trash.take_out(state, batch, buried)
+    _put_back(state, restored, parent.ino, request.new_name, now_ns)
+    namespace.touch_directory(state, parent, now_ns, entries=1, subdirectories=is_directory)
+    trash.taken_out(state, batch, [buried.directory])
+    return restored
+
+
+def fill_in(state: ShardState, request: FillIn, now_ns: int) -> Attributes:
+    """-> the directory"""
+    batch = _batch(state, request.batch)
+    top = state.inode(request.ino)
+    if not top.is_directory:
+        raise Refused(ENOTDIR)
+    if not top.trashed:
+        raise Refused(EINVAL)
+    filled: dict[int, Attributes] = {}
+    emptied: dict[int, None] = {}
+    for buried in trash.rows_below(state, batch.id, top.ino, FILLED_IN_MAX):
+        if buried.ino in filled:  # all that goes into it is there
+            state.put_inode(filled.pop(buried.ino))
+        directory = filled.get(buried.directory)
+        if directory is None:
+            directory = filled[buried.directory] = state.inode(buried.directory).copy()
+        name = _free_name(state, directory.ino, buried.name)
+        restored = trash.take_out(state, batch, buried)
+        _put_back(state, restored, directory.ino, name, now_ns)
+        directory.size += 1
+        directory.nlink += int(restored.is_directory)
+        emptied[directory.ino] = None
+    for directory in filled.values():
+        state.put_inode(directory)
+    trash.taken_out(state, batch, emptied)
+    return state.inode(request.ino)
+
+
+def _batch(state: ShardState, id: int) -> Batch:
+    batch = trash.find_batch(state, id)
+    if batch is None:
+        raise Refused(ENOENT)
+    return batch
+
+
+def _free_name(state: ShardState, directory: int, name: bytes) -> bytes:
+    """The name; or, should something else have it by now, one like it."""
+    free, number = name, 1
+    while state.find_entry(directory, free):
+        number += 1
+        free = name[:240] + b"~%d" % number
+    return free
+
+
+def _put_back(state: ShardState, restored: Attributes, directory: int, name: bytes, now_ns: int) -> None:
+    if restored.is_directory:
+        restored.parent = directory
+        restored.name = name
+        restored.generation += 1
+    else:
+        restored.nlink += 1
+        restored.parent = restored.parent or directory
+    restored.ctime_ns = now_ns
+    state.put_inode(restored)
+    state.put_entry(directory, name, restored)
