@@ -28,7 +28,13 @@ _RECOVERY = ("data.reconcile.before", "data.reconcile.after")
 _POWER = "data.reconcile.cut"
 #: Not met often.
 _RARE = ("tables.room.", "journal.extend.")
-NAMES = [name for name in failpoint.names() if not name.startswith(_OF_THE_STORE) and name not in (*_RECOVERY, _POWER)]
+#: Met when something in the trash is due: see tests/server/test_purging.py.
+_OF_THE_TRASH = ("purge.",)
+NAMES = [
+    name
+    for name in failpoint.names()
+    if not name.startswith(_OF_THE_STORE + _OF_THE_TRASH) and name not in (*_RECOVERY, _POWER)
+]
 
 #: Files that are being written, cut, and removed while they are open: recovery has something to do.
 UNFINISHED: list[Call] = [
