@@ -35,15 +35,23 @@ STUCK_S = 5.0
 
 
 def make_lab_volume(
-    folder: Path, *, data_url: str | None = None, block_bytes: int = 64 << 10, inline_limit_bytes: int = 4096
+    folder: Path,
+    *,
+    data_url: str | None = None,
+    block_bytes: int = 64 << 10,
+    inline_limit_bytes: int = 4096,
+    retention: bytes | None = None,
 ) -> Volume:
-    """A new volume below `folder`, its data in a folder beside the metadata unless `data_url` says otherwise."""
+    """A new volume below `folder`, its data in a folder beside the metadata unless `data_url` says otherwise.
+
+    `retention`: how long what is removed is kept, if not as by default.
+    """
     from loligo_client.shell.embedded import make_volume
 
     volume = volumes.describe(
         "lab", f"file://{folder}/meta", data_url or f"file://{folder}/data", block_bytes, inline_limit_bytes
     )
-    make_volume(volume, 0, 0)
+    make_volume(volume, 0, 0, retention)
     return volume
 
 

@@ -10,10 +10,12 @@ What is not compared: ctime and inode numbers, atime beyond the call that set it
 import contextlib
 import ctypes
 import errno
+import json
 import mmap
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -85,7 +87,13 @@ def _checked(result: int) -> int:
 
 @dataclass
 class Place:
+    """`trash`: of the mount that it is on; or, in a plain directory, the folder that stands for one."""
+
     root: bytes
+    trash: bytes = b""
+    on_mount: bool = False
+    #: Where in the trash things are that were thrown away. Two mounts share one.
+    thrown: list[bytes] = field(default_factory=list)
     descriptors: list[int | None] = field(default_factory=lambda: [None] * DESCRIPTORS)
 
     def at(self, path: bytes) -> bytes:
@@ -300,6 +308,80 @@ def allocate(place: Place, slot: int, mode: int, offset: int, length: int) -> No
     _checked(_libc.fallocate(place.fd(slot), mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
 
 
+@operation(any_path, weight=2)
+def throw_away(place: Place, path: bytes) -> None:
+    """A directory, with one rename; what else is moved there is removed as ever."""
+    if not stat.S_ISDIR(os.lstat(place.at(path)).st_mode):
+        raise OSError(errno.ENOTDIR, "no directory")
+    since_ns = time.time_ns()
+    label = b"%d" % since_ns
+    os.rename(place.at(path), os.path.join(place.trash, label))
+    place.thrown.append(os.path.relpath(_last_removed(place, path, since_ns), place.trash) if place.on_mount else label)
+
+
+@operation(paths)
+def bring_back(place: Place, path: bytes) -> None:
+    _no_directory_is_open(place)
+    if not place.thrown:
+        raise OSError(errno.ENODATA, "nothing was thrown away")
+    with _root():
+        _checked(
+            _libc.renameat2(-100, os.path.join(place.trash, place.thrown[-1]), -100, place.at(path), RENAME_NOREPLACE)
+        )
+    place.thrown.pop()
+
+
+@operation(any_path, weight=2)
+def remove_and_restore(place: Place, path: bytes) -> None:
+    """Name by name, as rm -rf does it. As if nothing had happened, but that a name was made."""
+    _no_directory_is_open(place)
+    with _root():
+        at = place.at(path)
+        found = os.lstat(at)
+        if stat.S_ISLNK(found.st_mode) and os.path.realpath(at) == place.root:
+            raise OSError(errno.EBUSY, "that is the place itself")
+        above = os.path.dirname(at)
+        if place.on_mount:
+            since_ns = time.time_ns()
+            subprocess.run(["rm", "-rf", "--", at], check=True)  # a process, and so a batch, of its own
+            os.rename(_last_removed(place, path, since_ns), at)
+        else:
+            os.utime(above)
+
+
+def _no_directory_is_open(place: Place) -> None:
+    """It comes back as another one, to a kernel that knows it as removed; who has the old one open is told EIO."""
+    for fd in place.descriptors:
+        if fd is not None and stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EBUSY, "a directory is open")
+
+
+def _last_removed(place: Place, path: bytes, since_ns: int) -> bytes:
+    """Where it is now, in its batch: not always the last one, for a process may go on with an older."""
+    directory = os.path.realpath(os.path.dirname(place.at(path)))
+    below = os.path.relpath(directory, os.path.dirname(place.trash))
+    with _root():
+        for batch in sorted(os.listdir(place.trash), key=lambda name: int(name.rsplit(b"-", 1)[1]), reverse=True):
+            known = json.loads(os.getxattr(os.path.join(place.trash, batch), "loligo.trash.batch"))
+            if known["last_ns"] >= since_ns:
+                removed = os.path.join(place.trash, batch, below, os.path.basename(path))
+                if os.path.lexists(removed):
+                    return removed
+    raise AssertionError(f"{path!r} was removed, and is in no batch")
+
+
+@contextlib.contextmanager
+def _root() -> Iterator[None]:
+    uid, gid = os.geteuid(), os.getegid()
+    os.seteuid(0)
+    os.setegid(0)
+    try:
+        yield
+    finally:
+        os.setegid(gid)
+        os.seteuid(uid)
+
+
 operations = st.one_of(_strategies)
 
 
@@ -377,10 +459,23 @@ def assert_same_outcome(number: int, step: str, uid: int, found: Any, expected: 
     assert found == expected, f"step {number}, {step} as {uid}: {found!r:.200}, a plain directory: {expected!r:.200}"
 
 
+def on_mount(mount: LabMount, name: str) -> Place:
+    return Place(os.fsencode(mount.path / name), os.fsencode(mount.path / ".trash"), on_mount=True)
+
+
+def in_plain_directory(plain: Path, name: str) -> Place:
+    return Place(os.fsencode(plain / name), os.fsencode(plain / "trash"))
+
+
 def furnish(place: Place) -> None:
     """Something to start with: an inline file, two with several blocks, directories, a link, open descriptors."""
     os.mkdir(place.root)
     os.chmod(place.root, 0o1777)
+    if place.on_mount:
+        os.setxattr(place.root, "loligo.trash.minimum_age", b"0")
+    else:
+        os.makedirs(place.trash, exist_ok=True)
+        os.chmod(place.trash, 0o1777)
     for name in (b"d", b"d/d", b"e"):
         os.mkdir(place.at(name))
         os.chmod(place.at(name), 0o777)
@@ -407,7 +502,7 @@ class Pair:
     def run(self, steps: list[Operation]) -> None:
         self.examples += 1
         name = f"{self.examples:05d}"
-        ours, theirs = (Place(os.fsencode(root / name)) for root in (self.mount.path, self.plain))
+        ours, theirs = on_mount(self.mount, name), in_plain_directory(self.plain, name)
         for place in (ours, theirs):
             furnish(place)
         try:
@@ -425,7 +520,7 @@ class Pair:
     def compare_all(self) -> None:
         """The trees of all examples so far."""
         assert self.examples, "nothing was run"
-        for folder in sorted(self.plain.iterdir()):
+        for folder in sorted(self.plain.glob("[0-9]*")):
             assert_same_tree(os.fsencode(self.mount.path / folder.name), os.fsencode(folder))
 
 

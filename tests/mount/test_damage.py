@@ -19,7 +19,7 @@ BLOCK = 64 << 10
 @pytest.fixture
 def mount(scratch: Path, transport: str) -> Iterator[LabMount]:
     folder = Path(tempfile.mkdtemp(dir=scratch))
-    made = lab_mount(transport, make_lab_volume(folder), folder / "mnt")
+    made = lab_mount(transport, make_lab_volume(folder, retention=b"0"), folder / "mnt")
     yield made
     made.kill()
 

@@ -60,7 +60,7 @@ def write_until_refused(path: Path, limit_bytes: int) -> int:
 def test_who_waits_for_what_another_cannot_store_can_be_killed(scratch: Path, small_disk: Path) -> None:
     """It is nowhere but in that other client, and stays there until there is space: nobody can say what is in the file."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
-    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
+    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data", retention=b"0")
     content = os.urandom(10_000)
     with ExitStack() as stack:
         server = stack.enter_context(LabServer(volume, folder))
@@ -81,7 +81,7 @@ def test_who_waits_for_what_another_cannot_store_can_be_killed(scratch: Path, sm
 
 def test_no_space_for_data(scratch: Path, small_disk: Path, transport: str) -> None:
     folder = Path(tempfile.mkdtemp(dir=scratch))
-    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
+    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data", retention=b"0")
     before = os.urandom(5 * MIB)
     with lab_mount(transport, volume, folder / "mnt") as mount:
         mount.expect_error(LOST)
@@ -113,7 +113,7 @@ def test_no_space_for_data(scratch: Path, small_disk: Path, transport: str) -> N
 
 def test_no_space_tells_who_closes(scratch: Path, small_disk: Path, transport: str) -> None:
     folder = Path(tempfile.mkdtemp(dir=scratch))
-    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
+    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data", retention=b"0")
     with lab_mount(transport, volume, folder / "mnt") as mount:
         mount.expect_error(LOST)
         source = folder / "source"
@@ -130,7 +130,7 @@ def test_no_space_tells_who_opened_when_there_was_plenty(scratch: Path, transpor
     """The write does so if the close will not."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
     with disk(scratch, 200) as path:
-        volume = make_lab_volume(folder, data_url=f"file://{path}/data")
+        volume = make_lab_volume(folder, data_url=f"file://{path}/data", retention=b"0")
         with lab_mount(transport, volume, folder / "mnt") as mount:
             mount.expect_error(LOST)
             wait_until(lambda: os.statvfs(mount.path).f_bavail > 0, "the mount to know what there is")
@@ -146,7 +146,7 @@ def test_no_space_tells_who_opened_when_there_was_plenty(scratch: Path, transpor
 
 def test_what_did_not_fit_is_stored_once_there_is_room(scratch: Path, small_disk: Path, transport: str) -> None:
     folder = Path(tempfile.mkdtemp(dir=scratch))
-    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
+    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data", retention=b"0")
     content = os.urandom(12 * MIB)
     with lab_mount(transport, volume, folder / "mnt") as mount:
         ballast = small_disk / "ballast"
@@ -171,7 +171,7 @@ def test_what_did_not_fit_is_stored_once_there_is_room(scratch: Path, small_disk
 
 def test_what_was_removed_on_a_full_disk_gives_its_space_back(scratch: Path, small_disk: Path, transport: str) -> None:
     folder = Path(tempfile.mkdtemp(dir=scratch))
-    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data")
+    volume = make_lab_volume(folder, data_url=f"file://{small_disk}/data", retention=b"0")
     with lab_mount(transport, volume, folder / "mnt") as mount:
         for number in range(6):
             path = mount.path / f"file{number}"

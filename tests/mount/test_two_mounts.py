@@ -28,10 +28,11 @@ from loligo_lab.processes import wait_until
 from loligo_lab.serving import LabServer, RemoteMount
 from mount.agreement import (
     Operation,
-    Place,
     assert_same_outcome,
     assert_same_tree,
     furnish,
+    in_plain_directory,
+    on_mount,
     operations,
     outcome,
 )
@@ -52,9 +53,10 @@ class TwoMounts:
 
     def run(self, turns: list[tuple[int, list[Operation]]]) -> None:
         self.examples += 1
-        name = os.fsencode(f"{self.examples:05d}")
-        ours = [Place(os.path.join(os.fsencode(mount.path), name)) for mount in self.mounts]
-        theirs = Place(os.path.join(os.fsencode(self.plain), name))
+        name = f"{self.examples:05d}"
+        ours = [on_mount(mount, name) for mount in self.mounts]
+        theirs = in_plain_directory(self.plain, name)
+        ours[1].thrown = ours[0].thrown
         for place in (ours[0], theirs):
             furnish(place)
         last = 0

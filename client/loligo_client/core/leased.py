@@ -27,6 +27,7 @@ from loligo_mds.core.limits import LEASES_MAX, LISTING_PAGE_MAX, NAME_MAX_BYTES
 from loligo_mds.core.namespace import ListingEntry
 from loligo_mds.core.requests import (
     Create,
+    FillIn,
     GetAttributes,
     LeaseReturned,
     Link,
@@ -35,8 +36,10 @@ from loligo_mds.core.requests import (
     ReadDirectory,
     RecordAccess,
     RemoveDirectory,
+    RemoveTree,
     RemoveXattr,
     Rename,
+    Restore,
     SetAttributes,
     SetXattr,
     Unlink,
@@ -305,13 +308,16 @@ class Leased:
         if answer.is_directory and answer.ino in covered.leases:
             self._held[answer.ino].whole = True
 
-    def _linked(self, request: Link, answer: Attributes, covered: Covered) -> None:
+    def _linked(self, request: Link | Restore, answer: Attributes, covered: Covered) -> None:
         lease = self._held.get(request.new_parent)
         if lease is not None:
             self._set(lease, request.new_name, _number_of(answer))
         self._got(request, answer, covered)
 
-    def _removed(self, request: Unlink | RemoveDirectory, answer: Attributes, covered: Covered) -> None:
+    def _filled_in(self, request: FillIn, answer: Attributes, covered: Covered) -> None:
+        """Nobody believes anything of what is in the trash; files that have other names were among `covered.forgets`."""
+
+    def _removed(self, request: Unlink | RemoveDirectory | RemoveTree, answer: Attributes, covered: Covered) -> None:
         lease = self._held.get(request.parent)
         if lease is not None:
             self._set(lease, request.name, _ABSENT)
@@ -417,9 +423,9 @@ class Leased:
             lease.inos[attributes.ino] = True
             self._known[attributes.ino] = attributes
 
-    def _moved(self, request: Unlink | Rename | Link, answer: Attributes | None, ino: int) -> None:
+    def _moved(self, request: Any, answer: Attributes | None, ino: int) -> None:
         """Its attributes are others now, and may be covered by another lease; the kernel forgets them, too."""
-        may_have_covered = {ino, request.parent if type(request) is not Link else answer.parent}  # type: ignore[union-attr]
+        may_have_covered = {ino, getattr(request, "parent", answer.parent if answer is not None else 0)}
         if type(request) is Rename:
             may_have_covered.add(request.new_parent)
         for key in may_have_covered:
@@ -597,6 +603,9 @@ _HEARD: Final[dict[type, Any]] = {
     Link: Leased._linked,
     Unlink: Leased._removed,
     RemoveDirectory: Leased._removed,
+    RemoveTree: Leased._removed,
+    Restore: Leased._linked,
+    FillIn: Leased._filled_in,
     Rename: Leased._renamed,
     ReadDirectory: Leased._listed,
     Publish: Leased._changed,

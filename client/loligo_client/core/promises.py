@@ -26,6 +26,7 @@ from loligo_mds.core.limits import NAME_MAX_BYTES
 from loligo_mds.core.namespace import ListingEntry
 from loligo_mds.core.requests import (
     Create,
+    FillIn,
     GetAttributes,
     Link,
     Lookup,
@@ -34,9 +35,11 @@ from loligo_mds.core.requests import (
     ReadDirectory,
     RecordAccess,
     RemoveDirectory,
+    RemoveTree,
     RemoveXattr,
     Rename,
     Reserved,
+    Restore,
     SetAttributes,
     SetXattr,
     Unlink,
@@ -57,7 +60,9 @@ PROMISED: Final[dict[type, _Handler]] = {
     RecordAccess: inodes.record_access,
 }
 #: Those after whose answers something else is known of inodes.
-_HEEDED: Final = frozenset({Lookup, GetAttributes, ReadDirectory, SetXattr, RemoveXattr, Open, Publish, *PROMISED})
+_HEEDED: Final = frozenset(
+    {FillIn, RemoveTree, Restore, Lookup, GetAttributes, ReadDirectory, SetXattr, RemoveXattr, Open, Publish, *PROMISED}
+)
 
 
 class Unforeseeable(Exception):
@@ -96,6 +101,7 @@ class _Foresight(ShardState):
         with `_BLIND` among them, there are names that may lead anywhere.
         """
         super().__init__(0, _NoTables(), block_bytes)
+        self.keeps_trash = False  # what becomes of what is removed is the server's
         self._leased = leased
         self._asked = asked
         #: The number that the next inode gets; 0: none is reserved.
@@ -125,6 +131,8 @@ class _Foresight(ShardState):
     def is_in_doubt(self, found: Attributes) -> bool:
         """The server is asked about it."""
         asked = self._asked
+        if _ALL in asked:
+            return True
         if found.ino in asked or found.parent in asked:
             return True
         return _BLIND in asked and (found.nlink > 1 or not found.parent) and not found.is_directory
@@ -170,12 +178,16 @@ class _Foresight(ShardState):
 class Promises:
     """Every method is called with the lock of `leased`."""
 
-    def __init__(self, leased: Leased, block_bytes: int) -> None:
+    def __init__(
+        self, leased: Leased, block_bytes: int, holds_bytes: Callable[[int], bool] = lambda ino: False
+    ) -> None:
+        """`holds_bytes`: whether something that was written to the file, or may yet be, is not stored."""
         self._leased = leased
         #: What is asked about: inode -> how often; `_BLIND`: how often it is not known what.
         self._asked: dict[int, int] = {}
         self._foresight = _Foresight(leased, self._asked, block_bytes)
         self._end_ino = 0
+        self._holds_bytes = holds_bytes
 
     # -- promising ----------------------------------------------------------------------------------------------------
 
@@ -199,6 +211,8 @@ class Promises:
             answer = handler(foresight, request, now_ns)
         except Refused as refused:
             raise OSError(refused.errno, "refused") from None
+        if type(answer) is Attributes and not answer.nlink and self._holds_bytes(answer.ino):
+            raise Unforeseeable  # whether they are kept with the file is the server's to say
         changed = foresight.changed
         if foresight.made:
             request.new_ino = foresight.next_ino
@@ -216,7 +230,7 @@ class Promises:
 
     def listing(self, request: ReadDirectory) -> list[ListingEntry] | None:
         """What the server would answer, if we know, and nothing is asked that may change it."""
-        return None if request.ino in self._asked or _BLIND in self._asked else self._leased.listing(request)
+        return None if {request.ino, _BLIND, _ALL} & self._asked.keys() else self._leased.listing(request)
 
     def known(self, ino: int) -> Attributes | None:
         """What the inode is, if it is that for as long as we have the lease, and nothing is asked that may change it."""
@@ -265,10 +279,14 @@ class Promises:
         """The server is asked, and until it answers (`heard`) nothing is foreseen about what is returned."""
         if type(request) not in _HEEDED:
             return []
+        if type(request) is RemoveTree:
+            about = [_ALL]
+            self._asked[_ALL] = self._asked.get(_ALL, 0) + 1
+            return about
         about = [number for field in _FIELDS if (number := getattr(request, field, 0))]
         names = [self._leased.name(*place) for place in _names_in(request)]
         about += [ino for ino in names if ino]
-        if None in names or type(request) is ReadDirectory:
+        if None in names or type(request) in (ReadDirectory, Restore, FillIn):
             about.append(_BLIND)
         for ino in about:
             self._asked[ino] = self._asked.get(ino, 0) + 1
@@ -300,6 +318,8 @@ def _has_privileges(attributes: Attributes) -> bool:
 
 #: Stands for what nobody knows.
 _BLIND: Final = -1
+#: Stands for everything: a tree is being removed, and nobody here knows what is in it.
+_ALL: Final = -2
 _FIELDS: Final = ("ino", "parent", "new_parent")
 
 

@@ -1,14 +1,10 @@
 """`.loligo` at the root of a mount: files that tell of the mount itself, and that the volume does not have.
 
 Rules
-1. The directory is found by its name and listed nowhere, so whoever walks the tree (git, rsync, rm -rf) does not meet it.
+1. Its name and its inode numbers are the mount's own: see `own_names`.
 2. Nothing in it can be changed, by nobody: names and attributes are EPERM, opening for writing is EACCES.
-3. In the root of a mount the name means this and nothing else. What has it in the volume, because it was made through a mount
-   of a directory above, is neither found nor listed here: the kernel believes what a listing tells of names, too. Through that
-   other mount it can be seen, renamed and removed.
-4. The inode numbers are such as no shard has (`loligo_wire.ids`), so a number alone tells that the metadata is not to be asked.
-5. A file's content is made when it is opened, and read past the kernel's pages. The kernel believes nothing of it for long.
-6. They can be read while the metadata server is away, and after it has ended the session: the root, on the way to them, is then
+3. A file's content is made when it is opened, and read past the kernel's pages. The kernel believes nothing of it for long.
+4. They can be read while the metadata server is away, and after it has ended the session: the root, on the way to them, is then
    shown as it was last.
 
 What the files say is somebody else's: a row of the table is a name, and what is called for the content.
@@ -16,29 +12,16 @@ What the files say is somebody else's: a row of the table is a name, and what is
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from errno import EACCES, EBADF, EISDIR, EPERM
+from errno import EACCES, EBADF, EISDIR
 from stat import S_IFDIR, S_IFREG
 from typing import Final
 
+from loligo_client.shell.own_names import CONTROL_NAME
 from loligo_fuse import FOPEN_DIRECT_IO, FOPEN_NOFLUSH, Context, DirectoryEntry, Opened
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import FIRST_CLIENT_INO, ROOT_INO
 
-CONTROL_NAME: Final = b".loligo"
-
 _DIRECTORY_INO: Final = FIRST_CLIENT_INO
-
-
-def check_inode(ino: int) -> None:
-    """An inode, or a directory, is to be changed. OSError if it is one of ours."""
-    if ino >= FIRST_CLIENT_INO:
-        raise OSError(EPERM, "what tells of the mount cannot be changed")
-
-
-def check_name(parent: int, name: bytes) -> None:
-    """A name is to be made, removed or moved. OSError if it is one of ours."""
-    if parent >= FIRST_CLIENT_INO or (parent == ROOT_INO and name == CONTROL_NAME):
-        raise OSError(EPERM, "what tells of the mount cannot be changed")
 
 
 class ControlFiles:

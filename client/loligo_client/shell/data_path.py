@@ -170,6 +170,11 @@ class DataPath:
         with self._lock:
             return self._open_files.leases_lost(kept)
 
+    def holds_bytes(self, ino: int) -> bool:
+        """Whether something that was written here, or may yet be, is not stored."""
+        file = self._files.get(ino)
+        return file is not None and (not file.clean or (file.opens > 0 and file.writes))
+
     def is_written(self, ino: int) -> bool:
         """Whether somebody here may be writing it, or anybody else while it is open here."""
         file = self._files.get(ino)

@@ -24,6 +24,7 @@ from loligo_mds.core.requests import Request
 from loligo_mds.core.shard import Shard, initialise
 from loligo_mds.shell.driver import ShardDriver
 from loligo_mds.shell.keeper import Keeper
+from loligo_mds.shell.purger import Purger
 from loligo_mds.shell.removals import Removals
 from loligo_mds.shell.volume_parts import open_objects, open_shard_store
 from loligo_mds.store.journal import fsync_folder
@@ -47,8 +48,10 @@ SETTLE_EVERY_S = 5.0
 LOCK_WAIT_S = 10.0
 
 
-def make_volume(volume: Volume, uid: int, gid: int) -> Volume:
+def make_volume(volume: Volume, uid: int, gid: int, retention: bytes | None = None) -> Volume:
     """Make an empty volume, in one piece: its folder is built under another name and appears when it is complete.
+
+    `retention`: see `initialise`.
 
     -> the volume as it was made
     """
@@ -74,7 +77,7 @@ def make_volume(volume: Volume, uid: int, gid: int) -> Volume:
     store = ShardStore.open(shard_folder)
     store.power_loss_is_over()  # nothing can have been lost yet
     store.reserve(reclaiming=False)
-    for effect in initialise(store, time.time_ns(), uid, gid):
+    for effect in initialise(store, time.time_ns(), uid, gid, retention=retention):
         store.append(effect.writes)
     store.close()
     os.rename(building, folder)
@@ -128,6 +131,7 @@ class EmbeddedVolume:
             self._objects = objects
             self._keeper = Keeper(metadata, objects)
             self._removals = Removals(metadata.lock, self._keeper.remove_objects)
+            self._purger = Purger(self._driver, self._driver.ask, self._keeper, self._removals, lambda: self.data.space)
             self.data = DataPath(
                 metadata,
                 objects,
@@ -148,6 +152,8 @@ class EmbeddedVolume:
         self._ending = threading.Event()
         self._housekeeper = threading.Thread(target=self._keep, name="housekeeper")
         self._housekeeper.start()
+        self._purging = threading.Thread(target=self._purge, name="purger")
+        self._purging.start()
 
     def _remove_objects(self, effect: RemoveObjects) -> None:
         self.data.inode_gone(effect.ino)
@@ -181,10 +187,21 @@ class EmbeddedVolume:
                 self._driver.stop(error, "housekeeping")
                 return
 
+    def _purge(self) -> None:
+        """Empty the trash: no session hears of that here but this one, whose kernel asks about nothing that is in it."""
+        pause_s = 0.0
+        while not self._ending.wait(pause_s):
+            try:
+                pause_s = self._purger.step()
+            except Exception as error:  # noqa: BLE001 - what it left half-done nobody knows
+                self._driver.stop(error, "emptying the trash")
+                return
+
     def close(self) -> None:
         """Store and publish everything, durably; OSError, after closing all the same, if something could not be stored."""
         self._ending.set()
         self._housekeeper.join()
+        self._purging.join()
         try:
             self.data.drain()
             self._removals.begin()

@@ -24,19 +24,35 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from errno import EBADF, EEXIST, EINVAL, EISDIR, ENODATA, ENOENT, ENOLCK, ENOSPC, ENOSYS, ESTALE
-from stat import S_IFDIR, S_IFLNK, S_IFREG
+from errno import (
+    EACCES,
+    EBADF,
+    EEXIST,
+    EINVAL,
+    EISDIR,
+    ENODATA,
+    ENOENT,
+    ENOLCK,
+    ENOSPC,
+    ENOSYS,
+    EPERM,
+    EROFS,
+    ESTALE,
+)
+from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISVTX
 from typing import Any
 
 from loligo_client.core.leased import Leased
-from loligo_client.shell.control_files import CONTROL_NAME, ControlFiles, check_inode, check_name
+from loligo_client.shell.control_files import ControlFiles
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.locks import Locks
+from loligo_client.shell.own_names import OWN_NAMES, RMTREE_XATTR, TRASH_INO, TRASH_NAME, check_inode, check_name
 from loligo_client.shell.reading import Data
 from loligo_client.shell.recalls import DIRECTORY_NAMES_S
 from loligo_client.shell.statistics import Metric, Statistics
 from loligo_client.shell.tasks import Metadata, Task, awaited
+from loligo_client.shell.trash_files import TrashFiles
 from loligo_fuse import (
     FOPEN_KEEP_CACHE,
     FOPEN_NOFLUSH,
@@ -65,6 +81,7 @@ from loligo_mds.core.requests import (
     ReadLink,
     RecordAccess,
     RemoveDirectory,
+    RemoveTree,
     RemoveXattr,
     Rename,
     SetAttributes,
@@ -74,6 +91,7 @@ from loligo_mds.core.requests import (
 )
 from loligo_runtime.clock import Clock
 from loligo_runtime.failpoint import declare, failpoint
+from loligo_trash.policy import POLICY_NAMES
 from loligo_wire.attributes import FLAG_XATTR, Attributes, clamp_ns
 from loligo_wire.ids import FIRST_CLIENT_INO, ROOT_INO
 
@@ -89,6 +107,7 @@ _ENTRY_BYTES = 40
 _ENTRY_PLUS_BYTES = 168
 _ENTRIES_MIN = 24
 _ENDS_MAX = 1024
+_OUR_XATTRS = b"loligo."
 #: What statfs answers for "inodes that may still be made".
 _FILES_FREE = 1 << 40
 
@@ -99,6 +118,21 @@ def _nothing_to_drop(ino: int) -> Future[None]:
     done: Future[None] = Future()
     done.set_result(None)
     return done
+
+
+def may_move_out(uid: int, gid: int, directory: Attributes, above: Attributes) -> bool:
+    """What the kernel asks of whoever moves a directory elsewhere, but for groups that are not his first one, and ACLs: it does
+    not tell us of those.
+    """
+    if uid == 0:
+        return True
+
+    def may_write(found: Attributes) -> bool:
+        shift = 6 if found.uid == uid else 3 if found.gid == gid else 0
+        return found.mode >> shift & 3 == 3
+
+    is_sticky = bool(above.mode & S_ISVTX) and uid not in (above.uid, directory.uid)
+    return may_write(above) and may_write(directory) and not is_sticky
 
 
 class Handle:
@@ -149,6 +183,7 @@ class FileSystem(Operations):
         self.statistics = Statistics()
         self.statistics.add(self._metrics)
         self._control = ControlFiles({b"stats": self.statistics.text}, clock.time_ns)
+        self._trash = TrashFiles(clock.time_ns, metadata.root_ino, data.attributes)
         self.locks = locks is not None
         self._is_shared = leased is not None
         self.entry_timeout_s = self.attribute_timeout_s = _FOR_EVER_S if leased is None else 0.0
@@ -161,6 +196,8 @@ class FileSystem(Operations):
         self.forget_attributes: Callable[[int], object] = lambda ino: None
         #: Tells the kernel to drop what it has cached of a listing. It must wait for nothing that an operation has.
         self.forget_listing: Callable[[int], None] = lambda ino: None
+        #: Tells the kernel to drop a name; done when it has. Whoever mounts sets it.
+        self.forget_name: Callable[[int, bytes], Future[None]] = lambda parent, name: _nothing_to_drop(parent)
         #: Directories of which the kernel has a page of a listing that no lease covered.
         self._unsure_listings: set[int] = set()
         #: Inodes whose atime is on its way to the metadata.
@@ -194,7 +231,9 @@ class FileSystem(Operations):
     # -- names ----------------------------------------------------------------------------------------------------
 
     def lookup(self, ctx: Context, parent: int, name: bytes) -> Answer[Any]:
-        if parent >= FIRST_CLIENT_INO or (parent == ROOT_INO and name == CONTROL_NAME):
+        if parent >= TRASH_INO or (parent == ROOT_INO and name == TRASH_NAME):
+            return self._run(self._trash.lookup(ctx, parent, name))
+        if parent >= FIRST_CLIENT_INO or (parent == ROOT_INO and name in OWN_NAMES):
             return self._control.lookup(ctx, parent, name)
         if self._leased is not None:
             is_known, found = self._known(self._leased, parent, name)
@@ -236,11 +275,13 @@ class FileSystem(Operations):
             yield ReadDirectory(directory, listed_to, LISTING_PAGE_MAX, True)
 
     def forget(self, inos: Sequence[tuple[int, int]]) -> None:
-        # Only what is gone is remembered here, and the kernel can forget that only once.
+        # Of the volume only what is gone is remembered here, and the kernel can forget that only once.
         removed = self._removed
-        if removed:
-            with self._lock:
-                for ino, _ in inos:
+        with self._lock:
+            for ino, count in inos:
+                if ino >= TRASH_INO:
+                    self._trash.forget(ino, count)
+                elif removed:
                     removed.pop(ino, None)
 
     def mknod(self, ctx: Context, parent: int, name: bytes, mode: int, rdev: int, umask: int) -> Answer[Any]:
@@ -261,7 +302,7 @@ class FileSystem(Operations):
         return made
 
     def readlink(self, ctx: Context, ino: int) -> Answer[Any]:
-        return self._ask(ReadLink(ino))
+        return self._ask(ReadLink(self._trash.inode(ino) if ino >= TRASH_INO else ino))
 
     def link(self, ctx: Context, ino: int, new_parent: int, new_name: bytes) -> Answer[Any]:
         check_inode(ino)
@@ -281,14 +322,18 @@ class FileSystem(Operations):
         return self._data.attributes(linked)
 
     def unlink(self, ctx: Context, parent: int, name: bytes) -> Answer[None]:
+        if parent >= TRASH_INO:
+            raise OSError(EPERM, "only whole batches are purged: rmdir .trash/BATCH")
         check_name(parent, name)
-        return self._run(self._remove(Unlink(parent, name)))
+        return self._run(self._remove(Unlink(parent, name, ctx.uid, ctx.pid)))
 
     def rmdir(self, ctx: Context, parent: int, name: bytes) -> Answer[None]:
+        if parent >= TRASH_INO:
+            return self._run(self._trash.purge(parent, name))
         check_name(parent, name)
-        return self._run(self._remove(RemoveDirectory(parent, name)))
+        return self._run(self._remove(RemoveDirectory(parent, name, ctx.uid, ctx.pid)))
 
-    def _remove(self, request: Unlink | RemoveDirectory) -> Task[None]:
+    def _remove(self, request: Unlink | RemoveDirectory | RemoveTree) -> Task[None]:
         file = None
         if type(request) is Unlink:
             file = yield from self._opened_for(request.parent, request.name)
@@ -309,9 +354,16 @@ class FileSystem(Operations):
     def rename(
         self, ctx: Context, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
     ) -> Answer[None]:
-        check_name(parent, name)
+        if new_parent >= TRASH_INO:
+            check_name(parent, name)
+            if new_parent > TRASH_INO or flags:
+                raise OSError(EROFS, "what is to be thrown away is moved to .trash itself")
+            return self._run(self._throw_away(ctx, parent, name, new_name))
         check_name(new_parent, new_name)
-        return self._run(self._rename(Rename(parent, name, new_parent, new_name, flags)))
+        if parent >= TRASH_INO:
+            return self._run(self._restore(parent, name, new_parent, new_name, flags))
+        check_name(parent, name)
+        return self._run(self._rename(Rename(parent, name, new_parent, new_name, flags, ctx.uid, ctx.pid)))
 
     def _rename(self, request: Rename) -> Task[None]:
         if self._data.has_unclean:
@@ -353,13 +405,44 @@ class FileSystem(Operations):
     def _note_removed(self, attributes: Attributes) -> None:
         if attributes.nlink == 0:
             self._removed[attributes.ino] = attributes
-            self._data.unlinked(attributes.ino)
+            if not attributes.trashed:  # else its bytes are to be kept, as those of any other file
+                self._data.unlinked(attributes.ino)
+
+    # -- the trash --------------------------------------------------------------------------------------------------
+
+    def _throw_away(self, ctx: Context, parent: int, name: bytes, label: bytes) -> Task[None]:
+        """Moved to the trash: a directory with all that is in it."""
+        found = yield from self._find(parent, name)
+        if found is None:
+            raise OSError(ENOENT, "no such name")
+        if not found.is_directory:
+            yield from self._remove(Unlink(parent, name, ctx.uid, ctx.pid))
+            return
+        yield from self._remove(RemoveTree(parent, name, ctx.uid, ctx.pid, label))
+        self.forget_name(TRASH_INO, label)  # the kernel takes it for the directory itself
+
+    def _remove_tree(self, ctx: Context, ino: int, label: bytes) -> Task[None]:
+        """By an extended attribute, for who sees nothing but the directory. Whoever could move it away may do that."""
+        directory = yield GetAttributes(ino)
+        if not directory.is_directory or ino == ROOT_INO:
+            raise OSError(EINVAL, "the root of a mount cannot be removed" if ino == ROOT_INO else "no directory")
+        above = yield GetAttributes(directory.parent)
+        if not may_move_out(ctx.uid, ctx.gid, directory, above):
+            raise OSError(EACCES, "it needs leave to write in the directory above, and to own this one")
+        yield from self._remove(RemoveTree(directory.parent, directory.name, ctx.uid, ctx.pid, label))
+        yield self.forget_name(directory.parent, directory.name)
+
+    def _restore(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> Task[None]:
+        restored = yield from self._trash.restore(parent, name, new_parent, new_name, flags)
+        self._removed.pop(restored.ino, None)
+        if restored.nlink > 1 and not restored.is_directory:
+            self.forget_attributes(restored.ino)
 
     # -- attributes -----------------------------------------------------------------------------------------------
 
     def getattr(self, ctx: Context, ino: int, handle: int | None) -> Answer[Any]:
         if ino >= FIRST_CLIENT_INO:
-            return self._control.getattr(ctx, ino)
+            return self._run(self._trash.getattr(ctx, ino)) if ino >= TRASH_INO else self._control.getattr(ctx, ino)
         leased = self._leased
         if leased is not None:
             directory = leased.directory(ino)
@@ -452,22 +535,29 @@ class FileSystem(Operations):
     # -- listings -------------------------------------------------------------------------------------------------
 
     def readdir(self, ctx: Context, ino: int, handle: int, cookie: int, plus: bool) -> Answer[Iterator[DirectoryEntry]]:
-        if ino >= FIRST_CLIENT_INO:
-            return self._control.readdir(cookie)
         entry_bytes = _ENTRY_PLUS_BYTES if plus else _ENTRY_BYTES
         count = min(max(_ENTRIES_MIN, ctx.reply_limit_bytes // entry_bytes), LISTING_PAGE_MAX)
+        if ino >= TRASH_INO:
+            return self._run(self._read_trash(ctx, ino, cookie, count))
+        if ino >= FIRST_CLIENT_INO:
+            return self._control.readdir(cookie)
         return self._run(self._readdir(ctx, ino, cookie, count, plus))
 
     def _readdir(self, ctx: Context, ino: int, cookie: int, count: int, plus: bool) -> Task[Iterator[DirectoryEntry]]:
         """What the reply has room for, about; the kernel asks for the rest. Nothing is the end."""
-        if ino in self._removed:
-            return iter(())
         if self._ends.pop(ino, None) == cookie:
             return self._end_of_listing(ino)
-        page = yield ReadDirectory(ino, cookie, count, plus)
+        try:
+            page = yield ReadDirectory(ino, cookie, count, plus)
+        except OSError as error:
+            if error.errno == ENOENT and ino in self._removed:
+                return iter(())
+            raise
+        if not page and ino in self._removed:
+            return iter(())
         is_last = len(page) < count
         if ino == ROOT_INO:
-            page = [entry for entry in page if entry[0] != CONTROL_NAME]
+            page = [entry for entry in page if entry[0] not in OWN_NAMES]
         if plus:
             # At once: what is published later would be in neither.
             seen = self._as_listed
@@ -493,6 +583,12 @@ class FileSystem(Operations):
         if cookie == 0:
             self._note_access(directory)
         return self._told(ctx, ino, entries + page)
+
+    def _read_trash(self, ctx: Context, ino: int, cookie: int, count: int) -> Task[Iterator[DirectoryEntry]]:
+        entries = list((yield from self._trash.readdir(ctx, ino, cookie, count)))
+        if not entries:
+            self.forget_listing(ino)  # the kernel would keep it
+        return iter(entries)
 
     def _as_listed(self, attributes: Attributes) -> Attributes | None:
         """None: who wants to know asks, because what was listed may have been known here before something was published."""
@@ -528,20 +624,22 @@ class FileSystem(Operations):
     # -- open files -----------------------------------------------------------------------------------------------
 
     def open(self, ctx: Context, ino: int, flags: int) -> Answer[Opened]:
+        if ino >= TRASH_INO:
+            return self._run(self._open(self._trash.real(ino, flags), flags | os.O_NOATIME, in_trash=True))
         if ino >= FIRST_CLIENT_INO:
             return self._control.open(ino, flags)
         return self._run(self._open(ino, flags))
 
-    def _open(self, ino: int, flags: int) -> Task[Opened]:
+    def _open(self, ino: int, flags: int, *, in_trash: bool = False) -> Task[Opened]:
         writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
         try:
             file, keeps_pages = yield from self._data.open(ino, writes)
         except OSError as error:
             raise self._gone(error) from None
-        if self._is_shared and file.seen.nlink == 0 and file.opens == 1:
+        if self._is_shared and file.seen.nlink == 0 and file.opens == 1 and not in_trash:
             self._data.close(file)  # it is there only because somebody else still has it open
             raise OSError(ESTALE, "the file is gone")
-        opened = self._opened(file, flags, keeps_pages)
+        opened = self._opened(file, flags, keeps_pages and not in_trash)
         if flags & os.O_TRUNC:
             try:
                 if flags & OPEN_KILL_SUIDGID and file.privileged:
@@ -617,7 +715,7 @@ class FileSystem(Operations):
             self._data.close(self._handles.pop(handle).file)
 
     def read(self, ctx: Context, ino: int, handle: int, offset: int, size: int) -> Answer[Any]:
-        if ino >= FIRST_CLIENT_INO:
+        if FIRST_CLIENT_INO <= ino < TRASH_INO:
             return self._control.read(handle, offset, size)
         found = self._handle(handle)
         file = found.file
@@ -696,7 +794,7 @@ class FileSystem(Operations):
             yield from self._set_lock(gives_up)
 
     def release(self, ctx: Context, ino: int, handle: int) -> None:
-        if ino >= FIRST_CLIENT_INO:
+        if FIRST_CLIENT_INO <= ino < TRASH_INO:
             self._control.release(handle)
             return
         found = self._handle(handle)
@@ -731,7 +829,7 @@ class FileSystem(Operations):
         yield from self._data.allocate(file, offset, length, mode, self._now_ns())
 
     def lseek(self, ctx: Context, ino: int, handle: int, offset: int, whence: int) -> Answer[int]:
-        if ino >= FIRST_CLIENT_INO or whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+        if FIRST_CLIENT_INO <= ino < TRASH_INO or whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise OSError(EINVAL, "only SEEK_DATA and SEEK_HOLE are asked of a file system")
         return self._run(self._data.seek(self._handle(handle).file, offset, whence))
 
@@ -821,6 +919,8 @@ class FileSystem(Operations):
     # -- extended attributes --------------------------------------------------------------------------------------
 
     def getxattr(self, ctx: Context, ino: int, name: bytes) -> Answer[Any]:
+        if ino >= TRASH_INO:
+            return self._run(self._trash.getxattr(ino, name))
         if ino >= FIRST_CLIENT_INO:
             raise OSError(ENODATA, "no such attribute")
         # Asked for each file that is written, so an inode that has none is told from its flags.
@@ -837,23 +937,40 @@ class FileSystem(Operations):
         return value
 
     def listxattr(self, ctx: Context, ino: int) -> Answer[list[bytes]]:
+        if ino >= TRASH_INO:
+            return self._run(self._trash.listxattr(ino))
         if ino >= FIRST_CLIENT_INO:
             return []
         return self._run(self._listxattr(ino, ctx.uid == 0))
 
     def _listxattr(self, ino: int, trusted: bool) -> Task[list[bytes]]:
+        """Without those of ours: who copies a file with all that it has could not set them elsewhere."""
         names: list[bytes] = yield ListXattrs(ino)
+        names = [name for name in names if not name.startswith(_OUR_XATTRS)]
         return names if trusted else [name for name in names if not name.startswith(b"trusted.")]
 
     def setxattr(
         self, ctx: Context, ino: int, name: bytes, value: bytes, flags: int, acl_kill_sgid: bool
     ) -> Answer[None]:
+        if ino >= TRASH_INO:
+            return self._run(self._trash.setxattr(ctx, ino, name))
         check_inode(ino)
-        return self._run(self._change_xattr(SetXattr(ino, name, value, flags, acl_kill_sgid)))
+        if name == RMTREE_XATTR:
+            return self._run(self._remove_tree(ctx, ino, value))
+        request = SetXattr(ino, name, value, flags, acl_kill_sgid)
+        return self._run(self._change_policy(ctx, request) if name in POLICY_NAMES else self._change_xattr(request))
 
     def removexattr(self, ctx: Context, ino: int, name: bytes) -> Answer[None]:
         check_inode(ino)
-        return self._run(self._change_xattr(RemoveXattr(ino, name)))
+        request = RemoveXattr(ino, name)
+        return self._run(self._change_policy(ctx, request) if name in POLICY_NAMES else self._change_xattr(request))
+
+    def _change_policy(self, ctx: Context, request: SetXattr | RemoveXattr) -> Task[None]:
+        """What is kept of the files is for their owner to say; the kernel asks for no more than leave to write."""
+        found = yield GetAttributes(request.ino)
+        if ctx.uid not in (0, found.uid):
+            raise OSError(EPERM, "it is the owner's to say")
+        yield from self._change_xattr(request)
 
     def _change_xattr(self, request: SetXattr | RemoveXattr) -> Task[None]:
         self._data.attributes((yield request))

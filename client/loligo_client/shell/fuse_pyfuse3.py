@@ -180,6 +180,7 @@ class _Adapter(pyfuse3.Operations):
         entry.st_ino = attributes.ino
         entry.generation = attributes.generation
         entry.st_mode = attributes.mode
+        entry.generation = attributes.generation
         entry.st_nlink = attributes.nlink
         entry.st_uid = attributes.uid
         entry.st_gid = attributes.gid

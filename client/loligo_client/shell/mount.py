@@ -97,11 +97,12 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
         try:
             ending.mounted(served.transport)
             volume.file_system.drop_pages = notifier.drop
+            volume.file_system.forget_name = notifier.forget_name
             volume.file_system.statistics.labels = {"mount": plan.directory}
             volume.file_system.statistics.add(partial(_upcalls, served.transport))
             if not isinstance(volume, EmbeddedVolume):
                 volume.recalls.start(served.transport)
-            notifier.start(served.forget_inode)
+            notifier.start(served.transport)
             note = _write_note(plan, volume)
             prover = _Prover(plan.directory, served.transport, on_ready)
             threading.Thread(target=prover.prove, name="prover", daemon=True).start()
@@ -226,10 +227,12 @@ class _Prover:
 
 
 class _Notifier:
-    """Tells the kernel to forget what it has cached of inodes: their bytes were lost, or are others by now."""
+    """Tells the kernel to forget what it has cached of inodes, whose bytes were lost or are others by now, and of names that
+    went without its doing.
+    """
 
     def __init__(self) -> None:
-        self._lost: queue.SimpleQueue[tuple[int, Future[None]] | None] = queue.SimpleQueue()
+        self._lost: queue.SimpleQueue[tuple[int, bytes, Future[None]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def forget(self, ino: int) -> None:
@@ -237,21 +240,28 @@ class _Notifier:
 
     def drop(self, ino: int) -> Future[None]:
         """As `forget`; done when the kernel has done so, or cannot."""
+        return self.forget_name(ino, b"")
+
+    def forget_name(self, directory: int, name: bytes) -> Future[None]:
+        """Done when the kernel has no such name any more, or cannot be told. That may wait for what is under way there."""
         done: Future[None] = Future()
-        self._lost.put((ino, done))
+        self._lost.put((directory, name, done))
         return done
 
-    def start(self, forget_inode: Callable[[int], None]) -> None:
-        self._thread = threading.Thread(target=self._run, args=(forget_inode,), name="notifier", daemon=True)
+    def start(self, kernel: KernelCaches) -> None:
+        self._thread = threading.Thread(target=self._run, args=(kernel,), name="notifier", daemon=True)
         self._thread.start()
 
-    def _run(self, forget_inode: Callable[[int], None]) -> None:
+    def _run(self, kernel: KernelCaches) -> None:
         while (lost := self._lost.get()) is not None:
-            ino, done = lost
+            ino, name, done = lost
             try:
-                forget_inode(ino)
+                if name:
+                    kernel.notify_inval_entry(ino, name)
+                else:
+                    _forget_inode(kernel, ino)
             except OSError as error:
-                log.warning("the kernel may go on showing old bytes of inode %d: %s", ino, error)
+                log.warning("the kernel may go on showing old bytes, or names, of inode %d: %s", ino, error)
             finally:
                 done.set_result(None)
 

@@ -30,13 +30,16 @@ _OWNER = re.compile(r"(?:^|,)user_id=(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """A row of the kernel's table. `device` is its number, "major:minor"."""
+    """A row of the kernel's table. `device` is its number, "major:minor"; `root`: what of the file system is seen there, which
+    is all of it unless it is a bind mount.
+    """
 
     directory: str
     source: str
     device: str
     read_only: bool
     owner_uid: int
+    root: str = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,16 @@ def mounts(table: str = "/proc/self/mountinfo") -> list[Mounted]:
                     device=fields[2],
                     read_only="ro" in options or "ro" in fields[dash + 3].split(","),
                     owner_uid=int(owner[1]) if owner else 0,
+                    root=_unescape(fields[3]),
                 )
             )
     return found
+
+
+def mount_points(table: str = "/proc/self/mountinfo") -> list[str]:
+    """Where anything at all is mounted."""
+    with open(table, encoding="utf-8", errors="surrogateescape") as rows:
+        return [_unescape(row.split(" ", 5)[4]) for row in rows]
 
 
 def find_mount(directory: str) -> Mounted | None:

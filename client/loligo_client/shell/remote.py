@@ -120,6 +120,7 @@ class RemoteVolume:
 
         metadata.forget_attributes = lambda ino: file_system.forget_attributes(ino)
         metadata.give_back = recalls.give_back
+        metadata.holds_bytes = self.data.holds_bytes
         self.connection.on_lease_recall = recalls.recalled
         self.connection.on_away = recalls.lost
         self.file_system.let_go = self._let_go

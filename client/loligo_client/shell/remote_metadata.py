@@ -46,9 +46,11 @@ class RemoteMetadata(Metadata):
     def __init__(self, connection: Connection, root_ino: int, leased: Leased, block_bytes: int) -> None:
         self.lock = connection.lock
         self._connection = connection
-        self._root_ino = root_ino
+        self.root_ino = root_ino
         self._leased = leased
-        self._promises = Promises(leased, block_bytes)
+        #: See `Promises`.
+        self.holds_bytes: Callable[[int], bool] = lambda ino: False
+        self._promises = Promises(leased, block_bytes, lambda ino: self.holds_bytes(ino))
         connection.on_answer = self._heard
         connection.leased = leased
         #: Tells the kernel to ask for an inode's attributes again. It must wait for nothing.
@@ -78,10 +80,10 @@ class RemoteMetadata(Metadata):
         return self._ask(request, self._connection.ask_lazily)
 
     def _ask(self, request: Any, ask: Callable[[Any], Future[Any]]) -> Any:
-        if self._root_ino != ROOT_INO:
-            for name in ("ino", "parent", "new_parent"):
+        if self.root_ino != ROOT_INO:
+            for name in ("ino", "parent", "new_parent", "directory"):
                 if getattr(request, name, 0) == ROOT_INO:
-                    setattr(request, name, self._root_ino)
+                    setattr(request, name, self.root_ino)
         kind = type(request)
         promises = self._promises
         with self._leased.lock:

@@ -25,6 +25,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from loligo_mds.core.requests import Request
 from loligo_wire.attributes import Attributes
+from loligo_wire.ids import ROOT_INO
 
 T = TypeVar("T")
 
@@ -34,6 +35,8 @@ Task: TypeAlias = Generator[Any, Any, T]
 class Metadata(ABC):
     """The metadata as its users see them. Who has them at hand need not know what hurry is."""
 
+    #: What the root of the mount is in the volume.
+    root_ino: int = ROOT_INO
     #: Guards all state of the data path and the file system; an RLock.
     lock: Any
 

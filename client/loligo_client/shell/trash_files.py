@@ -1,0 +1,391 @@
+"""`.trash` at the root of a mount: what was removed, as directories and files that can be looked at, copied, and moved out
+again.
+
+`.trash`               a directory for each batch; people see their own, root all
+`.trash/BATCH/a/b/c`   where c was removed from a/b: a and b are shown as they were then, c is what was removed
+mv DIR .trash/         a tree is removed with one rename, whatever is in it
+mv .trash/BATCH/a/b/c TARGET     it is restored, in one piece
+rmdir .trash/BATCH     it is purged
+
+Rules
+1. Nothing here can be changed but by moving and purging. The kernel checks who may look at what: a batch is its remover's
+   alone, and what is in it has its own owners and modes.
+2. An inode of the trash has a number of its own here, for as long as the kernel remembers it: what it is to those who still
+   have it open is another matter. The kernel believes nothing of it for long, so what another mount removes or restores is seen
+   at once.
+3. Methods are tasks (`tasks`), run by the file system.
+
+How the trash works is told in `loligo_mds.core.trash`.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from errno import EACCES, EINVAL, EISDIR, ENODATA, ENOENT, ENOTEMPTY, EPERM, EROFS
+from heapq import merge
+from stat import S_IFDIR
+from typing import Final
+
+from loligo_client.shell.own_names import BATCH_XATTR, KEEP_XATTR, PLACE_XATTR, TRASH_INO
+from loligo_client.shell.tasks import Task
+from loligo_fuse import Context, DirectoryEntry
+from loligo_mds.core.entries import cookie_of
+from loligo_mds.core.limits import LISTING_PAGE_MAX
+from loligo_mds.core.requests import (
+    FillIn,
+    GetAttributes,
+    GetXattr,
+    ListBatches,
+    ListPlaces,
+    ListXattrs,
+    LookInTrash,
+    PurgeBatch,
+    ReadTrash,
+    Restore,
+)
+from loligo_trash.batch import FLAG_COUNTED, FLAG_PURGED, Batch, decode_batch
+from loligo_trash.names import batch_name, batch_of_name
+from loligo_trash.places import Step, decode_place
+from loligo_wire.attributes import Attributes
+from loligo_wire.ids import ROOT_INO
+
+_DOT_COOKIE: Final = 1
+_DOTDOT_COOKIE: Final = 2
+#: Batches whose places are remembered.
+_BATCHES_KNOWN_MAX: Final = 64
+_EXCHANGE: Final = 2
+
+
+class _Node:
+    """`ino`: the inode; ROOT_INO: the batch itself. `step`: a directory that was on the way, and need not be there any more.
+
+    `lookups`: what the kernel gives back with forget.
+    """
+
+    __slots__ = ("batch", "ino", "lookups", "step")
+
+    def __init__(self, batch: int, ino: int, step: Step | None) -> None:
+        self.batch = batch
+        self.ino = ino
+        self.step = step
+        self.lookups = 0
+
+
+class _Known:
+    """Of a batch, while its record is this: directory -> the steps that lead on from it."""
+
+    __slots__ = ("record", "steps")
+
+    def __init__(self, record: bytes, steps: dict[int, dict[bytes, Step]]) -> None:
+        self.record = record
+        self.steps = steps
+
+
+class TrashFiles:
+    def __init__(
+        self, now_ns: Callable[[], int], root_ino: int, as_written: Callable[[Attributes], Attributes]
+    ) -> None:
+        """`root_ino`: what the root of the mount is in the volume. `as_written`: attributes, with what is not stored yet."""
+        self._as_written = as_written
+        self._root_ino = root_ino
+        self._began_ns = now_ns()
+        self._nodes: dict[int, _Node] = {}
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._next = TRASH_INO + 1
+        self._known: dict[int, _Known] = {}
+
+    # -- names ----------------------------------------------------------------------------------------------------------
+
+    def lookup(self, ctx: Context, parent: int, name: bytes) -> Task[Attributes | None]:
+        ctx.entry_timeout_s = ctx.attribute_timeout_s = 0.0
+        if name == b"." or parent == ROOT_INO:
+            return (yield from self.getattr(ctx, parent if parent != ROOT_INO else TRASH_INO))
+        if parent == TRASH_INO:
+            batch = yield from self._named(name)
+            return (
+                None if batch is None else self._as_batch(batch, self._number(batch.id, ROOT_INO, None, looked_up=True))
+            )
+        node = self._node(parent)
+        found = yield LookInTrash(node.batch, node.ino, name)
+        if found is not None:
+            number = self._number(node.batch, found.ino, None, looked_up=True)
+            return (yield from self.getattr(ctx, number))
+        steps = yield from self._steps(node)
+        step = steps.get(name) or next((step for step in steps.values() if _aside(step) == name), None)
+        if step is None:
+            return None
+        number = self._number(node.batch, step.ino, step, looked_up=True)
+        return self._as_step(step, number)
+
+    def getattr(self, ctx: Context, ino: int) -> Task[Attributes]:
+        ctx.attribute_timeout_s = 0.0
+        if ino == TRASH_INO:
+            now_ns = self._began_ns
+            return Attributes(ino, S_IFDIR | 0o1777, nlink=2, atime_ns=now_ns, mtime_ns=now_ns, ctime_ns=now_ns)
+        node = self._node(ino)
+        if node.ino == ROOT_INO:
+            return self._as_batch((yield from self._batch(node.batch)), ino)
+        if node.step is not None:
+            return self._as_step(node.step, ino)
+        return _as_shown(self._as_written((yield GetAttributes(node.ino))), ino)
+
+    def forget(self, ino: int, count: int) -> None:
+        node = self._nodes.get(ino)
+        if node is not None:
+            node.lookups -= count
+            if node.lookups <= 0:
+                del self._nodes[ino], self._numbers[node.batch, node.ino]
+
+    def readdir(self, ctx: Context, ino: int, cookie: int, count: int) -> Task[Iterator[DirectoryEntry]]:
+        """Nothing is the end."""
+        entries: list[DirectoryEntry] = []
+        if cookie < _DOT_COOKIE:
+            entries.append((b".", _DOT_COOKIE, ino, S_IFDIR, None))
+        if cookie < _DOTDOT_COOKIE:
+            entries.append((b"..", _DOTDOT_COOKIE, ROOT_INO if ino == TRASH_INO else TRASH_INO, S_IFDIR, None))
+        entries += (
+            (yield from self._batches(ctx, cookie, count))
+            if ino == TRASH_INO
+            else (yield from self._below(ino, cookie, count))
+        )
+        return iter(entries)
+
+    def _batches(self, ctx: Context, cookie: int, count: int) -> Task[list[DirectoryEntry]]:
+        """A position is the number of a batch, behind those of the dots."""
+        entries: list[DirectoryEntry] = []
+        after = max(0, cookie - _DOTDOT_COOKIE)
+        while not entries:
+            rows = yield ListBatches(after, count, ctx.uid)
+            for row in rows:
+                batch = decode_batch(int.from_bytes(row[:8]), row[8:])
+                after = batch.id
+                if self._root_ino == ROOT_INO or (yield from self._is_visible(batch.id)):
+                    name = batch_name(batch.id, batch.first_ns)
+                    entries.append((name, batch.id + _DOTDOT_COOKIE, self._ino_in_listing(batch.id), S_IFDIR, None))
+            if not rows:
+                break
+        return entries
+
+    def _ino_in_listing(self, batch: int) -> int:
+        return self._numbers.get((batch, ROOT_INO), TRASH_INO)
+
+    def _is_visible(self, batch: int) -> Task[bool]:
+        """Of a mount of a directory: whether all of it was below that."""
+        try:
+            yield ListPlaces(batch, 0, 1)
+        except OSError as error:
+            if error.errno != EACCES:
+                raise
+            return False
+        return True
+
+    def _below(self, ino: int, cookie: int, count: int) -> Task[list[DirectoryEntry]]:
+        node = self._node(ino)
+        page = yield ReadTrash(node.batch, node.ino, cookie, count)
+        listed = [(at, name, child, kind) for name, at, child, kind, _ in page]
+        end = listed[-1][0] if len(listed) >= count else None
+        removed = {name for _, name, _, _ in listed}
+        steps = sorted(
+            (cookie_of(name), name if name not in removed else _aside(step), step.ino, S_IFDIR)
+            for name, step in (yield from self._steps(node)).items()
+            if cookie_of(name) > cookie and (end is None or cookie_of(name) <= end)
+        )
+        return [(name, at, child, kind, None) for at, name, child, kind in merge(listed, steps)]
+
+    # -- moving in, out and away ------------------------------------------------------------------------------------------
+
+    def restore(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> Task[Attributes]:
+        if flags & _EXCHANGE:
+            raise OSError(EINVAL, "what is in the trash is not exchanged")
+        node = self._node(parent)
+        request = Restore(node.batch, node.ino, name, new_parent, new_name)
+        while True:
+            try:
+                restored: Attributes = yield request
+                return restored
+            except OSError as error:
+                if error.errno != ENOTEMPTY:
+                    raise
+            found = yield LookInTrash(node.batch, node.ino, name)
+            if found is None:
+                raise OSError(ENOENT, "it is not in the trash any more")
+            yield FillIn(node.batch, found.ino)
+
+    def purge(self, parent: int, name: bytes) -> Task[None]:
+        """`rmdir` of a batch."""
+        if parent != TRASH_INO:
+            raise OSError(EPERM, "only whole batches are purged: remove .trash/BATCH")
+        batch = yield from self._named(name)
+        if batch is None:
+            raise OSError(ENOENT, "no such batch")
+        yield PurgeBatch(batch.id)
+
+    # -- what is in files, and about them ---------------------------------------------------------------------------------
+
+    def real(self, ino: int, flags: int) -> int:
+        """The inode that is to be opened."""
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            raise OSError(EROFS, "what is in the trash can only be read: restore it first")
+        node = None if ino == TRASH_INO else self._node(ino)
+        if node is None or node.step is not None or node.ino == ROOT_INO:
+            raise OSError(EISDIR, "a directory")
+        return node.ino
+
+    def inode(self, ino: int) -> int:
+        """The inode behind the number; 0: there need not be one."""
+        node = self._nodes.get(ino)
+        return node.ino if node is not None and node.step is None and node.ino != ROOT_INO else 0
+
+    def getxattr(self, ino: int, name: bytes) -> Task[bytes]:
+        node = self._nodes.get(ino)
+        if node is not None and node.ino == ROOT_INO and name == BATCH_XATTR:
+            return _as_json((yield from self._batch(node.batch)))
+        if node is not None and node.step is not None and name == PLACE_XATTR:
+            return _place_as_json(node.step)
+        inode = self.inode(ino)
+        if not inode:
+            raise OSError(ENODATA, "no such attribute")
+        value: bytes = yield GetXattr(inode, name)
+        return value
+
+    def listxattr(self, ino: int) -> Task[list[bytes]]:
+        inode = self.inode(ino)
+        return (yield ListXattrs(inode)) if inode else []
+
+    def setxattr(self, ctx: Context, ino: int, name: bytes) -> Task[None]:
+        node = self._nodes.get(ino)
+        if node is None or node.ino != ROOT_INO or name != KEEP_XATTR:
+            raise OSError(EROFS, "what is in the trash cannot be changed")
+        batch = yield from self._batch(node.batch)
+        if ctx.uid not in (0, batch.uid):
+            raise OSError(EACCES, "it is somebody else's")
+        yield PurgeBatch(batch.id, keep=True)
+
+    # -- what is where ----------------------------------------------------------------------------------------------------
+
+    def _node(self, ino: int) -> _Node:
+        node = self._nodes.get(ino)
+        if node is None:
+            raise OSError(ENOENT, "nothing of the trash has that number any more")
+        return node
+
+    def _number(self, batch: int, ino: int, step: Step | None, *, looked_up: bool) -> int:
+        number = self._numbers.get((batch, ino))
+        if number is None:
+            number = self._next
+            self._next += 1
+            self._numbers[batch, ino] = number
+            self._nodes[number] = _Node(batch, ino, step)
+        self._nodes[number].lookups += looked_up
+        self._nodes[number].step = step
+        return number
+
+    def _named(self, name: bytes) -> Task[Batch | None]:
+        id = batch_of_name(name)
+        if id is None:
+            return None
+        try:
+            batch = yield from self._batch(id)
+        except OSError as error:
+            if error.errno != ENOENT:
+                raise
+            return None
+        return batch if batch_name(batch.id, batch.first_ns) == name else None
+
+    def _batch(self, id: int) -> Task[Batch]:
+        rows: Sequence[bytes] = yield ListBatches(id - 1, 1, 0)
+        if not rows or int.from_bytes(rows[0][:8]) != id:
+            raise OSError(ENOENT, "the batch is not there any more")
+        return decode_batch(id, rows[0][8:])
+
+    def _steps(self, node: _Node) -> Task[dict[bytes, Step]]:
+        """Directories of the way to what was removed, that lead on from here."""
+        batch = yield from self._batch(node.batch)
+        record = batch.encode()
+        known = self._known.get(batch.id)
+        if known is None or known.record != record:
+            known = _Known(record, (yield from self._ways(batch.id)))
+            self._known[batch.id] = known
+            if len(self._known) > _BATCHES_KNOWN_MAX:
+                del self._known[next(iter(self._known))]
+        return known.steps.get(node.ino, {})
+
+    def _ways(self, batch: int) -> Task[dict[int, dict[bytes, Step]]]:
+        ways: dict[int, dict[bytes, Step]] = {}
+        after = 0
+        while rows := (yield ListPlaces(batch, after, LISTING_PAGE_MAX)):
+            for row in rows:
+                after = int.from_bytes(row[:8])
+                at = 0
+                for step in decode_place(row[8:]).steps:
+                    if at:
+                        leads_to = ways.setdefault(at, {})
+                        there = leads_to.setdefault(step.name, step)
+                        if there.ino != step.ino:  # another directory had the name at another time
+                            leads_to[_aside(step)] = step
+                        at = step.ino
+                    elif step.ino == self._root_ino:
+                        at = ROOT_INO
+        return ways
+
+    def _as_batch(self, batch: Batch, number: int) -> Attributes:
+        return Attributes(
+            number,
+            S_IFDIR | 0o700,
+            batch.uid,
+            nlink=2,
+            atime_ns=batch.last_ns,
+            mtime_ns=batch.last_ns,
+            ctime_ns=batch.last_ns,
+        )
+
+    def _as_step(self, step: Step, number: int) -> Attributes:
+        now_ns = self._began_ns
+        return Attributes(
+            number,
+            S_IFDIR | step.mode & 0o7777 | 0o555,
+            step.uid,
+            step.gid,
+            2,
+            atime_ns=now_ns,
+            mtime_ns=now_ns,
+            ctime_ns=now_ns,
+        )
+
+
+def _aside(step: Step) -> bytes:
+    """Its name where something else has the one that it had."""
+    return step.name + b"~%d" % step.ino
+
+
+def _as_shown(found: Attributes, number: int) -> Attributes:
+    shown = found.copy()
+    shown.ino = number
+    shown.generation = 0
+    shown.nlink = 2 if found.is_directory else found.nlink + found.trashed
+    return shown
+
+
+def _as_json(batch: Batch) -> bytes:
+    return json.dumps(
+        {
+            "batch": batch.id,
+            "uid": batch.uid,
+            "pid": batch.pid,
+            "first_ns": batch.first_ns,
+            "last_ns": batch.last_ns,
+            "due_ns": batch.due_ns,
+            "names": batch.names,
+            "inodes": batch.inodes,
+            "size_bytes": batch.size_bytes,
+            "label": os.fsdecode(batch.label),
+            "purged": bool(batch.flags & FLAG_PURGED),
+            "counted": not batch.label or bool(batch.flags & FLAG_COUNTED),
+        }
+    ).encode()
+
+
+def _place_as_json(step: Step) -> bytes:
+    return json.dumps(
+        {"name": os.fsdecode(step.name), "mode": step.mode & 0o7777, "uid": step.uid, "gid": step.gid}
+    ).encode()
