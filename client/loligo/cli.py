@@ -35,6 +35,9 @@ class LazyGroup(click.Group):
         "status": "loligo.commands.status",
         "serve": "loligo.commands.serve",
         "session": "loligo.commands.session",
+        "trash": "loligo.commands.trash",
+        "rmtree": "loligo.commands.rmtree",
+        "jobs": "loligo.commands.jobs",
     },
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -56,6 +59,11 @@ def loligo() -> None:
     \b
     From other machines, through a metadata server ('loligo serve'):
       loligo mount mds1:9440/work /mnt/work -o ca=/etc/loligo/ca.pem
+
+    \b
+    Something was removed, and should not have been:
+      loligo trash list /mnt/work
+      loligo trash restore /mnt/work/thesis
 
     \b
     At boot, as a line of /etc/fstab:

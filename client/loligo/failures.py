@@ -12,6 +12,7 @@ class CommandError(Exception):
 
 def explain(error: BaseException) -> str | None:
     """A line for an error that is no bug; None for all others."""
+    from loligo.trash_folder import TrashError
     from loligo_client.shell.mount_options import OptionError
     from loligo_client.shell.server_source import ServerError, SourceError
     from loligo_fuse import MountError, UnsupportedKernelError
@@ -29,6 +30,7 @@ def explain(error: BaseException) -> str | None:
         ServerError,
         SourceError,
         StoreError,
+        TrashError,
         UnsupportedKernelError,
         VolumeError,
     )

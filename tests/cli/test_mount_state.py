@@ -1,13 +1,14 @@
 import os
 from pathlib import Path
 
-from loligo_client.shell.mount_state import Mounted, mounts, process_memory_bytes, process_start
+from loligo_client.shell.mount_state import Mounted, mount_points, mounts, process_memory_bytes, process_start
 
 TABLE = r"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
 61 22 0:57 / /mnt/a\040b rw,nosuid shared:9 master:2 - fuse.loligo my\134work rw,user_id=1000,group_id=1000
 62 22 0:58 / /mnt/ro ro,relatime - fuse.loligo work rw,user_id=0,group_id=0,default_permissions,allow_other
 63 22 0:59 / /mnt/other rw - fuse.sshfs host: rw,user_id=0,group_id=0
+64 22 0:58 /a\040b/c /mnt/part rw - fuse.loligo work rw,user_id=0,group_id=0
 """.lstrip()
 
 
@@ -17,7 +18,9 @@ def test_the_kernels_table_is_read(tmp_path: Path) -> None:
     assert mounts(str(table)) == [
         Mounted("/mnt/a b", "my\\work", "0:57", read_only=False, owner_uid=1000),
         Mounted("/mnt/ro", "work", "0:58", read_only=True, owner_uid=0),
+        Mounted("/mnt/part", "work", "0:58", read_only=False, owner_uid=0, root="/a b/c"),
     ]
+    assert mount_points(str(table)) == ["/", "/mnt/a b", "/mnt/ro", "/mnt/other", "/mnt/part"]
 
 
 def test_a_process_is_known_by_when_it_started() -> None:

@@ -34,6 +34,12 @@ import click
     type=float,
     help="After so long without a word a client is shut out, and what it has open is let go.  [default: 60]",
 )
+@click.option(
+    "--purge-rate",
+    metavar="INODES",
+    type=float,
+    help="Empty the trash of no more than so many inodes a second; 0 for no limit.  [default: 0]",
+)
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [default: info]")
 def command(path: str | None, **flags: Any) -> None:
     """Serve VOLUME (a name or the URL of its metadata) to many clients.

@@ -89,6 +89,8 @@ def _servers() -> list[dict[str, Any]]:
                 "sessions_connected": sum(session.connected for session in status.sessions),
                 "inodes": status.inodes,
                 "size_bytes": status.size_bytes,
+                "trash_inodes": status.trash_inodes,
+                "trash_bytes": status.trash_bytes,
                 "locks": _locks(status),
                 "lock_waits": _lock_waits(status),
                 "memory_bytes": memory[0] if memory else None,
@@ -138,6 +140,8 @@ def _print_server(server: dict[str, Any]) -> None:
         "up": f"{server['up_s']:.0f} s",
         "sessions": f"{server['sessions']}, {server['sessions_connected']} of them connected",
         "holds": f"{server['inodes']} inodes, {format_size(server['size_bytes'])}",
+        "trash": server["trash_inodes"]
+        and f"{server['trash_inodes']} of these inodes, {format_size(server['trash_bytes'])}",
         "metrics": server["metrics"] and f"http://{server['metrics']}/metrics",
         "memory": memory is not None and format_size(memory),
     }

@@ -5,6 +5,7 @@ import os
 import click
 
 from loligo_runtime.sizes import parse_size
+from loligo_trash.policy import PolicyInvalid, parse_time
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -12,6 +13,16 @@ def _size(ctx: click.Context, param: click.Parameter, value: str) -> int:
         return parse_size(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        parse_time(value.encode())
+    except PolicyInvalid as error:
+        raise click.BadParameter(str(error)) from None
+    return value.encode()
 
 
 @click.command("create")
@@ -35,7 +46,13 @@ def _size(ctx: click.Context, param: click.Parameter, value: str) -> int:
     show_default=True,
     help="Files up to this size live in the metadata; 0: none.",
 )
-def command(name: str, meta_url: str, data_url: str, block_size: int, inline: int) -> None:
+@click.option(
+    "--trash",
+    metavar="TIME",
+    callback=_time,
+    help="What is removed is kept for so long: 7d, 12h; 0: it is gone at once.  [default: 7d]",
+)
+def command(name: str, meta_url: str, data_url: str, block_size: int, inline: int, trash: bytes | None) -> None:
     """Make a volume and remember it as NAME.
 
     Folders are made if need be; a Ceph pool must exist. Put the metadata on the fastest disk that survives a crash:
@@ -56,5 +73,5 @@ def command(name: str, meta_url: str, data_url: str, block_size: int, inline: in
             f"there is a volume {name!r} already, at {taken}: choose another name, or mount it with"
             f" 'loligo mount {name} DIR'"
         )
-    volumes.register(make_volume(volume, os.getuid(), os.getgid()))
+    volumes.register(make_volume(volume, os.getuid(), os.getgid(), trash))
     click.echo(f"volume {name} is made; mount it with: loligo mount {name} DIR")

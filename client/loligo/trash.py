@@ -1,0 +1,275 @@
+"""What was removed from a Loligo volume: looked at, restored, purged. The command `loligo trash` and Python programs alike.
+
+    import loligo
+
+    for batch in loligo.trash.batches("/mnt/work"):
+        print(batch.number, batch.names)
+    loligo.trash.restore(17, mount="/mnt/work")
+    loligo.trash.restore("/mnt/work/project/data", to="/mnt/work/found", on_conflict="rename")
+    loligo.trash.purge(17, mount="/mnt/work")
+
+A batch is told by its number, with a path on the mount (the current directory, if nothing is said), or by its path below
+`.trash`. Errors are `TrashError`, whose text says what to do, and OSError.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from loligo.trash_folder import Batch, Path, TrashError, TrashFolder, is_below, shown, trash_of
+from loligo.trash_hands import Hands
+from loligo_client.shell.own_names import KEEP_XATTR, TRASH_NAME
+from loligo_trash.names import batch_of_name
+from loligo_trash.restore_plan import Make, Move, OnConflict, Removed, RestorePlan, join, plan_restore
+
+__all__ = ["Batch", "NotRestored", "Report", "Restored", "TrashError", "batches", "keep", "purge", "restore"]
+
+Conflicts = Literal["fail", "rename", "skip"]
+_TOLD_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """`path`: where it was; `target`: where it is now."""
+
+    path: bytes
+    target: bytes
+    is_renamed: bool
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a restore. `skipped` and `left`: (what, why) of those that are still in the trash, or never were there.
+
+    `skipped`: because of what is in the way, as the policy wants it.
+    """
+
+    restored: list[Restored] = field(default_factory=list)
+    skipped: list[tuple[bytes, str]] = field(default_factory=list)
+    left: list[tuple[bytes, str]] = field(default_factory=list)
+    #: Nothing was changed, because of what is in the way.
+    is_refused: bool = False
+
+
+class NotRestored(TrashError):
+    """Some of it, or all. `report` has the rest."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report)
+        self.report = report
+
+    def __str__(self) -> str:
+        left = self.report.left
+        told = "; ".join(f"{shown(what)}: {why}" for what, why in left[:_TOLD_MAX])
+        more = f"; and {len(left) - _TOLD_MAX} more" if len(left) > _TOLD_MAX else ""
+        return f"not restored: {told}{more}"
+
+
+def batches(path: Path = ".") -> list[Batch]:
+    """What this user (root: what anybody) has removed at that path or below it, and can have back; newest first."""
+    folder, below = trash_of(path)
+    folder.check_reachable()
+    found = (folder.batch(name) for name in folder.names().values() if not below or folder.has(name, below))
+    return [batch for batch in found if batch is not None]
+
+
+def purge(batch: int | Path, *, mount: Path = ".") -> None:
+    """It need not be kept any longer: it goes for good, in the background, from now on."""
+    folder, name = find_batch(batch, mount)
+    try:
+        os.rmdir(folder.path_of(name))
+    except FileNotFoundError:
+        raise TrashError(f"batch {batch_of_name(name)} is gone already") from None
+
+
+def keep(batch: int | Path, *, mount: Path = ".") -> None:
+    """Take `purge` back: what of it is not gone yet stays as long as it would have."""
+    folder, name = find_batch(batch, mount)
+    try:
+        os.setxattr(folder.path_of(name), os.fsdecode(KEEP_XATTR), b"")
+    except FileNotFoundError:
+        raise TrashError(f"batch {batch_of_name(name)} is gone already") from None
+
+
+def find_batch(batch: int | Path, mount: Path) -> tuple[TrashFolder, bytes]:
+    """The trash that has it, and its name there. `batch`: a number, a name, or a path below `.trash`. TrashError."""
+    number = as_number(batch)
+    if number is not None:
+        folder, _ = trash_of(mount)
+        return folder, folder.name_of(number)
+    assert not isinstance(batch, int)
+    folder, path = trash_of(batch)
+    top, _, rest = path.partition(b"/")
+    number = batch_of_name(rest)
+    if top != TRASH_NAME or number is None:
+        raise TrashError(
+            f"{shown(os.fsencode(batch))} is no batch: give a number, as 'loligo trash list' shows it, or a directory of .trash"
+        )
+    return folder, folder.name_of(number)
+
+
+def as_number(what: int | Path) -> int | None:
+    """None: it is a path."""
+    if isinstance(what, int):
+        return what
+    text = os.fsencode(what)
+    return int(text) if text.isdigit() and len(text) < 20 else batch_of_name(text)
+
+
+# -- restoring ------------------------------------------------------------------------------------------------------------
+
+
+def restore(*what: int | Path, to: Path | None = None, on_conflict: Conflicts = "fail", mount: Path = ".") -> Report:
+    """Put back what was removed: batches, or paths, each from the newest batch that has it. The newest goes first.
+
+    `to`: a directory to restore into, instead of where things were. `on_conflict`: what happens where something has a name by
+    now. "fail": nothing is restored at all; "rename": it comes back as NAME.restored; "skip": it stays in the trash.
+
+    NotRestored, with the report, if something was not restored that was not skipped.
+    """
+    report = Report()
+    policy = OnConflict(on_conflict)
+    wanted: dict[str, list[_Wanted]] = {}
+    for one in what:
+        try:
+            found = _find(one, mount)
+        except TrashError as error:
+            report.left.append((str(one).encode() if isinstance(one, int) else os.fsencode(one), str(error)))
+        else:
+            wanted.setdefault(found.folder.mount.directory, []).append(found)
+    with contextlib.ExitStack() as stack:
+        plans = []
+        for of_mount in wanted.values():
+            folder = of_mount[0].folder
+            hands = stack.enter_context(Hands(folder.root))
+            target = None if to is None else _target(folder, to)
+            plans.append((folder, hands, plan_restore(_removed(of_mount, report), hands.look, policy, target)))
+        for folder, _, plan in plans:
+            told = report.left if policy is OnConflict.FAIL else report.skipped
+            for conflict in plan.conflicts:
+                in_the_way = folder.full(conflict.in_the_way)
+                told.append((folder.full(conflict.removed.path), f"{shown(in_the_way)} is in the way"))
+                report.is_refused = policy is OnConflict.FAIL
+        for folder, hands, plan in () if report.is_refused else plans:
+            _carry_out(folder, hands, plan, report)
+    if report.left:
+        raise NotRestored(report)
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Of a batch what was at the path `below`, or below it."""
+
+    folder: TrashFolder
+    number: int
+    name: bytes
+    below: bytes
+
+
+def _find(what: int | Path, mount: Path) -> _Wanted:
+    """TrashError"""
+    number = as_number(what)
+    if isinstance(what, int) or number is not None:
+        folder, name = find_batch(what, mount)
+        return _wanted(folder, name, b"")
+    folder, path = trash_of(what)
+    folder.check_reachable()
+    top, _, rest = path.partition(b"/")
+    if top == TRASH_NAME:
+        batch, _, below = rest.partition(b"/")
+        number = batch_of_name(batch)
+        if number is None:
+            raise TrashError("that is no batch: see 'loligo trash list'")
+        name = folder.name_of(number)
+        if below and not folder.has(name, below):
+            raise TrashError(f"batch {number} has no such thing: it was restored, or never was in it")
+        return _wanted(folder, name, below)
+    if not path:
+        raise TrashError("that is the root, below which everything was: name batches, or paths")
+    names = list(folder.names().values())
+    for has in (folder.was_removed, folder.has):
+        for name in names:
+            if has(name, path):
+                return _wanted(folder, name, path)
+    raise TrashError(
+        "nothing that you have removed was there: it was not kept, is purged, or somebody else has removed it; see"
+        f" 'loligo trash list {shown(folder.root)}'"
+    )
+
+
+def _wanted(folder: TrashFolder, name: bytes, below: bytes) -> _Wanted:
+    """TrashError: what went with a whole directory that was moved here is not moved out of it."""
+    number = batch_of_name(name)
+    assert number is not None
+    batch = folder.batch(name)
+    if batch is not None and batch.label and (whole := folder.removed_along_with(name, below)):
+        source = join(folder.path_of(name), below)
+        raise TrashError(
+            f"it went with all of {shown(folder.full(whole))}, as batch {number}: restore that, or copy this one with"
+            f" 'cp -a {shown(source)} …'"
+        )
+    return _Wanted(folder, number, name, below)
+
+
+def _target(folder: TrashFolder, to: Path) -> bytes:
+    """From the root. TrashError."""
+    found = os.path.realpath(os.fsencode(to))
+    if not os.path.lexists(found):
+        raise TrashError(f"{shown(found)} does not exist: make it first, with 'mkdir -p {shown(found)}'")
+    if not os.path.isdir(found):
+        raise TrashError(f"{shown(found)} is no directory: name one to restore into")
+    if not is_below(found, folder.root) or trash_of(found)[0].mount != folder.mount:
+        raise TrashError(
+            f"{shown(found)} is not on {folder.mount.directory}, and a restore moves nothing elsewhere: restore first, then"
+            f" move; or copy from {shown(folder.path)} with 'cp -a'"
+        )
+    if is_below(found, folder.path):
+        raise TrashError(f"{shown(found)} is in the trash: name another directory to restore into")
+    return trash_of(found)[1]
+
+
+def _removed(wanted: Sequence[_Wanted], report: Report) -> list[Removed]:
+    """Of the newest batch first."""
+    found: list[Removed] = []
+    for one in sorted(wanted, key=lambda one: -one.number):
+        try:
+            found += one.folder.removed(one.name, one.below)
+        except FileNotFoundError:
+            report.left.append((one.name, "it went meanwhile: somebody has restored or purged it"))
+    return found
+
+
+def _carry_out(folder: TrashFolder, hands: Hands, plan: RestorePlan, report: Report) -> None:
+    """What fails is told, and all else is done."""
+    not_made: dict[bytes, str] = {}
+    for step in plan.steps:
+        if isinstance(step, Make):
+            try:
+                hands.make(step.path, step.like)
+            except OSError as error:
+                not_made[step.path] = f"{shown(folder.full(step.path))} could not be made: {error.strerror}"
+            continue
+        path = folder.full(step.removed.path)
+        try:
+            hands.move(step.removed.source, step.target)
+        except OSError as error:
+            why = not_made.get(os.path.dirname(step.target)) or _why(folder, step, error)
+            report.left.append((path, why))
+        else:
+            report.restored.append(Restored(path, folder.full(step.target), step.target != step.wanted))
+
+
+def _why(folder: TrashFolder, move: Move, error: OSError) -> str:
+    source = folder.full(move.removed.source)
+    directory = shown(folder.full(os.path.dirname(move.target)))
+    if error.errno == errno.ENOENT and not os.path.lexists(source):
+        return "it went meanwhile: somebody has restored or purged it"
+    if error.errno == errno.EEXIST:
+        return "something else has its name by now: call again"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"you may not write in {directory}, or not move what is somebody else's: root can restore it"
+    return f"{error.strerror} ({directory})"
