@@ -1,7 +1,7 @@
 # What can be done here. Everything installs what it lacks by itself, asks nothing, and is safe to repeat.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down ceph ceph-down test stress sim-long check proto bench upcall throughput install uninstall install-missing install-all
+.PHONY: help up down ceph ceph-down test stress sim-long check proto bench upcall throughput bench-trash install uninstall install-missing install-all
 
 PYTHON := .venv/bin/python
 PLAYGROUND := PYTHONPATH=tests:bench $(PYTHON) -m loligo_lab.playground
@@ -10,6 +10,8 @@ TESTS ?=
 # What else `make bench` compares with: label=directory or, mounted twice, label=directory:second, separated by blanks.
 PEERS ?=
 ROUNDS ?= 3
+# More for `make bench-trash`: --large, sizes and rows; OPTIONS=--help tells.
+OPTIONS ?=
 # How long `make stress` takes, and what happens in it.
 DURATION ?= 300
 SEED ?= $(shell date +%s)
@@ -55,6 +57,9 @@ upcall: install-all ## what one call costs, by operation and transport, with the
 
 throughput: install-all ## what one metadata server does for 1 to 8 API clients, and the CPU it costs on both sides
 	@$(PLAYGROUND) throughput
+
+bench-trash: install-all ## what the trash costs and saves; OPTIONS="--large --restored-files 100000 --beside-files 100000"
+	@$(PLAYGROUND) trash $(OPTIONS)
 
 install: install-missing ## as root: `loligo` and `osdtune` for all users, and `mount -t loligo`
 	@tools/link-commands

@@ -106,7 +106,14 @@ class Daemon:
     @property
     def address(self) -> str:
         """Where it listens; from one start to the next the same."""
-        return self._config.read_text().split('listen = "')[1].split('"')[0]
+        return self._configured("listen")
+
+    @property
+    def metrics_address(self) -> str:
+        return self._configured("metrics")
+
+    def _configured(self, name: str) -> str:
+        return self._config.read_text().split(f'{name} = "')[1].split('"')[0]
 
     @property
     def pid(self) -> int | None:

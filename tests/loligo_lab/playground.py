@@ -6,6 +6,7 @@ Everything goes through the `loligo` command, as a user would do it: see `loligo
     python -m loligo_lab.playground bench [--rounds N] [LABEL=DIR[:SECOND] …]
     python -m loligo_lab.playground upcall [--rounds N]
     python -m loligo_lab.playground throughput
+    python -m loligo_lab.playground trash [options of loligo_bench.trash]
 """
 
 import argparse
@@ -72,25 +73,13 @@ def bench(rounds: int, peers: list[str]) -> int:
     What is local, the embedded volume's folders and the folder on ext4, stands on an ext4 made for it.
     """
     from loligo_bench.compare import main as compare
-    from loligo_lab.ceph_place import CephPlace
 
     arguments = ["--rounds", str(rounds), "--out", RESULTS]
     with _temporary() as home, contextlib.ExitStack() as stack:
         disk = _disk(home, stack)
         embedded = stack.enter_context(_temporary_mount(disk, "native"))
         arguments += ["--ours", f"loligo={embedded.mount_point}", "--pid", f"loligo={embedded.mount_pid}"]
-        served = CephPlace(
-            home / "served",
-            "served",
-            home / "mnt-ceph",
-            home / "config",
-            home / "ceph",
-            with_mds=True,
-            fixed_ports=False,
-        )
-        stack.callback(served.cluster.destroy)
-        stack.callback(served.down)
-        served.up()
+        served = _served_place(home, stack)
         second = home / "mnt-ceph-2"
         stack.callback(served.unmount, second)
         served.mount(second)
@@ -139,6 +128,42 @@ def throughput() -> int:
         return measure(["--server", daemon.address, "--volume", "bench", "--pid", str(daemon.pid), "--out", RESULTS])
 
 
+def trash(options: list[str]) -> int:
+    """A fresh volume behind a daemon, its data on a cluster of its own; ceph-fuse on the same cluster."""
+    from loligo_bench.trash import main as measure
+    from loligo_lab.ceph_place import POOL
+
+    with _temporary() as home, contextlib.ExitStack() as stack:
+        scratch = _disk(home, stack) / "scratch"
+        scratch.mkdir()
+        served = _served_place(home, stack)
+        ceph_fuse = home / "ceph-fuse"
+        served.cluster.mount_ceph_fuse(ceph_fuse)
+        arguments = ["--server", served.daemon.address, "--metrics", served.daemon.metrics_address]
+        arguments += ["--volume", served.name, "--mount", str(served.mount_point)]
+        arguments += ["--conf", str(served.cluster.conf), "--pool", POOL, "--ceph-fuse", str(ceph_fuse)]
+        return measure([*arguments, "--scratch", str(scratch), "--out", RESULTS, *options])
+
+
+def _served_place(home: Path, stack: contextlib.ExitStack) -> "CephPlace":
+    """A fresh volume, mounted through a daemon, on a cluster that has an MDS, too; until the stack ends."""
+    from loligo_lab.ceph_place import CephPlace
+
+    served = CephPlace(
+        home / "served",
+        "served",
+        home / "mnt-ceph",
+        home / "config",
+        home / "ceph",
+        with_mds=True,
+        fixed_ports=False,
+    )
+    stack.callback(served.cluster.destroy)
+    stack.callback(served.down)
+    served.up()
+    return served
+
+
 def _disk(home: Path, stack: contextlib.ExitStack) -> Path:
     """A folder for what is to be local, until the stack ends."""
     from loligo_bench.local_disk import NoDisk, local_disk
@@ -182,10 +207,16 @@ def _print_what_to_try(directory: Path, *more: str) -> None:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m loligo_lab.playground", description=__doc__)
-    parser.add_argument("action", choices=["up", "down", "ceph", "ceph-down", "bench", "throughput", "upcall"])
+    parser.add_argument("action", choices=["up", "down", "ceph", "ceph-down", "bench", "throughput", "upcall", "trash"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("peers", nargs="*", metavar="LABEL=DIR[:SECOND]")
-    options = parser.parse_intermixed_args(arguments)  # options may stand between the command and its peers
+    if arguments[:1] == ["trash"]:
+        options, rest = argparse.Namespace(action="trash"), arguments[1:]  # which has options of its own
+    else:
+        options, rest = (
+            parser.parse_intermixed_args(arguments),
+            [],
+        )  # options may stand between the command and its peers
     try:
         match options.action:
             case "up":
@@ -198,6 +229,8 @@ def main(arguments: list[str]) -> int:
                 ceph_down()
             case "throughput":
                 return throughput()
+            case "trash":
+                return trash(rest)
             case "upcall":
                 return upcall(options.rounds)
             case _:
