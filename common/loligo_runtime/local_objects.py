@@ -42,6 +42,7 @@ from loligo_runtime.object_store import (
     completed,
     failed,
     parse_object_name,
+    remove_one_by_one,
     taken,
 )
 
@@ -225,6 +226,9 @@ class LocalObjectStore:
         except OSError as error:
             return failed(error)
         return DONE
+
+    def remove_many(self, objects: Iterable[ObjectKey]) -> dict[int, OSError]:
+        return remove_one_by_one(self, objects)
 
     def _remove(self, ino: int, index: int) -> None:
         failpoint("objects.remove.before")

@@ -162,6 +162,11 @@ class ObjectStore(Protocol):
     def remove(self, ino: int, index: int) -> Future[None]:
         """Remove the object; a missing one is fine."""
 
+    def remove_many(self, objects: Iterable[ObjectKey]) -> dict[int, OSError]:
+        """`remove` of each, some at a time. Blocks. Inodes of which one could not be removed, and why: then some others of that
+        inode may be left, too.
+        """
+
     def size(self, ino: int, index: int) -> Future[int | None]:
         """The length in bytes; None if the object is missing."""
 
@@ -214,10 +219,8 @@ def remove_blocks(store: ObjectStore, ino: int, first: int, last: int) -> None:
         wait(under_way)  # a new try must not meet what is left of this one
 
 
-def remove_objects(store: ObjectStore, objects: Iterable[ObjectKey]) -> dict[int, OSError]:
-    """Remove these objects, many at a time. Blocks. Inodes of which one could not be removed, and why: then some others of that
-    inode may be left, too.
-    """
+def remove_one_by_one(store: ObjectStore, objects: Iterable[ObjectKey]) -> dict[int, OSError]:
+    """`remove_many` of a store that has nothing better."""
     under_way: deque[tuple[int, Future[None]]] = deque()
     errors: dict[int, OSError] = {}
 

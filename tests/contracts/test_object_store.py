@@ -157,6 +157,16 @@ def test_changing_or_removing_a_missing_object_makes_none(store: ObjectStore) ->
     assert list(store.list()) == []
 
 
+def test_many_objects_are_removed_and_missing_ones_are_fine(store: ObjectStore) -> None:
+    keys = [(INO + number // 3, number % 3) for number in range(100)]
+    for ino, index in keys[::2]:
+        got(store.write(ino, index, 0, b"something"))
+    got(store.write(INO - 1, 0, 0, b"stays"))
+    assert store.remove_many(keys) == {}
+    assert [got(store.size(ino, index)) for ino, index in keys] == [None] * len(keys)
+    assert got(store.size(INO - 1, 0)) == 5
+
+
 @pytest.mark.parametrize("length", [5, INLINE_LIMIT_BYTES + 1])
 def test_a_removed_object_is_missing_and_can_be_made_again(store: ObjectStore, length: int) -> None:
     got(store.write(INO, 0, 0, b"o" * length))

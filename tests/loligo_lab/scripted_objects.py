@@ -15,7 +15,7 @@ from errno import EIO, errorcode
 from random import Random
 from typing import Any
 
-from loligo_runtime.object_store import MISSING, BytesLike, Missing, ObjectKey, completed, failed
+from loligo_runtime.object_store import MISSING, BytesLike, Missing, ObjectKey, completed, failed, remove_one_by_one
 
 Objects = dict[ObjectKey, bytes]
 
@@ -217,6 +217,9 @@ class ScriptedObjects:
 
     def remove(self, ino: int, index: int) -> Future[None]:
         return self._change("remove", (ino, index), lambda known: None)
+
+    def remove_many(self, objects: Iterable[ObjectKey]) -> dict[int, OSError]:
+        return remove_one_by_one(self, objects)
 
     def size(self, ino: int, index: int) -> Future[int | None]:
         known = self.objects.get((ino, index))

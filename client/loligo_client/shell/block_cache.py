@@ -21,13 +21,14 @@ import logging
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from errno import EOPNOTSUPP
 from functools import partial
 from typing import Any, Final
 
 from loligo_runtime.local_file import punch, read_soon
-from loligo_runtime.object_store import MISSING, BytesLike, Missing, ObjectKey, ObjectStore
+from loligo_runtime.object_store import MISSING, BytesLike, Missing, ObjectKey, ObjectStore, remove_one_by_one
 
 log = logging.getLogger(__name__)
 
@@ -326,6 +327,9 @@ class CachedObjects:
 
     def remove(self, ino: int, index: int) -> Future[None]:
         return self._changing((ino, index), partial(self.fresh.remove, ino, index))
+
+    def remove_many(self, objects: Iterable[ObjectKey]) -> dict[int, OSError]:
+        return remove_one_by_one(self, objects)
 
     def _changing(self, key: ObjectKey, change: Any) -> Future[None]:
         self._changes(key)

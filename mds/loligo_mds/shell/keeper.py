@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from loligo_mds.core.effects import RemoveObjects, RepairObjects
 from loligo_mds.core.requests import GetAttributes, ListUnsettled, Request, SetAttributes, Settle
 from loligo_runtime.failpoint import declare, failpoint
-from loligo_runtime.object_store import ObjectStore, remove_blocks, remove_objects
+from loligo_runtime.object_store import ObjectStore, remove_blocks
 from loligo_wire.attributes import FLAG_INLINE, FLAG_SPARSE, Attributes
 from loligo_wire.striping import block_count
 
@@ -154,7 +154,7 @@ class Keeper:
                 self._failed += effects
             return
         blocks = ((effect.ino, index) for effect in effects for index in range(_objects_of(effect)))
-        failed = remove_objects(self._store, blocks)
+        failed = self._store.remove_many(blocks)
         for ino, why in failed.items():
             log.warning("objects of removed inode %d stay for now: %s", ino, why)
         for effect in effects:
