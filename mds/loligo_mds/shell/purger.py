@@ -6,8 +6,8 @@ need be there. All that counts is in the shard's tables, so who starts it again 
 
 Rules
 1. Others go first: see `loligo_trash.pace`.
-2. The object store sets the speed: nothing is purged while more than OBJECTS_LEFT_MAX objects are to be removed. With the
-   cluster away, purging stops.
+2. The object store sets the speed: nothing is purged while more than OBJECTS_LEFT_MAX objects are to be removed, or, while
+   sessions ask for something, OBJECTS_LEFT_SHARED_MAX. With the cluster away, purging stops.
 3. A directory that was moved to the trash as a whole is counted before it is purged, so that it can be told how much is left.
 4. Nothing is purged before it is due (`core.purging` sees to that) but by `PurgeBatch`: by who removed it, or here, if
    `loligo_trash.pressure` says so.
@@ -47,6 +47,10 @@ log = logging.getLogger(__name__)
 
 #: Two full rounds of the keeper's threads: it has something to do while the next step is awaited.
 OBJECTS_LEFT_MAX: Final = 2048
+#: The same while others ask for something: the machines of the object store, and the disk of the journal, are theirs first.
+OBJECTS_LEFT_SHARED_MAX: Final = 32
+#: Who asked for something will again.
+_PRESENT_FOR_S: Final = 0.5
 #: While there are more.
 WAIT_S: Final = 0.01
 #: While there is nothing to do.
@@ -113,6 +117,9 @@ class Purger:
         self._counting = Pace(_COUNTED_MAX)
         #: Of sessions, when this was looked at last.
         self._asked = 0
+        #: The same, looked at before each step; and until when they are taken to be there.
+        self._asked_before = 0
+        self._shared_until_s = 0.0
         #: The last batch of which it is known whether it is to be counted, and those that are.
         self._seen_batch = 0
         self._trees: deque[int] = deque()
@@ -126,7 +133,7 @@ class Purger:
 
     def step(self) -> float:
         """Seconds to wait before the next one."""
-        if self._keeper.objects_left > OBJECTS_LEFT_MAX:
+        if self._keeper.objects_left > self._objects_left_max():
             return WAIT_S
         try:
             pause_s = self._step()
@@ -137,6 +144,15 @@ class Purger:
             return RETRY_S
         self._said = ""
         return pause_s
+
+    def _objects_left_max(self) -> int:
+        """Looked at before each step: while it is waited for the object store, others come and go."""
+        now_s = time.monotonic()
+        asked = self._driver.asked
+        if asked != self._asked_before:
+            self._asked_before = asked
+            self._shared_until_s = now_s + _PRESENT_FOR_S
+        return OBJECTS_LEFT_SHARED_MAX if now_s < self._shared_until_s else OBJECTS_LEFT_MAX
 
     def _step(self) -> float:
         if self._look_for_trees():
