@@ -50,7 +50,7 @@ OBJECTS_LEFT_MAX: Final = 2048
 #: The same while others ask for something: the machines of the object store, and the disk of the journal, are theirs first.
 OBJECTS_LEFT_SHARED_MAX: Final = 32
 #: Who asked for something will again.
-_PRESENT_FOR_S: Final = 0.5
+_PRESENT_FOR_S: Final = 0.1
 #: While there are more.
 WAIT_S: Final = 0.01
 #: While there is nothing to do.
