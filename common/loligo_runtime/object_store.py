@@ -117,7 +117,7 @@ def taken(owner: str | None) -> StoreTakenError:
 T = TypeVar("T")
 
 #: Of one caller.
-REMOVALS_IN_FLIGHT: Final = 64
+REMOVALS_IN_FLIGHT: Final = 128
 
 
 def completed(result: T) -> Future[T]:

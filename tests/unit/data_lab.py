@@ -233,7 +233,7 @@ class DataLab:
                 return (
                     not self.store.pending
                     and data._pool._work_queue.empty()
-                    and not self.keeper._workers
+                    and not self.keeper.is_busy
                     and all(
                         not file.busy or not (file.users or file.buffer.in_flight or file.publishing)
                         for file in data._files.values()

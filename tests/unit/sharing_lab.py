@@ -313,7 +313,7 @@ class SharingLab:
 
     def restart(self) -> None:
         """The server dies, and comes back with what its journal has. Clients find it one after the other."""
-        self.store.wait_for(lambda: not self.server.keeper._workers, self.choose)
+        self.store.wait_for(lambda: not self.server.keeper.is_busy, self.choose)
         self.server.keeper.stop()
         with self.server.lock:
             self.server.keeper = Keeper(
@@ -336,7 +336,7 @@ class SharingLab:
         """Nothing is under way anywhere."""
 
         def still() -> bool:
-            return not self.store.pending and not self.server.keeper._workers and all(map(_is_still, self.clients))
+            return not self.store.pending and not self.server.keeper.is_busy and all(map(_is_still, self.clients))
 
         self.store.wait_for(still, self.choose)
 

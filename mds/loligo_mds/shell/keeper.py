@@ -5,7 +5,7 @@ What must be true when, and why rows in UNSETTLED say where to look, is told in 
 
 Rules
 1. What is to be done is noted under the lock of the metadata (`remove_objects`, `repair`) and done on threads of the keeper,
-   without it: some jobs at a time, and of the objects of those that a thread has taken, some at a time.
+   without it: one removes, of all objects that it has taken some at a time; others repair.
 2. Objects of a removed inode go after the removal is durable: a loss of power must not bring back the name and not the bytes.
 3. What fails is tried again by `tick`; the row in UNSETTLED stays meanwhile, so that the next start knows of it too.
 4. Rows go once the store has synced what was done: those of files at once, those of removed inodes with the next `settle`.
@@ -31,9 +31,10 @@ from loligo_wire.striping import block_count
 
 log = logging.getLogger(__name__)
 
-#: Threads that work at once.
-JOBS = 4
-#: Removals that one of them takes: they share a sync of the journal.
+#: Threads that repair. One removes, many objects at a time: more of them are in the way of each other, and of those who are
+#: answered by this process.
+REPAIRERS = 3
+#: Removals that it takes: they share a sync of the journal.
 REMOVALS_AT_ONCE = 256
 ROWS_AT_ONCE = 1000
 #: Rows of removed inodes that go in one step: who waits for the shard waits for no more than that.
@@ -72,16 +73,18 @@ class Keeper:
         self._store = store
         self._on_repaired = on_repaired
         #: Noted and not begun.
-        self._jobs: deque[_Job] = deque()
+        self._removals: deque[RemoveObjects] = deque()
+        self._repairs: deque[RepairObjects] = deque()
         #: Failed: `tick` tries again.
         self._failed: list[_Job] = []
         #: Objects that are to be removed, and are not yet: noted, under way or failed.
         self.objects_left = 0
-        self._workers = 0
+        self._removes = False
+        self._repairers = 0
         self._idle = threading.Condition(self._lock)
         #: Removed, and not yet durable.
         self._to_settle: dict[int, None] = {}
-        self._pool = ThreadPoolExecutor(JOBS, thread_name_prefix="keeper")
+        self._pool = ThreadPoolExecutor(1 + REPAIRERS, thread_name_prefix="keeper")
 
     # -- what the shard wants done ----------------------------------------------------------------------------------
 
@@ -96,38 +99,46 @@ class Keeper:
         self._note(effect)
 
     def _note(self, job: _Job) -> None:
-        if isinstance(job, RepairObjects):
-            self._jobs.appendleft(job)  # somebody waits for it
+        if isinstance(job, RemoveObjects):
+            self._removals.append(job)
+            if not self._removes:
+                self._removes = True
+                self._pool.submit(self._remove_all)
         else:
-            self._jobs.append(job)
-        if self._workers < JOBS:
-            self._workers += 1
-            self._pool.submit(self._work)
+            self._repairs.append(job)
+            if self._repairers < REPAIRERS:
+                self._repairers += 1
+                self._pool.submit(self._repair_all)
 
-    def _work(self) -> None:
+    def _remove_all(self) -> None:
         while True:
             with self._lock:
-                jobs: list[_Job] = []
-                while self._jobs and len(jobs) < REMOVALS_AT_ONCE:
-                    jobs.append(self._jobs.popleft())
-                if not jobs:
-                    self._workers -= 1
+                effects = [self._removals.popleft() for _ in range(min(REMOVALS_AT_ONCE, len(self._removals)))]
+                if not effects:
+                    self._removes = False
                     self._idle.notify_all()
                     return
             try:
-                self._do(jobs)
+                self._remove(effects)
             except Exception:
-                log.exception("the keeper cannot do what it should")
+                log.exception("the keeper cannot remove what it should")
                 with self._lock:
-                    self._failed += jobs
+                    self._failed += effects
 
-    def _do(self, jobs: list[_Job]) -> None:
-        for job in jobs:
-            if isinstance(job, RepairObjects):
-                self._repair(job)
-        removals = [job for job in jobs if isinstance(job, RemoveObjects)]
-        if removals:
-            self._remove(removals)
+    def _repair_all(self) -> None:
+        while True:
+            with self._lock:
+                if not self._repairs:
+                    self._repairers -= 1
+                    self._idle.notify_all()
+                    return
+                effect = self._repairs.popleft()
+            try:
+                self._repair(effect)
+            except Exception:
+                log.exception("the keeper cannot repair what it should")
+                with self._lock:
+                    self._failed.append(effect)
 
     def tick(self) -> None:
         """Now and then: try again what could not be done."""
@@ -136,10 +147,15 @@ class Keeper:
             for job in failed:
                 self._note(job)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that was noted has not been tried yet."""
+        return self._removes or self._repairers > 0
+
     def wait(self) -> None:
         """Returns when all that was noted has been tried. Blocks, without the lock."""
         with self._lock:
-            while self._workers:
+            while self.is_busy:
                 self._idle.wait()
 
     # -- inodes that are gone ---------------------------------------------------------------------------------------
@@ -287,7 +303,8 @@ class Keeper:
     def stop(self) -> None:
         """Ends the threads, when what has begun is done. What has not is left to the next start."""
         with self._lock:
-            self._jobs.clear()
+            self._removals.clear()
+            self._repairs.clear()
         self._pool.shutdown()
 
 

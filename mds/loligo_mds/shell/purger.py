@@ -45,7 +45,7 @@ from loligo_wire.ids import ROOT_INO
 
 log = logging.getLogger(__name__)
 
-#: Two full rounds of the keeper's threads: it has something to do while the next step is awaited.
+#: Several full rounds of the keeper: it has something to do while the next step is awaited.
 OBJECTS_LEFT_MAX: Final = 2048
 #: The same while others ask for something: the machines of the object store, and the disk of the journal, are theirs first.
 OBJECTS_LEFT_SHARED_MAX: Final = 32
