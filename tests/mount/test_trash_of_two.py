@@ -79,6 +79,19 @@ def test_a_tree_in_which_another_works_is_removed(two: tuple[Path, Path]) -> Non
     assert not (other / "tree").exists()
 
 
+def test_a_tree_that_one_has_listed_and_thrown_away_the_other_brings_back(two: tuple[Path, Path]) -> None:
+    one, other = two
+    (one / "tree").mkdir()
+    (one / "tree" / "f").write_bytes(b"content")
+    for mount in two:
+        assert os.listdir(mount / "tree") == ["f"]
+    os.rename(one / "tree", one / ".trash" / "tree")
+    os.rename(kept(other, "tree"), other / "back")
+    assert (one / "back" / "f").read_bytes() == b"content"
+    assert not (one / "tree").exists()
+    subprocess.run(["rm", "-rf", one / "back"], check=True)
+
+
 def test_who_has_a_file_of_the_tree_open_goes_on(two: tuple[Path, Path]) -> None:
     one, other = two
     (one / "tree").mkdir()

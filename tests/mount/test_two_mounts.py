@@ -151,6 +151,7 @@ def test_what_another_removes_takes_up_no_space_because_it_was_read_here(
 ) -> None:
     """A file that was read is kept open for a minute, so that opening it again asks nobody; but no longer than it is there."""
     one, other = places
+    os.setxattr(one, "loligo.trash.retention", b"0")
     (one / "file").write_bytes(b"x" * 100_000)
     assert (other / "file").read_bytes() == b"x" * 100_000
     before = inodes(one)

@@ -221,7 +221,7 @@ class World:
 
     def ask(self, client: Client, request: Any) -> None:
         """As `shell.remote_metadata` does."""
-        if isinstance(request, Unlink | Rename | Link | Restore) and self.make_known(client, self.stand_in(request)):
+        if isinstance(request, Unlink | Rename | Link | Restore) and self.make_known(client, request):
             return
         if isinstance(request, FillIn) and client.leased_opens:  # it cannot know which of them get another name
             for ino in list(client.leased_opens._covers):
@@ -244,20 +244,9 @@ class World:
             asked.foreseen = client.promises.publishing(request)
             client.kernel.attributes.pop(request.ino, None)  # it has written, and asks for them again
         if not asked.foreseen:
-            asked.about = client.promises.asking(self.stand_in(request))
+            asked.about = client.promises.asking(request)
         self.number(client, asked)
         self.send(client, asked)
-
-    def stand_in(self, request: Any) -> Any:
-        """What a client knows that is like it."""
-        if isinstance(request, RemoveTree):
-            return RemoveDirectory(request.parent, request.name)
-        if isinstance(request, Restore):
-            buried = find_buried(self.lab.shard.state, request.batch, request.directory, request.name)
-            return Link(buried.ino if buried is not None else 0, request.new_parent, request.new_name)
-        if isinstance(request, FillIn):  # what it changes may be anywhere
-            return ReadDirectory(request.ino, 0, 1)
-        return request
 
     def promise(self, client: Client, asked: Asked) -> bool:
         """Whether the caller is answered now."""
@@ -371,12 +360,6 @@ class World:
             for ino in covered.forgets:
                 client.leased.doubt(ino)
             return
-        if isinstance(request, Restore):
-            request = Link(reply.value.ino, request.new_parent, request.new_name)
-        if isinstance(request, RemoveTree):  # what is in it is still believed, until it is recalled
-            client.forgetting += client.leased.heard(Lookup(request.parent, request.name), None, covered)
-            self.told(client, request, reply.value)
-            return
         client.forgetting += client.leased.heard(request, reply.value, covered)
         self.told(client, request, reply.value)
 
@@ -389,7 +372,7 @@ class World:
             held[1] |= request.writes
         elif isinstance(request, (Lookup, Create)):
             self.tell_name(client, request.parent, request.name, value)
-        elif isinstance(request, Link):
+        elif isinstance(request, Link | Restore):
             self.tell_name(client, request.new_parent, request.new_name, value)
         elif isinstance(request, GetAttributes | SetAttributes):
             self.tell(client, value)
@@ -400,7 +383,10 @@ class World:
                 if attributes is not None and self.random.random() < 0.5:
                     leased.told(request.ino, name)
                     self.tell_name(client, request.ino, name, attributes)
-        elif isinstance(request, Unlink | RemoveDirectory | RemoveTree):
+        elif isinstance(request, RemoveTree):  # renamed, with what it believes of names in it
+            kernel.names.pop((request.parent, request.name), None)
+            kernel.attributes.pop(value.ino, None)
+        elif isinstance(request, Unlink | RemoveDirectory):
             # The kernel knows what it has removed, and believes nothing of it but that.
             kernel.names.pop((request.parent, request.name), None)
             self.left(client, value)
@@ -412,7 +398,7 @@ class World:
             if replaced and request.flags & 2:
                 kernel.names[request.parent, request.name] = replaced
             self.left(client, value)
-        if isinstance(request, Unlink | RemoveDirectory | RemoveTree | Rename | Create | Link):
+        if isinstance(request, Unlink | RemoveDirectory | RemoveTree | Rename | Create | Link | Restore):
             for ino in (getattr(request, name, 0) for name in ("parent", "new_parent")):
                 kernel.attributes.pop(ino, None)  # the kernel asks for them again
 
@@ -582,7 +568,11 @@ class World:
         """Before names of files change that are open under leases. Whether there are any: then they are opened first."""
         places = [(getattr(request, "parent", 0), getattr(request, "name", b""))]
         places.append((getattr(request, "new_parent", 0), getattr(request, "new_name", b"")))
+        buried = None
+        if isinstance(request, Restore):
+            buried = find_buried(self.lab.shard.state, request.batch, request.directory, request.name)
         inos = {client.leased.name(*place) for place in places} | {getattr(request, "ino", 0)}
+        inos.add(buried.ino if buried is not None else 0)
         if client.leased_opens and None in inos:
             return True  # it would look first
         about = [ino for ino in inos if ino and ino in client.leased_opens]
@@ -777,6 +767,9 @@ class World:
         state = self.lab.shard.state
         assert not state.parked, "somebody waits for ever"
         assert not any(client.unanswered for client in self.clients)
+        for session, mine in state.session_leases.items():
+            owed = [key for key, lease in mine.items() if lease.recalled or lease.sharing or lease.asked]
+            assert not owed, f"{session} does not answer for {owed}, and will be waited for"
 
 
 def as_told(attributes: Attributes) -> tuple[Any, ...]:

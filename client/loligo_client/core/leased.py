@@ -317,11 +317,20 @@ class Leased:
     def _filled_in(self, request: FillIn, answer: Attributes, covered: Covered) -> None:
         """Nobody believes anything of what is in the trash; files that have other names were among `covered.forgets`."""
 
-    def _removed(self, request: Unlink | RemoveDirectory | RemoveTree, answer: Attributes, covered: Covered) -> None:
+    def _removed(self, request: Unlink | RemoveDirectory, answer: Attributes, covered: Covered) -> None:
         lease = self._held.get(request.parent)
         if lease is not None:
             self._set(lease, request.name, _ABSENT)
         self._gone(answer)
+
+    def _moved_away(self, request: RemoveTree, answer: Attributes, covered: Covered) -> None:
+        """What is in it is as it was, and believed until the lease is recalled, as all below it: the shard waits for that."""
+        lease = self._held.get(request.parent)
+        if lease is not None:
+            self._set(lease, request.name, _ABSENT)
+        lease = self._held.get(answer.ino)
+        if lease is not None:
+            self._doubt(lease, answer.ino)
 
     def _renamed(self, request: Rename, answer: Attributes | None, covered: Covered) -> None:
         source = self._held.get(request.parent)
@@ -603,7 +612,7 @@ _HEARD: Final[dict[type, Any]] = {
     Link: Leased._linked,
     Unlink: Leased._removed,
     RemoveDirectory: Leased._removed,
-    RemoveTree: Leased._removed,
+    RemoveTree: Leased._moved_away,
     Restore: Leased._linked,
     FillIn: Leased._filled_in,
     Rename: Leased._renamed,

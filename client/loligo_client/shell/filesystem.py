@@ -67,6 +67,7 @@ from loligo_fuse import (
 )
 from loligo_fuse import SetAttributes as Change
 from loligo_mds.core.limits import LISTING_PAGE_MAX, NAME_MAX_BYTES
+from loligo_mds.core.namespace import RENAME_NOREPLACE
 from loligo_mds.core.requests import (
     Create,
     CreateUnnamed,
@@ -356,7 +357,9 @@ class FileSystem(Operations):
     ) -> Answer[None]:
         if new_parent >= TRASH_INO:
             check_name(parent, name)
-            if new_parent > TRASH_INO or flags:
+            if (
+                new_parent > TRASH_INO or flags & ~RENAME_NOREPLACE
+            ):  # `mv` always gives that, and nothing is ever replaced
                 raise OSError(EROFS, "what is to be thrown away is moved to .trash itself")
             return self._run(self._throw_away(ctx, parent, name, new_name))
         check_name(new_parent, new_name)

@@ -31,6 +31,7 @@ from loligo_client.shell.tasks import Task
 from loligo_fuse import Context, DirectoryEntry
 from loligo_mds.core.entries import cookie_of
 from loligo_mds.core.limits import LISTING_PAGE_MAX
+from loligo_mds.core.namespace import RENAME_EXCHANGE
 from loligo_mds.core.requests import (
     FillIn,
     GetAttributes,
@@ -53,7 +54,6 @@ _DOT_COOKIE: Final = 1
 _DOTDOT_COOKIE: Final = 2
 #: Batches whose places are remembered.
 _BATCHES_KNOWN_MAX: Final = 64
-_EXCHANGE: Final = 2
 
 
 class _Node:
@@ -195,7 +195,7 @@ class TrashFiles:
     # -- moving in, out and away ------------------------------------------------------------------------------------------
 
     def restore(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> Task[Attributes]:
-        if flags & _EXCHANGE:
+        if flags & RENAME_EXCHANGE:
             raise OSError(EINVAL, "what is in the trash is not exchanged")
         node = self._node(parent)
         request = Restore(node.batch, node.ino, name, new_parent, new_name)
