@@ -37,6 +37,7 @@ from loligo_mds.core.requests import (
     Restore,
     SetAttributes,
     SetXattr,
+    Survey,
     Unlink,
 )
 from loligo_trash.batch import PAUSE_NS, Batch, decode_batch
@@ -756,7 +757,7 @@ def recalls(lab: ShardLab) -> list[tuple[int, int, bool]]:
 
 def test_a_tree_is_left_by_those_who_look_and_nobody_waits_for_them(lab: ShardLab) -> None:
     leaseholders(lab)
-    lab.make(b"d", DIRECTORY)
+    d = lab.make(b"d", DIRECTORY)
     e = lab.make(b"d/e", DIRECTORY)
     lab.make(b"d/e/f")
     lab.make(b"x")
@@ -765,7 +766,10 @@ def test_a_tree_is_left_by_those_who_look_and_nobody_waits_for_them(lab: ShardLa
     assert lab.ask(Lookup(e, b"f"), session=2) is not None
     lab.refused(RemoveTree(R, b"x"), ENOTDIR, session=3)
     lab.submit(RemoveTree(R, b"d"), session=3)
-    assert recalls(lab) == [(2, e, False)]
+    assert recalls(lab) == [], "however many there are"
+    assert lab.ask(Survey(1, d, b"", 10)).directories == [e]
+    lab.submit(Survey(1, e, b"", 10))
+    assert recalls(lab) == [(2, e, False)], "by who counts what was removed"
     assert lab.shard.state.leases[e].keys() == {2}, "until it comes back"
     assert lab.ask(GetAttributes(e), session=3) is not None and lab.shard.state.leases[e].keys() == {2}
 

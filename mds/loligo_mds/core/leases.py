@@ -138,16 +138,16 @@ def _have_tree_left(state: ShardState, request: RemoveTree) -> list[int]:
     there would be refused from now on. -> the last of those leases: by the time it comes most have come.
     """
     top = state.find_entry(request.parent, request.name)
-    alone = [key for key in _leases_within(state, top) if key in state.delegations]
+    alone = _delegations_within(state, top)
     for key in alone:
         _have_shared(state, key)
     return alone[-1:]
 
 
-def _leases_within(state: ShardState, top: int) -> list[int]:
+def _delegations_within(state: ShardState, top: int) -> list[int]:
     """Of the directory and of all that lies below it."""
     is_below = {top: True, ROOT_INO: False}
-    for key in state.leases:
+    for key in state.delegations:
         way = []
         found = state.find_inode(key)
         while found is not None and found.ino not in is_below:
@@ -155,7 +155,7 @@ def _leases_within(state: ShardState, top: int) -> list[int]:
             found = state.find_inode(found.parent) if found.parent else None
         below = found is not None and is_below[found.ino]
         is_below.update(dict.fromkeys(way, below))
-    return [key for key in state.leases if is_below.get(key)]
+    return [key for key in state.delegations if is_below.get(key)]
 
 
 def _assume_open(state: ShardState, session: int, touched: _Touched) -> None:
@@ -409,9 +409,8 @@ _ABOUT_INODES = frozenset({Lookup, GetAttributes, SetAttributes, SetXattr, Remov
 def answer(state: ShardState, session: int, id: int, request: Any, value: Any, moved: Sequence[int] = ()) -> Reply:
     """The reply to a request that has just been carried out, with the leases that cover it. `moved`: see `inodes_moved`."""
     kind = type(request)
-    if kind is RemoveTree:  # nothing changes there until it is purged, so nobody waits for these
-        for key in _leases_within(state, value.ino):
-            _recall_all(state, key)
+    if kind is RemoveTree:  # nothing changes there until it is purged, so nobody waits; those below: see `surveying`
+        _recall_all(state, value.ino)
     if session not in state.lease_takers:
         return Reply(session, id, value)
     granting = _Granting(state, session)

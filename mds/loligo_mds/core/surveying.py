@@ -4,13 +4,14 @@ It is counted afterwards, a slice at a time, by whoever has the time for it (`sh
 row of the directory, so that all sums are those of rows. A tree in the trash stays as it is, but for what somebody still
 writes to its files, so what is stored is what the trash holds as far as that can be told.
 
-The cache of inodes is left to those who work.
+Who still believes names in the directories that it comes through is asked to forget them: nobody gets there by a path, and who
+purges them need not wait. The cache of inodes is left to those who work.
 """
 
 from itertools import islice
 from stat import S_IFDIR
 
-from loligo_mds.core import trash
+from loligo_mds.core import leases, trash
 from loligo_mds.core.entries import decode_entry
 from loligo_mds.core.limits import LISTING_PAGE_MAX
 from loligo_mds.core.requests import CountTree, Survey, Surveyed
@@ -30,6 +31,7 @@ def survey(state: ShardState, request: Survey, now_ns: int) -> Surveyed:
         if buried is not None:
             _count(state, found, buried.ino, buried.kind)
         return found
+    leases.is_forgotten(state, request.directory)
     count = max(1, min(request.count, LISTING_PAGE_MAX))
     prefix = ino_key(request.directory)
     page = list(islice(state.tables.scan(_DENTRY, request.after + b"\0" if request.after else prefix), count))
