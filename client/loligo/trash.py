@@ -23,7 +23,7 @@ from loligo.trash_folder import Batch, Path, TrashError, TrashFolder, is_below, 
 from loligo.trash_hands import Hands
 from loligo_client.shell.own_names import KEEP_XATTR, TRASH_NAME
 from loligo_trash.names import batch_of_name
-from loligo_trash.restore_plan import Make, Move, OnConflict, Removed, RestorePlan, join, plan_restore
+from loligo_trash.restore_plan import Make, Move, OnConflict, Removed, RestorePlan, plan_restore
 
 __all__ = ["Batch", "NotRestored", "Report", "Restored", "TrashError", "batches", "keep", "purge", "restore"]
 
@@ -202,16 +202,8 @@ def _find(what: int | Path, mount: Path) -> _Wanted:
 
 
 def _wanted(folder: TrashFolder, name: bytes, below: bytes) -> _Wanted:
-    """TrashError: what went with a whole directory that was moved here is not moved out of it."""
     number = batch_of_name(name)
     assert number is not None
-    batch = folder.batch(name)
-    if batch is not None and batch.label and (whole := folder.removed_along_with(name, below)):
-        source = join(folder.path_of(name), below)
-        raise TrashError(
-            f"it went with all of {shown(folder.full(whole))}, as batch {number}: restore that, or copy this one with"
-            f" 'cp -a {shown(source)} …'"
-        )
     return _Wanted(folder, number, name, below)
 
 

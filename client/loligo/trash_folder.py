@@ -137,12 +137,6 @@ class TrashFolder:
         full = join(self.path_of(name), path)
         return os.path.lexists(full) and _place(full) is None
 
-    def removed_along_with(self, name: bytes, path: bytes) -> bytes | None:
-        """The outermost directory above the path that was removed, too."""
-        steps = path.split(b"/")
-        above = (b"/".join(steps[:depth]) for depth in range(1, len(steps)))
-        return next((directory for directory in above if self.was_removed(name, directory)), None)
-
     def removed(self, name: bytes, below: bytes = b"") -> Iterator[Removed]:
         """What is restored to restore the batch; or that of it which has the path `below`, or is below that."""
         parents: list[Directory] = []

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import loligo
-from cli.command_line import CommandLine
+from cli.command_line import CommandLine, wait_until
 from loligo.trash import NotRestored
 from loligo.trash_folder import TrashError, shown
 from loligo_lab.users import NOBODY, SOMEBODY, as_user
@@ -154,12 +154,20 @@ def test_one_thing_of_many(cli: CommandLine, mnt: Path) -> None:
 def test_one_file_of_a_tree_that_was_moved_as_a_whole(cli: CommandLine, mnt: Path) -> None:
     before = make_tree(mnt / "a" / "t")
     cli.run("rmtree", str(mnt / "a" / "t"))
-    for path in (mnt / "a" / "t" / "d1" / "f2", mnt / ".trash" / loligo.trash.batches(mnt)[0].name / "a" / "t" / "d1"):
-        done = cli.run("trash", "restore", str(path), code=1)
-        assert f"it went with all of {mnt}/a/t, as batch 1" in done.stderr and "cp -a " in done.stderr
-        assert tree(mnt) == ["a"]
+    wait_until(lambda: loligo.trash.batches(mnt)[0].is_counted, "it is counted")
+    batch = loligo.trash.batches(mnt)[0]
+    cli.run("trash", "restore", str(mnt / "a" / "t" / "d1" / "f2"))
+    assert tree(mnt) == ["a", "a/t", "a/t/d1", "a/t/d1/f2"] and (mnt / "a" / "t" / "d1" / "f2").read_bytes() == b"xx"
+    left = loligo.trash.batches(mnt)[0]
+    assert (left.inodes, left.size_bytes) == (batch.inodes - 1, batch.size_bytes - 2)
+    cli.run("trash", "restore", str(mnt / ".trash" / batch.name / "a" / "t" / "d0"), "--to", str(mnt / "a"))
+    assert [path for path in tree(mnt / "a") if path.startswith("d0")] == [p for p in before if p.startswith("d0")]
+    (mnt / "a" / "d0" / "new").mkdir()
+    (mnt / "a" / "t").rename(mnt / "a" / "some")
+    (mnt / "a" / "d0" / "new").rmdir()
     cli.run("trash", "restore", str(mnt / "a" / "t"))
-    assert tree(mnt / "a" / "t") == before
+    rest = [path for path in before if not path.startswith("d0") and path != "d1/f2"]
+    assert tree(mnt / "a" / "t") == rest
 
 
 def test_what_was_removed_below_a_directory_that_is_still_there(cli: CommandLine, mnt: Path) -> None:

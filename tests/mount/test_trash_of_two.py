@@ -92,6 +92,38 @@ def test_a_tree_that_one_has_listed_and_thrown_away_the_other_brings_back(two: t
     subprocess.run(["rm", "-rf", one / "back"], check=True)
 
 
+def test_one_thing_of_a_tree_that_was_thrown_away_comes_back(two: tuple[Path, Path]) -> None:
+    one, other = two
+    inner = one / "tree" / "inner"
+    inner.mkdir(parents=True)
+    for name in ("f", "g"):
+        (inner / name).write_bytes(b"content")
+    (inner / "h").mkdir()
+    standing = [os.open(mount / "tree" / "inner", os.O_RDONLY | os.O_DIRECTORY) for mount in two]
+    try:
+        for mount, directory in zip(two, standing, strict=True):
+            assert sorted(os.listdir(mount / "tree" / "inner")) == ["f", "g", "h"]
+            assert os.stat("f", dir_fd=directory).st_size == 7
+        os.rename(one / "tree", one / ".trash" / "tree")
+        os.rename(kept(other, "tree") / "inner" / "f", other / "saved")
+        os.rename(kept(one, "tree") / "inner" / "h", one / "folder")
+        for mount, directory in zip(two, standing, strict=True):
+            assert (mount / "saved").read_bytes() == b"content"
+            assert os.listdir(kept(mount, "tree") / "inner") == ["g"]
+            with pytest.raises(FileNotFoundError):
+                os.stat("f", dir_fd=directory)
+            (mount / "folder" / "new").mkdir()
+            (mount / "folder" / "new").rmdir()
+    finally:
+        for directory in standing:
+            os.close(directory)
+    (one / "saved").write_bytes(b"as any other")
+    assert (other / "saved").read_bytes() == b"as any other"
+    os.rename(kept(one, "tree"), one / "tree")
+    assert os.listdir(other / "tree" / "inner") == ["g"]
+    subprocess.run(["rm", "-rf", one / "tree", one / "saved", one / "folder"], check=True)
+
+
 def test_who_has_a_file_of_the_tree_open_goes_on(two: tuple[Path, Path]) -> None:
     one, other = two
     (one / "tree").mkdir()

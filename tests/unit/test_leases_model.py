@@ -35,7 +35,7 @@ from loligo_client.core.promises import PROMISED, Promises, Unforeseeable
 from loligo_mds.core import leases, namespace
 from loligo_mds.core.codec import Covered
 from loligo_mds.core.effects import AppendJournal, LeaseRecall, Recall, Reply, Report, Retry
-from loligo_mds.core.entries import entry_key
+from loligo_mds.core.entries import decode_entry, entry_key
 from loligo_mds.core.events import (
     Event,
     Hold,
@@ -56,6 +56,7 @@ from loligo_mds.core.requests import (
     GetAttributes,
     LeaseReturned,
     Link,
+    LookInTrash,
     Lookup,
     Open,
     Publish,
@@ -77,7 +78,7 @@ from loligo_mds.core.requests import (
 )
 from loligo_mds.core.state import ino_key
 from loligo_mds.core.tables import Table
-from loligo_mds.core.trash import Buried, find_buried
+from loligo_mds.core.trash import Buried, look_in_trash
 from loligo_trash.policy import MINIMUM_AGE_NAME
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
@@ -446,6 +447,8 @@ class World:
         name, new_name = choose.choice(NAMES), choose.choice(NAMES)
         file = choose.choice(self.files() or [R])
         inode = choose.choice([file, file, parent])
+        if choose.random() < 0.15:
+            return self.some_tree() if choose.random() < 0.3 else self.some_restoration(parent, name)
         return choose.choice(
             [
                 Lookup(parent, name),
@@ -462,11 +465,13 @@ class World:
                 SetAttributes(inode, mode=choose.randrange(0o1000)),
                 SetXattr(inode, b"user.x", b"%d" % choose.randrange(9)),
                 Open(file, writes=choose.random() < 0.5) if file != R else None,
-                RemoveTree(parent, name),
-                self.some_restoration(parent, name),
-                self.some_restoration(parent, name),
             ]
         )
+
+    def some_tree(self) -> Request | None:
+        ino = self.random.choice(self.directories())
+        directory = self.lab.shard.state.inode(ino)
+        return RemoveTree(directory.parent, directory.name) if ino != R and directory.size else None
 
     def some_restoration(self, parent: int, name: bytes) -> Request | None:
         rows = list(self.lab.tables.scan(Table.TRASH, b""))
@@ -476,9 +481,16 @@ class World:
         batch, buried = int.from_bytes(key[:8]), Buried(key[8:], row)
         if buried.kind == S_IFDIR and self.random.random() < 0.5:
             return FillIn(batch, buried.ino)
-        if self.random.random() < 0.3:
+        if self.random.random() < 0.1:
             return PurgeBatch(batch)
-        return Restore(batch, buried.directory, buried.name, parent, name)
+        directory, removed, ino = buried.directory, buried.name, buried.ino
+        while self.random.random() < 0.5:  # or something in it
+            inside = list(self.lab.shard.state.scan_prefix(Table.DENTRY, ino_key(ino)))
+            if not inside:
+                break
+            key, value = self.random.choice(inside)
+            directory, removed, ino = ino, key[16:], decode_entry(value)[0]
+        return Restore(batch, directory, removed, parent, name)
 
     def deed(self) -> None:
         choose = self.random
@@ -568,11 +580,12 @@ class World:
         """Before names of files change that are open under leases. Whether there are any: then they are opened first."""
         places = [(getattr(request, "parent", 0), getattr(request, "name", b""))]
         places.append((getattr(request, "new_parent", 0), getattr(request, "new_name", b"")))
-        buried = None
-        if isinstance(request, Restore):
-            buried = find_buried(self.lab.shard.state, request.batch, request.directory, request.name)
         inos = {client.leased.name(*place) for place in places} | {getattr(request, "ino", 0)}
-        inos.add(buried.ino if buried is not None else 0)
+        if isinstance(request, Restore):
+            found = look_in_trash(
+                self.lab.shard.state, LookInTrash(request.batch, request.directory, request.name), self.lab.now_ns
+            )
+            inos.add(found.ino if found is not None else 0)
         if client.leased_opens and None in inos:
             return True  # it would look first
         about = [ino for ino in inos if ino and ino in client.leased_opens]

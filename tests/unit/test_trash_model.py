@@ -112,6 +112,19 @@ class TrashModel(Model):
         self.put(directory, name, node)
         return node
 
+    def left(self, row: _Row) -> Node | None:
+        """What was in a directory when that, or one above, was removed as a whole."""
+        source = self.nodes.get(row[1])
+        return source.entries.get(row[2]) if source is not None and self.is_left_in(row[0], source) else None
+
+    def move_out(self, row: _Row, directory: Node, name: bytes) -> Node:
+        source = self.nodes[row[1]]
+        moved = super().take(source, row[2])
+        if source.trashed:
+            source.nlink = 0
+        self.put(directory, name, moved)
+        return moved
+
     def rows_of(self, batch: int, directory: int) -> list[_Row]:
         return [row for row in self.rows if row[:2] == (batch, directory)]
 
@@ -181,7 +194,12 @@ class TrashMachine(Machine):
 
     def some_row(self) -> _Row:
         if self.model.rows and self.random.random() < 0.9:
-            return self.random.choice(list(self.model.rows))
+            row = self.random.choice(list(self.model.rows))
+            node = self.model.rows[row]
+            while node.kind == S_IFDIR and node.entries and self.random.random() < 0.5:  # or something in it
+                name = self.random.choice(list(node.entries))
+                row, node = (row[0], node.ino, name), node.entries[name]
+            return row
         return self.random.randrange(1, self.model.last_batch + 2), self.some_directory(), self.name()
 
     def agree(self, session: int, request: Any, expected: Any) -> Any:
@@ -247,20 +265,23 @@ class TrashMachine(Machine):
 
         def expected() -> Node:
             directory = model.directory(parent)
-            if row not in model.rows:
+            removed = model.rows.get(row)
+            node = removed or model.left(row)
+            if node is None:
                 raise No(ENOENT)
             model.free(directory, name)
-            node = model.rows[row]
             if node.kind == S_IFDIR and model.rows_of(row[0], node.ino):
                 raise No(ENOTEMPTY)
-            return model.put_back(row, directory, name)
+            return model.put_back(row, directory, name) if removed else model.move_out(row, directory, name)
 
-        before = self.lab.shard.state.find_inode(model.rows[row].ino) if row in model.rows else None
+        was_removed = row in model.rows
+        known = model.rows.get(row) or model.left(row)
+        before = self.lab.shard.state.find_inode(known.ino) if known is not None else None
         answer, node, granted = self.agree(session, Restore(*row, parent, name), expected)
         if granted:
             assert before is not None
             assert (answer.ino, answer.nlink) == (node.ino, node.nlink)
-            assert answer.generation == before.generation + (node.kind == S_IFDIR)
+            assert answer.generation == before.generation + (was_removed and node.kind == S_IFDIR)
             for kept in ("mode", "uid", "gid", "size", "atime_ns", "mtime_ns", "btime_ns", "flags"):
                 assert getattr(answer, kept) == getattr(before, kept), kept
             self.same(node)

@@ -96,6 +96,8 @@ def are_in_the_way(state: ShardState, event: Submitted) -> bool:
     keys = {key for key, ino in touched if _recall(state, session, key, ino)}
     if type(request) is RemoveTree:
         keys.update(_have_tree_left(state, request))
+    if type(request) is Restore and _is_dead(state, request.directory) and _recall_all(state, request.directory):
+        keys.add(request.directory)  # also from who asks: his kernel moves another name than that
     if state.lease_grace and any(state.delegations.get(key) != session for key, _ in touched):
         keys.add(_ANY)
     if touched and (keys or type(request) is Rename) and not event.promised_ns:
@@ -342,9 +344,13 @@ def _of_rename(state: ShardState, request: Rename) -> _Touched:
 
 
 def _of_restoration(state: ShardState, request: Restore) -> _Touched:
-    buried = trash.find_buried(state, request.batch, request.directory, request.name)
+    place = request.batch, request.directory, request.name
+    buried = trash.find_buried(state, *place)
     touched: _Touched = [(request.new_parent, 0)]
-    return touched if buried is None else [*touched, *_of_named(state, buried)]
+    if buried is not None:
+        return [*touched, *_of_named(state, buried)]
+    left = trash.find_left(state, *place)
+    return touched if left is None else [*touched, *_attributes_of(state, left, moves=not left.is_directory)]
 
 
 def _of_filling_in(state: ShardState, request: FillIn) -> _Touched:
@@ -389,8 +395,9 @@ def inodes_moved(state: ShardState, request: Any) -> list[int]:
     if kind is FillIn:
         return [row.ino for row in trash.rows_below(state, request.batch, request.ino, FILLED_IN_MAX)]
     if kind is Restore:
-        buried = trash.find_buried(state, request.batch, request.directory, request.name)
-        return [] if buried is None else [buried.ino]
+        place = request.batch, request.directory, request.name
+        restored: Any = trash.find_buried(state, *place) or trash.find_left(state, *place)
+        return [] if restored is None else [restored.ino]
     try:
         inodes = [namespace.lookup(state, Lookup(request.parent, request.name), state.now_ns)]
         if kind is Rename:

@@ -2,14 +2,14 @@
 
 A row is restored with one rename (`restore`). If it is a directory from which things were removed before, in the same batch,
 those go back into it first (`fill_in`), deepest down first, while it is dead and nobody sees it; so the tree appears as a
-whole. Each step is complete in itself: whoever stops in between leaves everything either in the trash or in its place, and can
-go on.
+whole. What is left in a directory that was moved to the trash as a whole can be moved out by itself, too. Each step is complete
+in itself: whoever stops in between leaves everything either in the trash or in its place, and can go on.
 
-A directory comes back under another generation: a kernel that remembers the old one knows it as removed.
+A directory that was removed itself comes back under another generation: a kernel that remembers the old one takes it for
+removed.
 """
 
 from errno import EEXIST, EINVAL, EMLINK, ENOENT, ENOTDIR, ENOTEMPTY
-from stat import S_IFDIR
 
 from loligo_mds.core import namespace, trash
 from loligo_mds.core.limits import FILLED_IN_MAX, LINK_MAX
@@ -23,23 +23,44 @@ def restore(state: ShardState, request: Restore, now_ns: int) -> Attributes:
     parent = namespace.live_directory(state, request.new_parent)
     namespace.check_new_name(request.new_name)
     batch = _batch(state, request.batch)
-    buried = trash.find_buried(state, request.batch, request.directory, request.name)
-    if buried is None:
+    place = request.batch, request.directory, request.name
+    buried = trash.find_buried(state, *place)
+    found = state.find_inode(buried.ino) if buried is not None else trash.find_left(state, *place)
+    if found is None:
         raise Refused(ENOENT)
     if state.find_entry(parent.ino, request.new_name):
         raise Refused(EEXIST)
-    is_directory = buried.kind == S_IFDIR
-    if is_directory and parent.nlink >= LINK_MAX:
-        raise Refused(EMLINK)
-    if is_directory and next(trash.rows(state, batch.id, buried.ino), None) is not None:
-        raise Refused(ENOTEMPTY)
-    if is_directory:
+    if found.is_directory:
+        if parent.nlink >= LINK_MAX:
+            raise Refused(EMLINK)
+        if next(trash.rows(state, batch.id, found.ino), None) is not None:
+            raise Refused(ENOTEMPTY)
         state.policies.clear()  # other directories may be above it now
-    restored = trash.take_out(state, batch, buried)
-    _put_back(state, restored, parent.ino, request.new_name, now_ns)
-    namespace.touch_directory(state, parent, now_ns, entries=1, subdirectories=is_directory)
-    trash.taken_out(state, batch, [buried.directory])
+    if buried is not None:
+        restored = trash.take_out(state, batch, buried)
+        _put_back(state, restored, parent.ino, request.new_name, now_ns)
+        trash.taken_out(state, batch, [buried.directory])
+    else:
+        restored = _move_out(state, request, batch, found, now_ns)
+    namespace.touch_directory(state, parent, now_ns, entries=1, subdirectories=found.is_directory)
     return restored
+
+
+def _move_out(state: ShardState, request: Restore, batch: Batch, found: Attributes, now_ns: int) -> Attributes:
+    """From a directory that is dead, but was never emptied: moved to the trash as a whole, or below one that was."""
+    trash.left(state, batch, request.directory, found)
+    state.delete_entry(request.directory, request.name)
+    source = state.inode(request.directory).copy()
+    source.size -= 1
+    source.nlink -= int(found.is_directory)
+    state.put_inode(source)
+    moved = found.copy()
+    moved.parent = request.new_parent
+    moved.name = request.new_name if found.is_directory else b""
+    moved.ctime_ns = now_ns
+    state.put_inode(moved)
+    state.put_entry(request.new_parent, request.new_name, moved)
+    return moved
 
 
 def fill_in(state: ShardState, request: FillIn, now_ns: int) -> Attributes:

@@ -107,14 +107,22 @@ def is_alive(state: ShardState, directory: Attributes) -> bool:
     return True
 
 
-def _is_left_in(state: ShardState, batch: int, ino: int) -> bool:
-    """Whether it is a directory that is dead because the batch has it, or one above."""
+def _row_above(state: ShardState, batch: int, ino: int) -> Buried | None:
+    """Of a directory that is dead because the batch has it, or one above: the row of that."""
     found = state.find_inode(ino)
     while found is not None and not found.trashed and found.ino not in state.alive and found.parent:
         found = state.find_inode(found.parent)
     if found is None or not (found.trashed and found.is_directory):
-        return False
-    return state.tables.get(_TRASH, row_key(batch, found.parent, found.name)) is not None
+        return None
+    return find_buried(state, batch, found.parent, found.name)
+
+
+def find_left(state: ShardState, batch: int, directory: int, name: bytes) -> Attributes | None:
+    """What has that name in a directory that is dead because the batch has it, or one above."""
+    if _row_above(state, batch, directory) is None:
+        return None
+    ino = state.find_entry(directory, name)
+    return state.find_inode(ino) if ino else None
 
 
 # -- policies -----------------------------------------------------------------------------------------------------------
@@ -355,6 +363,16 @@ def take_out(state: ShardState, batch: Batch, buried: Buried) -> Attributes:
     return changed
 
 
+def left(state: ShardState, batch: Batch, directory: int, moved: Attributes) -> None:
+    """It is about to leave a dead directory. What is below it, if it is one itself, nobody counts: the batch goes on saying
+    that it has that.
+    """
+    row = _row_above(state, batch.id, directory)
+    if row is not None and batch.flags & FLAG_COUNTED and (moved.is_directory or moved.nlink == 1):
+        size_bytes = moved.size if moved.is_file else 0
+        recount(state, batch, row, max(1, row.inodes - 1), max(0, row.size_bytes - size_bytes))
+
+
 def taken_out(state: ShardState, batch: Batch, directories: Iterable[int]) -> None:
     """Rows of these directories were taken out of it: it is stored, or is no more."""
     joinable = state.joinable.get(_key_of(batch))
@@ -434,10 +452,7 @@ def look_in_trash(state: ShardState, request: LookInTrash, now_ns: int) -> Attri
     buried = find_buried(state, request.batch, request.directory, request.name)
     if buried is not None:
         return state.find_inode(buried.ino)
-    if not _is_left_in(state, request.batch, request.directory):
-        return None
-    ino = state.find_entry(request.directory, request.name)
-    return state.find_inode(ino) if ino else None
+    return find_left(state, request.batch, request.directory, request.name)
 
 
 def read_trash(state: ShardState, request: ReadTrash, now_ns: int) -> list[TrashEntry]:
@@ -445,7 +460,7 @@ def read_trash(state: ShardState, request: ReadTrash, now_ns: int) -> list[Trash
     count = max(1, min(request.count, LISTING_PAGE_MAX))
     after, ino = request.after_cookie, request.directory
     found = ((row.cookie, row.name, row.ino, row.kind) for row in rows(state, request.batch, ino, after))
-    left = _left_in(state, ino, after) if _is_left_in(state, request.batch, ino) else iter(())
+    left = _left_in(state, ino, after) if _row_above(state, request.batch, ino) else iter(())
     page: list[TrashEntry] = []
     for cookie, name, child, kind in merge(found, left):
         if len(page) >= count and page[-1][1] != cookie:
