@@ -16,7 +16,7 @@ class Progress:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._began_s = time.monotonic()
+        self._began_s = self._told_s = time.monotonic()
         #: The most that was left so far: a directory that was removed as a whole is counted first.
         self._inodes = self._size_bytes = 0
         self._shows = sys.stderr.isatty()
@@ -41,11 +41,15 @@ class Progress:
         if not batch.is_counted:
             self._began_s = now_s
             return f"counting what is in it: {batch.inodes} files so far, {format_size(batch.size_bytes)}"
+        if batch.is_paused:
+            self._began_s += now_s - self._told_s  # it does not count for the rate
+        self._told_s = now_s
         done = self._inodes - batch.inodes
         filled = done * _WIDTH // max(1, self._inodes)
         rate = done / max(0.001, now_s - self._began_s)
         left = f", {batch.inodes / rate:.0f} s left" if rate else ""
+        speed = "paused" if batch.is_paused else f"{rate:.0f}/s{left}"
         return (
             f"[{'#' * filled}{' ' * (_WIDTH - filled)}] {done} of {self._inodes} files,"
-            f" {format_size(self._size_bytes - batch.size_bytes)} of {format_size(self._size_bytes)}, {rate:.0f}/s{left}"
+            f" {format_size(self._size_bytes - batch.size_bytes)} of {format_size(self._size_bytes)}, {speed}"
         )

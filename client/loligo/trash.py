@@ -7,6 +7,8 @@
     loligo.trash.restore(17, mount="/mnt/work")
     loligo.trash.restore("/mnt/work/project/data", to="/mnt/work/found", on_conflict="rename")
     loligo.trash.purge(17, mount="/mnt/work")
+    loligo.trash.pause(17, mount="/mnt/work")
+    loligo.trash.set_priority(17, "low", mount="/mnt/work")
 
 A batch is told by its number, with a path on the mount (the current directory, if nothing is said), or by its path below
 `.trash`. Errors are `TrashError`, whose text says what to do, and OSError.
@@ -15,19 +17,33 @@ A batch is told by its number, with a path on the mount (the current directory, 
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from loligo.trash_folder import Batch, Path, TrashError, TrashFolder, is_below, shown, trash_of
 from loligo.trash_hands import Hands
-from loligo_client.shell.own_names import KEEP_XATTR, TRASH_NAME
+from loligo_client.shell.own_names import PURGE_XATTR, TRASH_NAME
 from loligo_trash.names import batch_of_name
 from loligo_trash.restore_plan import Make, Move, OnConflict, Removed, RestorePlan, plan_restore
 
-__all__ = ["Batch", "NotRestored", "Report", "Restored", "TrashError", "batches", "keep", "purge", "restore"]
+__all__ = [
+    "Batch",
+    "NotRestored",
+    "Report",
+    "Restored",
+    "TrashError",
+    "batches",
+    "keep",
+    "pause",
+    "purge",
+    "restore",
+    "resume",
+    "set_priority",
+]
 
 Conflicts = Literal["fail", "rename", "skip"]
+Priority = Literal["high", "normal", "low"]
 _TOLD_MAX = 3
 
 
@@ -77,21 +93,53 @@ def batches(path: Path = ".") -> list[Batch]:
 
 
 def purge(batch: int | Path, *, mount: Path = ".") -> None:
-    """It need not be kept any longer: it goes for good, in the background, from now on."""
+    """It need not be kept any longer: it goes for good, in the background, from now on, also if it was paused."""
     folder, name = find_batch(batch, mount)
-    try:
+    with _explained(folder, name):
         os.rmdir(folder.path_of(name))
-    except FileNotFoundError:
-        raise TrashError(f"batch {batch_of_name(name)} is gone already") from None
 
 
 def keep(batch: int | Path, *, mount: Path = ".") -> None:
     """Take `purge` back: what of it is not gone yet stays as long as it would have."""
+    _say(batch, mount, b"keep")
+
+
+def pause(batch: int | Path, *, mount: Path = ".") -> None:
+    """No more of it is purged, whatever its time, until `resume`; or `purge`; or room is needed."""
+    _say(batch, mount, b"pause")
+
+
+def resume(batch: int | Path, *, mount: Path = ".") -> None:
+    """Take `pause` back: its purge goes on where it was, or it stays for as long as it would have."""
+    _say(batch, mount, b"resume")
+
+
+def set_priority(batch: int | Path, priority: Priority, *, mount: Path = ".") -> None:
+    """Of what may be purged by now, "high" goes before "normal", and that before "low"."""
+    if priority not in get_args(Priority):
+        raise ValueError(f"{priority!r} is no priority: say one of {', '.join(get_args(Priority))}")
+    _say(batch, mount, priority.encode())
+
+
+def _say(batch: int | Path, mount: Path, word: bytes) -> None:
     folder, name = find_batch(batch, mount)
+    with _explained(folder, name):
+        os.setxattr(folder.path_of(name), os.fsdecode(PURGE_XATTR), word)
+
+
+@contextlib.contextmanager
+def _explained(folder: TrashFolder, name: bytes) -> Iterator[None]:
+    """TrashError for what a batch may refuse."""
     try:
-        os.setxattr(folder.path_of(name), os.fsdecode(KEEP_XATTR), b"")
-    except FileNotFoundError:
-        raise TrashError(f"batch {batch_of_name(name)} is gone already") from None
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise TrashError(f"batch {batch_of_name(name)} is gone already") from None
+        if error.errno == errno.EROFS:
+            raise TrashError(
+                f"{folder.mount.directory} is mounted read-only: do this on a mount without 'ro', or on the server's machine"
+            ) from None
+        raise
 
 
 def find_batch(batch: int | Path, mount: Path) -> tuple[TrashFolder, bytes]:

@@ -53,6 +53,9 @@ class Batch:
     size_bytes: int
     label: str
     is_purged: bool
+    is_paused: bool
+    #: "high", "normal" or "low".
+    priority: str
     is_counted: bool
 
 
@@ -109,6 +112,8 @@ class TrashFolder:
             size_bytes=told["size_bytes"],
             label=told["label"],
             is_purged=told["purged"],
+            is_paused=told["paused"],
+            priority=told["priority"],
             is_counted=told["counted"],
         )
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import loligo
 from cli.command_line import CommandLine, has_ended, wait_until
 from cli.test_mount_helper import in_namespace
 from loligo_lab.certificates import Authority
@@ -448,6 +449,28 @@ def test_read_only(cli: CommandLine, server: LabServer, mount: Callable[..., Pat
         str(cli.directory): False,
         str(reader): True,
     }
+
+
+def test_a_purge_is_paused_through_another_mount(
+    cli: CommandLine, make_server: Callable[..., LabServer], mount: Callable[..., Path]
+) -> None:
+    server = make_server("--purge-rate", "5")
+    root = mount(server)
+    other = mount(server, directory=cli.root / "other")
+    for number in range(60):
+        (root / "tree" / str(number)).mkdir(parents=True)
+    loligo.rmtree(root / "tree", now=True)
+    wait_until(lambda: loligo.trash.batches(other)[0].inodes in range(2, 61), "it is counted and begins")
+    cli.run("jobs", "--mount", str(other), "pause", "1")
+    cli.run("jobs", "--mount", str(other), "priority", "1", "low")
+    (paused,) = loligo.trash.batches(root)
+    assert (paused.is_paused, paused.priority, paused.is_purged) == (True, "low", True) and paused.inodes > 0
+    (root / "second").mkdir()
+    loligo.rmtree(root / "second", now=True).wait()
+    (left,) = loligo.trash.batches(other)
+    assert (left.number, left.inodes) == (paused.number, paused.inodes)
+    cli.run("jobs", "--mount", str(root), "resume", "1")
+    wait_until(lambda: loligo.trash.batches(other)[0].inodes < left.inodes, "it goes on")
 
 
 def test_a_signal_unmounts_and_stores(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:

@@ -14,6 +14,7 @@ import loligo
 from cli.command_line import CommandLine, wait_until
 from loligo.trash import NotRestored
 from loligo.trash_folder import TrashError, shown
+from loligo_lab.processes import wait_until
 from loligo_lab.users import NOBODY, SOMEBODY, as_user
 
 
@@ -386,6 +387,99 @@ def test_jobs_of_an_idle_volume(cli: CommandLine, mnt: Path) -> None:
     assert "nothing is being purged" in cli.run("jobs", "--mount", str(mnt)).stderr
     done = cli.run("jobs", "--mount", str(mnt), "cancel", "17", code=1)
     assert "no batch 17" in done.stderr
+
+
+def jobs(cli: CommandLine, mnt: Path) -> list[dict[str, object]]:
+    told: list[dict[str, object]] = json.loads(cli.run("jobs", "--mount", str(mnt), "--json").stdout)
+    return told
+
+
+def test_what_is_paused_stays_until_it_is_resumed(cli: CommandLine, mnt: Path) -> None:
+    os.setxattr(mnt, "loligo.trash.retention", b"1s")
+    for number, name in enumerate("abcd", 1):
+        (mnt / name).write_text("abc")
+        remove(mnt / name)
+        if number < 4:
+            done = cli.run("jobs", "--mount", str(mnt), "pause", str(number))
+            assert done.stdout == f"batch {number} is paused\n"
+    wait_until(lambda: len(loligo.trash.batches(mnt)) == 3, "what is not paused is gone")
+    cli.run("jobs", "--mount", str(mnt), "priority", "2", "3", "low")
+    cli.run("jobs", "--mount", str(mnt), "priority", "3", "high")
+    lines = cli.run("jobs", "--mount", str(mnt)).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["3", "1", "2"]
+    assert lines[0].endswith(": 1 files, 3 bytes left, its time has come, high priority, paused")
+    assert lines[1].endswith("its time has come, paused")
+    assert lines[2].endswith("its time has come, low priority, paused")
+    watched = cli.run("jobs", "--mount", str(mnt), "--watch").stdout
+    assert len(watched.splitlines()) == 3 and "paused" in watched, "it does not wait for what nobody resumes"
+    high, normal, low = jobs(cli, mnt)
+    assert (high["batch"], high["priority"], high["paused"], high["purged"]) == (3, "high", True, False)
+    assert (normal["priority"], low["priority"], low["inodes"], low["size_bytes"]) == ("normal", "low", 1, 3)
+    told = [" ".join(line.split()) for line in cli.run("trash", "list", str(mnt)).stdout.splitlines()[1:]]
+    assert all(" paused /" in line for line in told), told
+    assert {(row["paused"], row["priority"]) for row in listed(cli, str(mnt))} == {
+        (True, "high"),
+        (True, "normal"),
+        (True, "low"),
+    }
+    assert cli.run("jobs", "--mount", str(mnt), "cancel", "2").stdout == "batch 2 is kept\n"
+    assert cli.run("jobs", "--mount", str(mnt), "resume", "3").stdout == "batch 3 is resumed\n"
+    cli.run("trash", "purge", "--mount", str(mnt), "1")
+    wait_until(lambda: [batch.number for batch in loligo.trash.batches(mnt)] == [2], "two are gone")
+    cli.run("umount", str(mnt))
+    cli.mount()
+    (left,) = loligo.trash.batches(mnt)
+    assert (left.number, left.is_paused, left.priority) == (2, True, "low")
+    cli.run("trash", "empty", str(mnt), "--yes")
+    wait_until(lambda: not loligo.trash.batches(mnt), "all is gone")
+
+
+def test_jobs_that_are_nobodys_or_somebody_elses(cli: CommandLine, mnt: Path) -> None:
+    as_user(lambda: (mnt / "f").touch(), SOMEBODY)
+    as_user(lambda: remove(mnt / "f"), SOMEBODY)
+    for arguments in (["pause", "17"], ["resume", "17"], ["priority", "17", "low"]):
+        done = cli.run("jobs", "--mount", str(mnt), *arguments, code=1)
+        assert "no batch 17" in done.stderr
+    for arguments in (["pause"], ["priority", "1"], ["priority", "1", "highest"], ["--watch", "--json"]):
+        cli.run("jobs", "--mount", str(mnt), *arguments, code=2)
+    done = cli.run("jobs", "--mount", str(mnt), "pause", "all", "1", code=1)
+    assert "is on no Loligo volume" in done.stderr or "is no batch" in done.stderr
+    assert done.stdout == "batch 1 is paused\n"
+    (batch,) = loligo.trash.batches(mnt)
+    for change in (loligo.trash.pause, loligo.trash.resume, partial(loligo.trash.set_priority, priority="low")):
+        with pytest.raises(TrashError, match="no batch 1 of yours"):
+            as_user(partial(change, 1, mount=mnt), NOBODY)
+    with pytest.raises(PermissionError):
+        as_user(lambda: os.setxattr(mnt / ".trash" / batch.name, "loligo.trash.purge", b"resume"), NOBODY)
+    assert loligo.trash.batches(mnt) == [batch]
+    as_user(lambda: loligo.trash.resume(1, mount=mnt), SOMEBODY)
+    as_user(lambda: loligo.trash.set_priority(1, "high", mount=mnt), SOMEBODY)
+    (batch,) = loligo.trash.batches(mnt)
+    assert (batch.is_paused, batch.priority) == (False, "high")
+    with pytest.raises(ValueError, match="high, normal, low"):
+        loligo.trash.set_priority(1, "highest", mount=mnt)  # type: ignore[arg-type]
+    for name, value, refusal in (
+        ("purge", b"highest", "Invalid"),
+        ("purge", b"", "Invalid"),
+        ("batch", b"", "Read-only"),
+    ):
+        with pytest.raises(OSError, match=refusal):
+            os.setxattr(mnt / ".trash" / batch.name, f"loligo.trash.{name}", value)
+
+
+def test_jobs_of_a_mount_that_is_read_only(cli: CommandLine, mnt: Path) -> None:
+    (mnt / "f").touch()
+    remove(mnt / "f")
+    cli.run("umount", str(mnt))
+    cli.mount("-o", "ro")
+    for command in (["jobs", "pause"], ["jobs", "resume"], ["jobs", "cancel"], ["trash", "keep"], ["trash", "purge"]):
+        group, word = command
+        at = ["--mount", str(mnt)]
+        done = cli.run(group, *at, word, "1", code=1) if group == "jobs" else cli.run(group, word, *at, "1", code=1)
+        assert f"{mnt} is mounted read-only" in done.stderr, command
+    assert "is mounted read-only" in cli.run("jobs", "--mount", str(mnt), "priority", "1", "low", code=1).stderr
+    (batch,) = loligo.trash.batches(mnt)
+    assert (batch.is_paused, batch.is_purged, batch.priority) == (False, False, "normal")
 
 
 def test_a_tree_is_gone_for_good_when_the_command_returns(cli: CommandLine, mnt: Path) -> None:

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from loligo_mds.core.codec import decode_request
 from loligo_mds.core.requests import CHANGING
+from loligo_trash.batch import Word
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
 
@@ -112,6 +113,8 @@ class Enemy:
             return self.ino()
         if name == "batch" and random.random() < 0.9:
             return random.randrange(1, 2000)
+        if name == "word" and random.random() < 0.9:
+            return random.randrange(max(Word) + 2)
         if name in ("name", "new_name"):
             return random.choice(_XATTRS) if "xattr" in kind and random.random() < 0.8 else self._name()
         if name == "value" and random.random() < 0.4:

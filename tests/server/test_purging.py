@@ -33,7 +33,7 @@ from loligo_runtime import failpoint
 from loligo_runtime.object_store import ObjectStore
 from loligo_runtime.object_url import open_object_store
 from loligo_runtime.volume import Volume
-from loligo_trash.batch import Batch, decode_batch
+from loligo_trash.batch import Batch, Word, decode_batch
 from loligo_trash.policy import LIMIT_NAME, MINIMUM_AGE_NAME, RETENTION_NAME
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
@@ -217,9 +217,68 @@ def test_who_takes_a_purge_back_keeps_what_is_left(
     (batch,) = tree.batches()
     client.ask(PurgeBatch(batch.id))
     wait_until(lambda: tree.batches()[0].inodes < 5, "it begins")
-    client.ask(PurgeBatch(batch.id, keep=True))
+    client.ask(PurgeBatch(batch.id, Word.KEEP))
     (left,) = tree.batches()
     assert 0 < left.inodes < 5 and not left.flags
+
+
+def test_killed_while_a_purge_is_paused(
+    make_server: MakeServer, make_client: MakeClient, objects: ObjectStore, volume: Volume
+) -> None:
+    server = make_server("--session-expiry", "1", "--purge-rate", "5")
+    client = make_client(server)
+    tree = Tree(client, objects)
+    tree.kept_for(R, b"1s")
+    top = tree.directory(b"top")
+    for number in range(12):
+        tree.file(b"%d" % number, top)
+    client.ask(RemoveTree(R, b"top", 0, 1))
+    wait_until(lambda: tree.batches()[0].inodes in range(2, 13), "it is counted and begins")
+    client.ask(PurgeBatch(1, Word.PAUSE))
+    paused = tree.batches()
+    assert 0 < paused[0].inodes < 13 and paused[0].is_paused
+    client.break_off()
+    server.kill()
+    server.start()
+    client = make_client(server)
+    tree = Tree(client, objects)
+    for number in (2, 3, 4):
+        tree.file(b"other")
+        client.ask(Unlink(R, b"other", 0, number))
+        wait_until(lambda: tree.batches() == paused, "what is due and not paused goes, and all of that")
+    client.ask(PurgeBatch(1, Word.RESUME))
+    wait_until(lambda: not tree.batches(), "it goes on", LIMIT_S)
+    wait_until(lambda: not stored_objects(volume), "the objects are gone", LIMIT_S)
+    client.goodbye()
+    server.stop()
+    assert_sound(volume)
+
+
+def test_a_higher_priority_goes_before_what_has_begun(
+    make_server: MakeServer, make_client: MakeClient, objects: ObjectStore
+) -> None:
+    client = make_client(make_server("--purge-rate", "2"))
+    tree = Tree(client, objects)
+    for pid in (1, 2):
+        for number in range(4):
+            tree.file(b"%d" % number)
+            client.ask(Unlink(R, b"%d" % number, 0, pid))
+    client.ask_all([PurgeBatch(1), PurgeBatch(2)])
+    wait_until(lambda: tree.batches()[0].inodes < 4, "it begins")
+    client.ask(PurgeBatch(2, Word.HIGH))
+    left = tree.batches()[0].inodes
+    wait_until(lambda: len(tree.batches()) == 1, "the other one is gone")
+    (batch,) = tree.batches()
+    assert (batch.pid, batch.inodes) == (1, left)
+
+
+def test_who_needs_room_does_not_stop_at_a_pause(tree: Tree, client: RawClient) -> None:
+    for number in range(3):
+        tree.file(b"%d" % number)
+        client.ask(Unlink(R, b"%d" % number, 0, number))
+    client.ask(PurgeBatch(1, Word.PAUSE))
+    client.ask(SetXattr(R, LIMIT_NAME, b"%d" % (2 * SIZE)))
+    wait_until(lambda: [batch.pid for batch in tree.batches()] == [1, 2], "the oldest is gone")
 
 
 def test_operators_see_what_is_in_the_trash(

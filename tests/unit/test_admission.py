@@ -56,6 +56,7 @@ from loligo_mds.core.requests import (
     Unsettle,
     Yielded,
 )
+from loligo_trash.batch import Word
 from loligo_trash.policy import MINIMUM_AGE_NAME
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.locks import END
@@ -106,6 +107,7 @@ SENSIBLE: list[Request] = [
     FillIn(1, 3),
     Restore(1, R, b"f", R, b"g"),
     PurgeBatch(1),
+    PurgeBatch(1, Word.LOW),
     GetUsage(),
 ]
 
@@ -187,6 +189,7 @@ def test_every_kind_is_known() -> None:
         (Restore(1, 0, b"f", R, b"g"), errno.EINVAL),
         (Restore(1, R, LONG, R, b"g"), errno.ENAMETOOLONG),
         (PurgeBatch(1 << 63), errno.EINVAL),
+        (PurgeBatch(1, max(Word) + 1), errno.EINVAL),
     ],
 )
 def test_what_makes_no_sense(lab: ShardLab, request_: Any, refusal: int) -> None:

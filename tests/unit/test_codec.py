@@ -36,7 +36,17 @@ u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
 times = st.integers(NS_MIN, NS_MAX)
 names = st.binary(max_size=255)
-_NUMBERS = {"mode": u32, "uid": u32, "gid": u32, "umask": u32, "rdev": u32, "flags": u32, "count": u32, "pid": u32}
+_NUMBERS = {
+    "mode": u32,
+    "uid": u32,
+    "gid": u32,
+    "umask": u32,
+    "rdev": u32,
+    "flags": u32,
+    "count": u32,
+    "pid": u32,
+    "word": u32,
+}
 _BYTES = {"name", "new_name", "target", "value", "inline", "label"}
 _OPTIONAL = {(requests.SetAttributes, name) for name in ("mode", "uid", "gid", "size", "atime_ns", "mtime_ns")} | {
     (requests.Publish, "mtime_ns"),

@@ -23,7 +23,7 @@ from loligo_mds.core.requests import (
 from loligo_mds.core.state import COUNTERS_KEY
 from loligo_mds.core.tables import Table
 from loligo_mds.store.memory_tables import MemoryTables
-from loligo_trash.batch import decode_batch
+from loligo_trash.batch import FLAG_HIGH, FLAG_LOW, FLAG_PAUSED, decode_batch
 from loligo_trash.places import decode_place, encode_place
 from loligo_trash.policy import MINIMUM_AGE_NAME
 from loligo_wire import acl
@@ -230,6 +230,12 @@ def test_a_batch_that_counts_wrong_or_is_not_looked_at_in_time() -> None:
     for change in ({"names": 3}, {"inodes": 1}, {"size_bytes": 8999}, {"names": 0}):
         assert "batch 1 says" in altered(Healthy(), Table.TRASH_BATCH, **change)
     assert "nobody looks before" in altered(Healthy(), Table.TRASH_BATCH, retention_ns=5)
+    assert "nobody looks before" in altered(Healthy(), Table.TRASH_BATCH, flags=FLAG_HIGH)
+    assert "nobody looks before" in altered(Healthy(), Table.TRASH_BATCH, flags=FLAG_LOW)
+    assert not altered(Healthy(), Table.TRASH_BATCH, flags=FLAG_PAUSED)
+    healthy = Healthy()
+    healthy.tables.put(Table.TRASH_DUE, b"x" + bytes(15) + b"\1", b"")
+    assert "where nobody looks" in problems_of(healthy.tables)
 
 
 def test_a_place_that_cannot_be_read_or_leads_elsewhere() -> None:

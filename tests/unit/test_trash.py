@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from loligo_mds.core import purging
 from loligo_mds.core.effects import LeaseRecall, Reply
 from loligo_mds.core.events import LeasesLapsed, SessionEnded, SessionOpened, ShardRestarted, Submitted
 from loligo_mds.core.namespace import RENAME_EXCHANGE
@@ -40,7 +41,8 @@ from loligo_mds.core.requests import (
     Survey,
     Unlink,
 )
-from loligo_trash.batch import PAUSE_NS, Batch, decode_batch
+from loligo_mds.core.tables import Table
+from loligo_trash.batch import PAUSE_NS, RECORD_BYTES, Batch, Word, decode_batch
 from loligo_trash.places import WAY_MAX_BYTES, Place, Step, decode_place, encode_place
 from loligo_trash.policy import (
     LIMIT_NAME,
@@ -396,6 +398,23 @@ def test_a_record_of_a_batch() -> None:
     assert batch.due_ns == 0 and Batch(7, 1, 2, 3, 4, 5, 6).due_ns == 11
 
 
+def test_a_record_of_a_batch_of_before_pauses_and_priorities() -> None:
+    batch = decode_batch(7, bytes(RECORD_BYTES - 4) + (3).to_bytes(4) + b"label")
+    assert (batch.is_paused, batch.priority, batch.flags, batch.label) == (False, Word.NORMAL, 3, b"label")
+
+
+def test_what_a_batch_hears() -> None:
+    batch = Batch(7, 1, 2, 3, 4, 5, 6)
+    assert [batch.hear(word) for word in (Word.KEEP, Word.RESUME, Word.NORMAL)] == [False] * 3
+    for word, priority in ((Word.HIGH, Word.HIGH), (Word.LOW, Word.LOW), (Word.NORMAL, Word.NORMAL)):
+        assert batch.hear(word) and not batch.hear(word) and batch.priority is priority
+    assert batch.hear(Word.PAUSE) and batch.is_paused and batch.due_ns == 11
+    assert not batch.takes(1, 2, 3, 6, 5), "what is removed next is another batch"
+    assert batch.hear(Word.PURGE) and not batch.is_paused and batch.due_ns == 0
+    assert batch.hear(Word.PAUSE) and batch.hear(Word.KEEP) and batch.is_paused
+    assert batch.hear(Word.RESUME) and not batch.flags
+
+
 # -- what is kept comes back as it was --------------------------------------------------------------------------------
 
 
@@ -672,12 +691,85 @@ def test_a_purge_may_be_taken_back_as_far_as_it_has_not_happened(lab: ShardLab) 
     remove_all(lab, R, b"d", top)
     lab.ask(PurgeBatch(1))
     lab.ask(Purge(4), session=0)
-    lab.ask(PurgeBatch(1, keep=True))
+    lab.ask(PurgeBatch(1, Word.KEEP))
     assert lab.ask(Purge(4), session=0).batch == 0
     assert len(names(lab, 1, top)) == 2 and names(lab, 1, R) == [b"d"]
     lab.ask(FillIn(1, top))
     assert lab.ask(Restore(1, R, b"d", R, b"d")).size == 2
     lab.refused(PurgeBatch(1), ENOENT)
+
+
+def test_a_purge_that_is_paused_goes_on_where_it_was(lab: ShardLab) -> None:
+    top = lab.make(b"d", DIRECTORY)
+    for number in range(4):
+        lab.make(b"d/%d" % number)
+    remove_all(lab, R, b"d", top)
+    lab.ask(PurgeBatch(1))
+    lab.ask(Purge(4), session=0)
+    lab.ask(PurgeBatch(1, Word.PAUSE))
+    left = batches(lab)
+    assert left[0].names == 3 and left[0].is_paused
+    for _ in range(2):
+        assert lab.ask(Purge(4), session=0).batch == 0
+        assert batches(lab) == left
+        lab.restarted()
+        lab.now_ns += 2 * WEEK_NS
+    lab.ask(PurgeBatch(1, Word.RESUME))
+    lab.ask(Purge(4), session=0)
+    assert batches(lab)[0].names == 1
+    purge_all(lab)
+    assert batches(lab) == []
+
+
+def test_a_pause_holds_off_the_clock_until_a_purge_is_asked_for(lab: ShardLab) -> None:
+    for name in (b"a", b"b", b"c"):
+        unlink(lab, name, pid=ord(name))
+        lab.ask(PurgeBatch(len(batches(lab)), Word.PAUSE))
+    lab.now_ns += 2 * WEEK_NS
+    assert purge_all(lab) == 0 and len(batches(lab)) == 3
+    assert purging.backlog(lab.shard.state, lab.now_ns) == purging.Backlog(0, 0), "nobody is late"
+    lab.ask(PurgeBatch(2))
+    lab.ask(PurgeBatch(3, Word.KEEP))
+    purge_all(lab)
+    assert [batch.id for batch in batches(lab)] == [1, 3], "who keeps one does not let it go"
+    assert lab.ask(Restore(1, R, b"a", R, b"a")) is not None
+    lab.ask(PurgeBatch(3, Word.RESUME))
+    purge_all(lab)
+    assert batches(lab) == []
+
+
+def test_what_is_purged_goes_in_the_order_of_priorities_and_times(lab: ShardLab) -> None:
+    words = (Word.NORMAL, Word.LOW, Word.HIGH, Word.NORMAL, Word.LOW, Word.HIGH, Word.NORMAL)
+    for number, word in enumerate(words, 1):
+        assert unlink(lab, b"%d" % number, pid=number) == number
+        lab.ask(PurgeBatch(number, word))
+    lab.now_ns += 2 * WEEK_NS
+    for number in (4, 5, 6):
+        lab.ask(PurgeBatch(number))
+    lab.ask(PurgeBatch(7, Word.LOW))
+    lab.ask(PurgeBatch(7, Word.HIGH))
+    unlink(lab, b"8", pid=8)
+    lab.ask(PurgeBatch(8, Word.HIGH))
+    assert purging.backlog(lab.shard.state, lab.now_ns).batches == 7
+    order = []
+    while id := lab.ask(Purge(1), session=0).batch:
+        order.append(id)
+        lab.restarted()
+    assert list(dict.fromkeys(order)) == [6, 3, 7, 4, 1, 5, 2]
+    assert [batch.id for batch in batches(lab)] == [8], "it is not its time"
+
+
+def test_what_was_told_so_much_that_it_is_looked_for_in_many_places(lab: ShardLab) -> None:
+    """More than a step puts right: the next goes on."""
+    unlink(lab, b"f")
+    unlink(lab, b"g", pid=8)
+    lab.now_ns += 10_000
+    for number in range(1500):
+        lab.shard.state.put(Table.TRASH_DUE, number.to_bytes(8) + (1).to_bytes(8), b"")
+    lab.journal.append(lab.shard.state.take_writes())
+    lab.ask(PurgeBatch(2, Word.LOW))
+    lab.ask(PurgeBatch(2))
+    assert [lab.ask(Purge(9), session=0).batch for _ in range(3)] == [0, 2, 0]
 
 
 def test_what_is_removed_after_a_purge_was_asked_for_is_not_purged(lab: ShardLab) -> None:

@@ -22,7 +22,7 @@ from loligo_mds.core.requests import (
     Restore,
     SetXattr,
 )
-from loligo_trash.batch import FLAG_PURGED, PAUSE_NS, decode_batch
+from loligo_trash.batch import FLAG_PURGED, PAUSE_NS, PRIORITIES, Word, decode_batch
 from loligo_trash.places import decode_place
 from loligo_trash.policy import DEFAULT_POLICY, MINIMUM_AGE_NAME
 from unit.test_shard_model import NAMES, Machine, Model, No, Node
@@ -35,7 +35,24 @@ class Batch:
         self.session = session
         self.last_ns = now_ns
         self.label = label
-        self.purged = False
+        self.purged = self.paused = False
+        self.priority = Word.NORMAL
+
+    @property
+    def is_as_made(self) -> bool:
+        return not self.purged and not self.paused and self.priority is Word.NORMAL
+
+    def hear(self, word: Word) -> None:
+        if word in (Word.HIGH, Word.NORMAL, Word.LOW):
+            self.priority = word
+        elif word in (Word.PURGE, Word.KEEP):
+            self.purged = word is Word.PURGE
+            self.paused = self.paused and word is Word.KEEP
+        else:
+            self.paused = word is Word.PAUSE
+
+    def due_ns(self) -> int:
+        return 0 if self.purged else self.last_ns + DEFAULT_POLICY.retention_ns
 
 
 class TrashModel(Model):
@@ -77,7 +94,7 @@ class TrashModel(Model):
         known = self.batches.get(batch)
         if (
             known is None
-            or known.purged
+            or not known.is_as_made
             or self.now_ns - known.last_ns > PAUSE_NS
             or (batch, directory.ino, name) in self.rows
         ):
@@ -316,35 +333,41 @@ class TrashMachine(Machine):
 
     def purge_batch(self, session: int) -> None:
         batch = self.some_row()[0]
-        keep = self.random.random() < 0.5
+        word = self.random.choice((Word.PURGE, Word.PURGE, Word.KEEP, *Word))
 
         def expected() -> None:
             if batch not in self.model.batches:
                 raise No(ENOENT)
-            self.model.batches[batch].purged = not keep
+            self.model.batches[batch].hear(word)
 
-        self.agree(session, PurgeBatch(batch, keep), expected)
+        self.agree(session, PurgeBatch(batch, word), expected)
 
     def purge(self, session: int) -> None:
-        """All that is due, in steps of any size, and the shard may be restarted between them."""
+        """All that is due, in the order of priorities and times, and nothing of what is paused; in steps of any size, and the
+        shard may be restarted between them.
+        """
         model = self.model
-        due = [
-            id
+        turns = {
+            id: (PRIORITIES.index(batch.priority), batch.due_ns(), id)
             for id, batch in model.batches.items()
-            if batch.purged or batch.last_ns + DEFAULT_POLICY.retention_ns < self.lab.now_ns
-        ]
+            if not batch.paused and batch.due_ns() < self.lab.now_ns
+        }
+        due = sorted(turns, key=turns.__getitem__)
         model.kept_below = 0
         expected = [model.purge(batch) for batch in due]
         names = inodes = 0
+        seen: dict[int, None] = {}
         may_restart = not any(node.held for node in model.nodes.values())
         count = self.random.choice((1, 2, 3, 7, 1000))
         while (purged := self.lab.ask(Purge(count), session=0)).batch:
             assert purged.batch in due and purged.names and purged.names + purged.inodes <= count + 3
+            seen[purged.batch] = None
             names += purged.names
             inodes += purged.inodes
             if may_restart and self.random.random() < 0.3:
                 self.lab.restarted()
                 self.rejoin()
+        assert list(seen) == due
         assert names == sum(one for one, _ in expected)
         assert inodes == sum(one for _, one in expected) + model.kept_below
 
@@ -356,8 +379,8 @@ class TrashMachine(Machine):
         assert list(batches) == sorted(model.batches)
         for id, batch in batches.items():
             known = model.batches[id]
-            told = batch.session, batch.label, bool(batch.flags & FLAG_PURGED)
-            assert told == (known.session, known.label, known.purged)
+            told = batch.session, batch.label, bool(batch.flags & FLAG_PURGED), batch.is_paused, batch.priority
+            assert told == (known.session, known.label, known.purged, known.paused, known.priority)
         if not batches:
             return
         id = self.random.choice(list(batches))

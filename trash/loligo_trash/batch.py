@@ -24,6 +24,7 @@ offset size field
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 from struct import Struct
 from typing import Final
 
@@ -34,6 +35,41 @@ RECORD_BYTES: Final = _RECORD.size
 FLAG_PURGED: Final = 1
 #: Of a directory that was moved here as a whole: what is below it is counted, as far as it ever will be.
 FLAG_COUNTED: Final = 2
+#: Nothing of it is purged.
+FLAG_PAUSED: Final = 4
+#: Neither: it is purged when its turn comes.
+FLAG_HIGH: Final = 8
+FLAG_LOW: Final = 16
+
+
+class Word(IntEnum):
+    """What a batch may be told about its being purged. The numbers are those of the wire."""
+
+    #: Now. A pause is over: who says so later than "pause" means it.
+    PURGE = 0
+    #: Not before its time, after all.
+    KEEP = 1
+    #: Not until it is resumed, whatever the time.
+    PAUSE = 2
+    RESUME = 3
+    #: Before others that may be purged by now, or after them.
+    HIGH = 4
+    NORMAL = 5
+    LOW = 6
+
+
+#: Flags that a word sets, and flags that it clears.
+_MEANINGS: Final[dict[int, tuple[int, int]]] = {
+    Word.PURGE: (FLAG_PURGED, FLAG_PAUSED),
+    Word.KEEP: (0, FLAG_PURGED),
+    Word.PAUSE: (FLAG_PAUSED, 0),
+    Word.RESUME: (0, FLAG_PAUSED),
+    Word.HIGH: (FLAG_HIGH, FLAG_LOW),
+    Word.NORMAL: (0, FLAG_HIGH | FLAG_LOW),
+    Word.LOW: (FLAG_LOW, FLAG_HIGH),
+}
+#: In this order batches are purged.
+PRIORITIES: Final = (Word.HIGH, Word.NORMAL, Word.LOW)
 
 #: Removals further apart than this do not belong together.
 PAUSE_NS: Final = 30_000_000_000
@@ -58,8 +94,25 @@ class Batch:
 
     @property
     def due_ns(self) -> int:
-        """From then on it may be purged."""
+        """From then on it may be purged, unless it is paused."""
         return 0 if self.flags & FLAG_PURGED else self.last_ns + self.retention_ns
+
+    @property
+    def is_paused(self) -> bool:
+        return bool(self.flags & FLAG_PAUSED)
+
+    @property
+    def priority(self) -> Word:
+        if self.flags & FLAG_HIGH:
+            return Word.HIGH
+        return Word.LOW if self.flags & FLAG_LOW else Word.NORMAL
+
+    def hear(self, word: int) -> bool:
+        """Whether it changes anything."""
+        before = self.flags
+        sets, clears = _MEANINGS[word]
+        self.flags = before & ~clears | sets
+        return self.flags != before
 
     def takes(self, uid: int, pid: int, session: int, retention_ns: int, now_ns: int) -> bool:
         """Whether what is removed now belongs to it."""

@@ -1,5 +1,5 @@
 """What the trash has to give back before its time, because somebody needs the room: the oldest batches first, and no more than
-it takes.
+it takes. Also those that are paused: else whoever pauses all that he removes would fill the store, or others' would go instead.
 """
 
 from collections.abc import Iterable

@@ -1,25 +1,42 @@
 """`loligo jobs …`"""
 
+import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 _EVERY_S = 1.0
+_PRIORITIES = ("high", "normal", "low")
 
 
 @click.group("jobs", invoke_without_command=True)
-@click.option("--watch", is_flag=True, help="Show it again every second, until nothing is left.")
+@click.option("--watch", is_flag=True, help="Show it again every second, until nothing is left but what is paused.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: a list of objects, one a batch.")
 @click.option("--mount", metavar="PATH", default=".", help="A path on the volume.  [default: where you are]")
 @click.pass_context
-def command(context: click.Context, watch: bool, mount: str) -> None:
-    """What is being purged, or could be by now, of the volume that you are in, and what is left of it.
+def command(context: click.Context, watch: bool, as_json: bool, mount: str) -> None:
+    """What is being purged, or could be by now, or is paused, of the volume that you are in, and what is left of it: a line a
+    batch, in the order in which they go.
 
-    You see what you have removed yourself, root everything.
+    You see what you have removed yourself, root everything; and who sees a batch may pause, resume and cancel it and set its
+    priority.
+
+    \b
+    Examples:
+      loligo jobs --watch
+      loligo jobs pause 17 18
+      loligo jobs priority 17 18 low
     """
     context.obj = mount
     if context.invoked_subcommand is not None:
+        return
+    if watch and as_json:
+        raise click.UsageError("--watch is for people, --json for scripts: give one of them")
+    if as_json:
+        click.echo(json.dumps([_describe(batch) for batch in _jobs(mount)], indent=2))
         return
     from loligo.progress import Progress
 
@@ -32,42 +49,131 @@ def command(context: click.Context, watch: bool, mount: str) -> None:
         if watch and sys.stdout.isatty():
             click.clear()
         click.echo("\n".join(lines))
-        if not watch:
+        if not watch or all(batch.is_paused for batch in jobs):
             return
         time.sleep(_EVERY_S)
     click.echo("nothing is being purged", err=True)
+
+
+@command.command("pause")
+@click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
+@click.pass_context
+def pause(context: click.Context, batches: tuple[str, ...]) -> None:
+    """Purge no more of BATCH..., until 'resume'.
+
+    Whatever their time: also one that is not purged yet stays. It can be restored, as any.
+
+    'loligo trash purge' ends the pause, and so does the need of room: when the trash is beyond its limit or the store nearly
+    full, the oldest batches go, paused or not.
+    """
+    from loligo.trash import pause
+
+    _do(context, batches, pause, "is paused")
+
+
+@command.command("resume")
+@click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
+@click.pass_context
+def resume(context: click.Context, batches: tuple[str, ...]) -> None:
+    """Take a pause back: the purge of BATCH... goes on where it was.
+
+    Time went on meanwhile: what is due by now goes at once.
+    """
+    from loligo.trash import resume
+
+    _do(context, batches, resume, "is resumed")
+
+
+@command.command("priority")
+@click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
+@click.argument("priority", type=click.Choice(_PRIORITIES), metavar="[high|normal|low]")
+@click.pass_context
+def priority(context: click.Context, batches: tuple[str, ...], priority: Any) -> None:
+    """Purge BATCH... before others, or after them.
+
+    Of what may be purged by now, everything of a higher priority goes first, and of one priority what has been due for longest.
+    """
+    from loligo.trash import set_priority
+
+    _do(context, batches, lambda batch, mount: set_priority(batch, priority, mount=mount), f"has priority {priority}")
 
 
 @command.command("cancel")
 @click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
 @click.pass_context
 def cancel(context: click.Context, batches: tuple[str, ...]) -> None:
-    """Take a purge back: what is not gone yet of BATCH... stays as long as it would have. ('loligo trash keep' is the same.)"""
-    from loligo.each import for_each
+    """Take a purge back: what is not gone yet of BATCH... stays as long as it would have. ('loligo trash keep' is the same.)
+
+    One that is paused stays paused.
+    """
     from loligo.trash import keep
 
-    def keep_one(batch: str) -> str:
-        keep(batch, mount=context.obj)
-        return f"batch {batch} is kept"
+    _do(context, batches, keep, "is kept")
 
-    if not for_each(batches, keep_one):
+
+def _do(context: click.Context, batches: tuple[str, ...], work: Callable[..., None], done: str) -> None:
+    from loligo.each import for_each
+
+    def do_one(batch: str) -> str:
+        work(batch, mount=context.obj)
+        return f"batch {batch} {done}"
+
+    if not for_each(batches, do_one):
         sys.exit(1)
 
 
 def _jobs(mount: str) -> list[Any]:
+    """In the order in which they go; those that are paused come last."""
     from loligo.trash import batches
     from loligo.trash_folder import trash_of
 
     folder, _ = trash_of(mount)
     now_ns = time.time_ns()
-    return [batch for batch in batches(folder.root) if batch.is_purged or batch.due_ns <= now_ns]
+    found = [batch for batch in batches(folder.root) if batch.is_purged or batch.is_paused or batch.due_ns <= now_ns]
+    return sorted(
+        found,
+        key=lambda batch: (batch.is_paused, _PRIORITIES.index(batch.priority), batch.due_ns, batch.number),
+    )
 
 
 def _left(batch: Any) -> str:
     from loligo_runtime.sizes import format_size
 
     what = batch.label or batch.name
-    why = "purged by hand" if batch.is_purged else "its time has come"
+    why = _why(batch)
     if not batch.is_counted:
         return f"{what}: a whole directory, which is being counted; {why}"
     return f"{what}: {batch.inodes} files, {format_size(batch.size_bytes)} left, {why}"
+
+
+def _why(batch: Any) -> str:
+    from loligo.trash_folder import moment
+
+    if batch.is_purged:
+        why = "purged by hand"
+    elif batch.due_ns <= time.time_ns():
+        why = "its time has come"
+    else:
+        why = f"kept until {moment(batch.due_ns)}"
+    if batch.priority != "normal":
+        why += f", {batch.priority} priority"
+    return f"{why}, paused" if batch.is_paused else why
+
+
+def _describe(batch: Any) -> dict[str, Any]:
+    from loligo.trash_folder import moment
+
+    return {
+        "batch": batch.number,
+        "name": batch.name,
+        "label": batch.label or None,
+        "uid": batch.uid,
+        "due": moment(batch.due_ns) if batch.due_ns else None,
+        "purged": batch.is_purged,
+        "paused": batch.is_paused,
+        "priority": batch.priority,
+        "counted": batch.is_counted,
+        "names": batch.names,
+        "inodes": batch.inodes,
+        "size_bytes": batch.size_bytes,
+    }

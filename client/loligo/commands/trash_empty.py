@@ -21,7 +21,7 @@ def command(path: str, yes: bool) -> None:
 
     folder, _ = trash_of(path)
     root = folder.mount.directory
-    found = [batch for batch in batches(root) if not batch.is_purged]
+    found = [batch for batch in batches(root) if batch.is_paused or not batch.is_purged]
     if not found:
         click.echo("there is nothing to purge", err=True)
         return

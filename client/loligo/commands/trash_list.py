@@ -65,7 +65,7 @@ def command(path: str | None, since: str | None, by: str | None, as_json: bool) 
                 _user(batch.uid),
                 str(batch.inodes if batch.label else batch.names) if batch.is_counted else "tree",
                 format_size(batch.size_bytes) if batch.is_counted else "-",
-                "now" if batch.due_ns <= now_ns else _duration(batch.due_ns - now_ns),
+                _goes_in(batch, now_ns),
                 _told(paths, is_all),
             )
         )
@@ -107,6 +107,8 @@ def _describe(batch: Any, paths: list[bytes], is_all: bool) -> dict[str, Any]:
         "last": moment(batch.last_ns),
         "due": moment(batch.due_ns) if batch.due_ns else None,
         "purged": batch.is_purged,
+        "paused": batch.is_paused,
+        "priority": batch.priority,
         "uid": batch.uid,
         "pid": batch.pid,
         "names": batch.names,
@@ -147,6 +149,12 @@ def _user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _goes_in(batch: Any, now_ns: int) -> str:
+    if batch.is_paused:
+        return "paused"
+    return "now" if batch.due_ns <= now_ns else _duration(batch.due_ns - now_ns)
 
 
 def _duration(time_ns: int) -> str:

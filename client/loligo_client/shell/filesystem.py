@@ -956,7 +956,7 @@ class FileSystem(Operations):
         self, ctx: Context, ino: int, name: bytes, value: bytes, flags: int, acl_kill_sgid: bool
     ) -> Answer[None]:
         if ino >= TRASH_INO:
-            return self._run(self._trash.setxattr(ctx, ino, name))
+            return self._run(self._trash.setxattr(ctx, ino, name, value))
         check_inode(ino)
         if name == RMTREE_XATTR:
             return self._run(self._remove_tree(ctx, ino, value))

@@ -9,15 +9,17 @@ a directory above, is neither found nor listed there. Through that other mount i
 from errno import EPERM, EROFS
 from typing import Final
 
+from loligo_trash.batch import Word
 from loligo_wire.ids import FIRST_CLIENT_INO, ROOT_INO
 
 #: See `control_files` and `trash_files`.
 CONTROL_NAME: Final = b".loligo"
 TRASH_NAME: Final = b".trash"
 OWN_NAMES: Final = frozenset({CONTROL_NAME, TRASH_NAME})
-#: Extended attributes. Of a batch: what it is, as JSON; and that it is to be kept though it was to be purged.
+#: Extended attributes. Of a batch: what it is, as JSON; and to set it says how it is to be purged (`PURGE_WORDS`).
 BATCH_XATTR: Final = b"loligo.trash.batch"
-KEEP_XATTR: Final = b"loligo.trash.keep"
+PURGE_XATTR: Final = b"loligo.trash.purge"
+PURGE_WORDS: Final = {word.name.lower().encode(): word for word in Word}
 #: Of a directory that is only the way to what was removed: what it was, as JSON. Nothing else has it.
 PLACE_XATTR: Final = b"loligo.trash.place"
 #: To set it on a directory removes that, with all that is in it.

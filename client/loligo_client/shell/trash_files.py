@@ -6,6 +6,7 @@ again.
 mv DIR .trash/         a tree is removed with one rename, whatever is in it
 mv .trash/BATCH/a/b/c TARGET     it is restored, in one piece
 rmdir .trash/BATCH     it is purged
+setfattr -n loligo.trash.purge -v WORD .trash/BATCH     it hears `loligo_trash.batch.Word`, in small letters
 
 Rules
 1. Nothing here can be changed but by moving and purging. The kernel checks who may look at what: a batch is its remover's
@@ -26,7 +27,7 @@ from heapq import merge
 from stat import S_IFDIR
 from typing import Final
 
-from loligo_client.shell.own_names import BATCH_XATTR, KEEP_XATTR, PLACE_XATTR, TRASH_INO
+from loligo_client.shell.own_names import BATCH_XATTR, PLACE_XATTR, PURGE_WORDS, PURGE_XATTR, TRASH_INO
 from loligo_client.shell.tasks import Task
 from loligo_fuse import Context, DirectoryEntry
 from loligo_mds.core.entries import cookie_of
@@ -252,14 +253,17 @@ class TrashFiles:
         inode = self.inode(ino)
         return (yield ListXattrs(inode)) if inode else []
 
-    def setxattr(self, ctx: Context, ino: int, name: bytes) -> Task[None]:
+    def setxattr(self, ctx: Context, ino: int, name: bytes, value: bytes) -> Task[None]:
         node = self._nodes.get(ino)
-        if node is None or node.ino != ROOT_INO or name != KEEP_XATTR:
+        if node is None or node.ino != ROOT_INO or name != PURGE_XATTR:
             raise OSError(EROFS, "what is in the trash cannot be changed")
+        word = PURGE_WORDS.get(value)
+        if word is None:
+            raise OSError(EINVAL, f"say one of {b', '.join(PURGE_WORDS).decode()}")
         batch = yield from self._batch(node.batch)
         if ctx.uid not in (0, batch.uid):
             raise OSError(EACCES, "it is somebody else's")
-        yield PurgeBatch(batch.id, keep=True)
+        yield PurgeBatch(batch.id, word)
 
     # -- what is where ----------------------------------------------------------------------------------------------------
 
@@ -380,6 +384,8 @@ def _as_json(batch: Batch) -> bytes:
             "size_bytes": batch.size_bytes,
             "label": os.fsdecode(batch.label),
             "purged": bool(batch.flags & FLAG_PURGED),
+            "paused": batch.is_paused,
+            "priority": batch.priority.name.lower(),
             "counted": not batch.label or bool(batch.flags & FLAG_COUNTED),
         }
     ).encode()

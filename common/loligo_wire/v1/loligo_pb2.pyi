@@ -622,12 +622,12 @@ class Restore(_message.Message):
     def __init__(self, batch: _Optional[int] = ..., directory: _Optional[int] = ..., name: _Optional[bytes] = ..., new_parent: _Optional[int] = ..., new_name: _Optional[bytes] = ...) -> None: ...
 
 class PurgeBatch(_message.Message):
-    __slots__ = ("batch", "keep")
+    __slots__ = ("batch", "word")
     BATCH_FIELD_NUMBER: _ClassVar[int]
-    KEEP_FIELD_NUMBER: _ClassVar[int]
+    WORD_FIELD_NUMBER: _ClassVar[int]
     batch: int
-    keep: bool
-    def __init__(self, batch: _Optional[int] = ..., keep: _Optional[bool] = ...) -> None: ...
+    word: int
+    def __init__(self, batch: _Optional[int] = ..., word: _Optional[int] = ...) -> None: ...
 
 class SetLock(_message.Message):
     __slots__ = ("ino", "owner", "start", "end", "exclusive", "unlock", "whole", "waits", "pid", "wait")

@@ -36,6 +36,7 @@ from loligo_mds.core.limits import (
     XATTR_VALUE_MAX_BYTES,
 )
 from loligo_mds.core.state import ShardState
+from loligo_trash.batch import Word
 from loligo_trash.places import decode_place
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import COUNTER_BITS, COUNTER_MAX, ROOT_INO
@@ -243,6 +244,10 @@ def _check_batch(state: ShardState, request: Any) -> int:
     return 0 if request.batch <= BATCH_MAX else EINVAL
 
 
+def _purge_batch(state: ShardState, request: requests.PurgeBatch) -> int:
+    return _check_batch(state, request) if request.word <= max(Word) else EINVAL
+
+
 def _in_trash(state: ShardState, request: Any) -> int:
     return _check_batch(state, request) if _is_ino(state, request.directory) else EINVAL
 
@@ -315,7 +320,7 @@ _CHECKS: dict[type, _Check] = {
     requests.LookInTrash: _look_in_trash,
     requests.FillIn: _fill_in,
     requests.Restore: _restore,
-    requests.PurgeBatch: _check_batch,
+    requests.PurgeBatch: _purge_batch,
     requests.GetUsage: _anything,
 }
 

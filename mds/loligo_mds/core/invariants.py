@@ -19,7 +19,7 @@ from loligo_mds.core.state import (
     ino_of_key,
 )
 from loligo_mds.core.tables import Table, Tables
-from loligo_mds.core.trash import BURIED_BYTES, Buried
+from loligo_mds.core.trash import BURIED_BYTES, DUE_PREFIXES, Buried, batch_due, due_key
 from loligo_trash.batch import RECORD_BYTES, decode_batch
 from loligo_trash.places import decode_place
 from loligo_trash.policy import POLICY_NAMES
@@ -157,7 +157,7 @@ _SHAPES = (
     (Table.TRASH, 24, True, BURIED_BYTES, False),
     (Table.TRASH_PLACE, 16, False, 8, True),
     (Table.TRASH_BATCH, 8, False, RECORD_BYTES, True),
-    (Table.TRASH_DUE, 16, False, 0, False),
+    (Table.TRASH_DUE, 16, True, 0, False),
 )
 
 
@@ -218,7 +218,8 @@ def _check_sessions(tables: Tables) -> list[str]:
 def _check_trash(tables: Tables, counters: ShardState, inodes: dict[int, Attributes]) -> list[str]:
     """See the invariants of `core.trash`."""
     problems = []
-    batches = {ino_of_key(key)[0]: decode_batch(0, record) for key, record in tables.scan(Table.TRASH_BATCH, b"")}
+    rows = ((ino_of_key(key)[0], record) for key, record in tables.scan(Table.TRASH_BATCH, b""))
+    batches = {id: decode_batch(id, record) for id, record in rows}
     counted: dict[int, list[int]] = {id: [0, 0, 0] for id in batches}
     trashed: dict[int, int] = {}
     from_where: set[tuple[int, int]] = set()
@@ -261,12 +262,16 @@ def _check_trash(tables: Tables, counters: ShardState, inodes: dict[int, Attribu
             problems.append(f"batch {id}: the way to directory {directory} is {way}")
     for id, directory in sorted(places ^ (from_where - dead)):
         problems.append(f"batch {id}: it is not known, or known for nothing, where directory {directory} was")
-    due: dict[int, int] = {}
+    due: dict[tuple[int, bytes], bytes] = {}
     for key, _ in tables.scan(Table.TRASH_DUE, b""):
-        due.setdefault(ino_of_key(key, 8)[0], ino_of_key(key)[0])
+        due.setdefault((batch_due(key), key[:-16]), key)
+        if key[:-16] not in DUE_PREFIXES.values():
+            problems.append(f"batch {batch_due(key)} is looked for where nobody looks, at {key.hex()}")
     for id, batch in batches.items():
-        if due.get(id, 1 << 64) > max(0, batch.due_ns):
-            problems.append(f"batch {id} is due at {batch.due_ns}, nobody looks before {due.get(id)}")
+        wanted = due_key(batch)
+        looked = None if wanted is None else due.get((id, wanted[:-16]))
+        if wanted is not None and (looked is None or looked > wanted):
+            problems.append(f"batch {id} is due at {batch.due_ns}, nobody looks before {looked and looked.hex()}")
         if id >= counters.next_batch:
             problems.append(f"batch {id} lies beyond the next number to be given out")
     sums = [sum(column) for column in zip(*counted.values(), strict=True)] or [0, 0, 0]

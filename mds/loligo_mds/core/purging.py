@@ -1,5 +1,6 @@
-"""Out of the trash for good: batches that are due lose their rows, and inodes that nothing names any more go, a step's worth at
-a time. Where it goes on is told by the rows that are left, so a crash costs nothing and nothing is removed twice.
+"""Out of the trash for good: batches that are due and not paused lose their rows, and inodes that nothing names any more go, a
+step's worth at a time. Where it goes on is told by the rows that are left, so a crash costs nothing and nothing is removed
+twice.
 
 Objects follow as those of any removed inode (`core.content`, `shell.keeper`); what somebody has open goes when he closes it.
 """
@@ -8,7 +9,6 @@ from dataclasses import dataclass
 from errno import ENOENT
 from itertools import islice
 from stat import S_IFDIR
-from struct import Struct
 from typing import Final
 
 from loligo_mds.core import inodes, leases, trash
@@ -18,10 +18,9 @@ from loligo_mds.core.requests import Purge, PurgeBatch, Purged
 from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
 from loligo_mds.core.trash import Buried
-from loligo_trash.batch import FLAG_PURGED, Batch
+from loligo_trash.batch import Batch
 from loligo_wire.attributes import Attributes
 
-_DUE: Final = Struct(">QQ")
 _DENTRY: Final = int(Table.DENTRY)
 
 #: More than so many due batches nobody counts.
@@ -32,10 +31,9 @@ def purge_batch(state: ShardState, request: PurgeBatch, now_ns: int) -> None:
     batch = trash.find_batch(state, request.batch)
     if batch is None:
         raise Refused(ENOENT)
-    if request.keep == bool(batch.flags & FLAG_PURGED):
-        batch.flags ^= FLAG_PURGED
+    if batch.hear(request.word):
         trash.put_batch(state, batch)
-        state.put(Table.TRASH_DUE, _DUE.pack(max(0, batch.due_ns), batch.id), b"")
+        trash.put_due(state, batch)
 
 
 def purge(state: ShardState, request: Purge, now_ns: int) -> Purged:
@@ -76,27 +74,26 @@ def _purge_below(state: ShardState, request: Purge, batch: Batch, place: int, pu
 
 
 def _due(state: ShardState, now_ns: int) -> Batch | None:
-    """The batch that has been due for longest. Rows that came too early are put where they belong."""
-    for key, _ in list(islice(state.tables.scan(Table.TRASH_DUE, b""), STEP_WRITES_MAX // 2)):
-        at_ns, id = _DUE.unpack(key)
-        if at_ns > now_ns:
+    """Of those of the highest priority the batch that has been due for longest. Rows that came too early are put where they
+    belong, and those of batches that are paused go: to resume one makes another.
+    """
+    for _ in range(STEP_WRITES_MAX // 2):
+        key, id = next(trash.rows_due(state, now_ns), (b"", 0))
+        if not key:
             return None
         batch = trash.find_batch(state, id)
-        if batch is not None and max(0, batch.due_ns) == at_ns:
+        if batch is not None and trash.due_key(batch) == key:
             return batch
         state.delete(Table.TRASH_DUE, key)
         if batch is not None:
-            due = _DUE.pack(max(0, batch.due_ns), id)
-            state.put(Table.TRASH_DUE, due, b"")
-            if batch.due_ns <= now_ns:
-                return batch
+            trash.put_due(state, batch)
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Batches that are due and not purged, at most BACKLOG_TOLD; and since when the oldest is due that nobody has asked to be
-    purged: 0 if there is none.
+    """Batches that are due, not paused and not purged, at most BACKLOG_TOLD; and since when the oldest is due that nobody has
+    asked to be purged: 0 if there is none.
     """
 
     batches: int
@@ -106,16 +103,13 @@ class Backlog:
 def backlog(state: ShardState, now_ns: int) -> Backlog:
     ids: dict[int, None] = {}
     oldest_ns = 0
-    for key, _ in islice(state.tables.scan(Table.TRASH_DUE, b""), BACKLOG_TOLD):
-        at_ns, id = _DUE.unpack(key)
-        if at_ns > now_ns:
-            break
+    for _, id in islice(trash.rows_due(state, now_ns), BACKLOG_TOLD):
         batch = trash.find_batch(state, id)
-        if batch is None or batch.due_ns > now_ns:
+        if batch is None or batch.is_paused or batch.due_ns > now_ns:
             continue
         ids[id] = None
-        if batch.due_ns and not oldest_ns:
-            oldest_ns = batch.due_ns
+        if batch.due_ns:
+            oldest_ns = min(oldest_ns or batch.due_ns, batch.due_ns)
     return Backlog(len(ids), oldest_ns)
 
 

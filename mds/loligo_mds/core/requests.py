@@ -7,6 +7,7 @@ it on a full disk. Answers are named behind each class; any may be refused with 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from loligo_trash.batch import Word
 from loligo_wire.attributes import Attributes
 
 
@@ -439,10 +440,10 @@ class Restore:
 
 @dataclass(slots=True)
 class PurgeBatch:
-    """A batch need not be kept any longer, or is to be kept after all (`keep`), if it is not gone yet. -> None"""
+    """A batch need not be kept any longer, or what else is said of its being purged (`loligo_trash.batch.Word`). -> None"""
 
     batch: int
-    keep: bool = False
+    word: int = Word.PURGE
 
 
 @dataclass(slots=True)

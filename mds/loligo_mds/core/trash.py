@@ -14,7 +14,7 @@ Invariants
 was.
 4. Nothing is made, moved to or removed in a directory that is dead, and nobody has a lease of it. Its `parent` and `name` say
 where it was.
-5. A row of TRASH_DUE for each batch, at a time when it may be due, or earlier.
+5. A row of TRASH_DUE for each batch that is not paused, among those of its priority, at a time when it may be due, or earlier.
 
 How long what is kept is said by directories (`loligo_trash.policy`).
 """
@@ -31,7 +31,7 @@ from loligo_mds.core.limits import LISTING_PAGE_MAX
 from loligo_mds.core.requests import ListBatches, ListPlaces, LookInTrash, ReadTrash
 from loligo_mds.core.state import InvariantBroken, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
-from loligo_trash.batch import FLAG_COUNTED, Batch, decode_batch
+from loligo_trash.batch import FLAG_COUNTED, PRIORITIES, Batch, Word, decode_batch
 from loligo_trash.places import WAY_MAX_BYTES, Step, encode_place, mtime_of
 from loligo_trash.policy import DEFAULT_POLICY, MINIMUM_AGE_NAME, RETENTION_NAME, Policy, parse_time
 from loligo_wire.attributes import FLAG_TRASH_POLICY, Attributes
@@ -48,6 +48,8 @@ _PLACED: Final = Struct(">QQ").unpack_from
 #: ino, type, when it was removed, inodes that went with it, the sizes of files among them.
 _BURIED: Final = Struct(">QBqQQ")
 BURIED_BYTES: Final = _BURIED.size
+#: What the keys of TRASH_DUE begin with, before the time. Times begin with less than 0x80.
+DUE_PREFIXES: Final = {Word.HIGH: b"\xfe", Word.NORMAL: b"", Word.LOW: b"\xff"}
 #: Batches that a removal may still belong to, of which it is remembered in which directories they have places.
 _JOINABLE_MAX: Final = 1024
 _PLACES_KNOWN_MAX: Final = 4096
@@ -228,7 +230,7 @@ def _key_of(batch: Batch) -> tuple[int, int, int, int]:
 
 def _batch(state: ShardState, asked: Any, retention_ns: int, now_ns: int, label: bytes = b"") -> Batch:
     batch = Batch(state.allocate_batch(), asked.uid, asked.pid, state.asking, now_ns, now_ns, retention_ns, label=label)
-    state.put(_DUE, _PAIR(max(0, batch.due_ns), batch.id), b"")
+    put_due(state, batch)
     return batch
 
 
@@ -279,6 +281,36 @@ def recount(state: ShardState, batch: Batch, buried: Buried, inodes: int, size_b
 
 def put_batch(state: ShardState, batch: Batch) -> None:
     state.put(_BATCH, ino_key(batch.id), batch.encode())
+
+
+def due_key(batch: Batch) -> bytes | None:
+    """Where TRASH_DUE has it; None: nowhere, it is paused."""
+    if batch.is_paused:
+        return None
+    return DUE_PREFIXES[batch.priority] + _PAIR(max(0, batch.due_ns), batch.id)
+
+
+def put_due(state: ShardState, batch: Batch) -> None:
+    """It begins, or its time, its priority or its pause has changed. Rows of before are dropped when they are met."""
+    key = due_key(batch)
+    if key is not None:
+        state.put(_DUE, key, b"")
+
+
+def batch_due(key: bytes) -> int:
+    """Of a row of TRASH_DUE: which batch it is about."""
+    return int.from_bytes(key[-8:])
+
+
+def rows_due(state: ShardState, now_ns: int) -> Iterator[tuple[bytes, int]]:
+    """(key, batch) of what may be due, in the order of purging. Valid until the next change."""
+    for priority in PRIORITIES:
+        prefix = DUE_PREFIXES[priority]
+        for key, _ in state.scan_prefix(_DUE, prefix):
+            at_ns, id = _PLACED(key, len(prefix))
+            if at_ns > now_ns:
+                break
+            yield key, id
 
 
 def _has_place(state: ShardState, joinable: Joinable, directory: int) -> bool:
