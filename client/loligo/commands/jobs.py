@@ -86,7 +86,7 @@ def resume(context: click.Context, batches: tuple[str, ...]) -> None:
 
 @command.command("priority")
 @click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
-@click.argument("priority", type=click.Choice(_PRIORITIES), metavar="[high|normal|low]")
+@click.argument("priority", type=click.Choice(_PRIORITIES))
 @click.pass_context
 def priority(context: click.Context, batches: tuple[str, ...], priority: Any) -> None:
     """Purge BATCH... before others, or after them.

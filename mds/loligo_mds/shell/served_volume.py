@@ -145,7 +145,7 @@ class ServedVolume:
                 "trash_inodes": ("Inodes in the trash.", False, lambda: usage().trash_inodes),
                 "trash_bytes": ("Sizes of the files among those.", False, lambda: usage().trash_bytes),
                 "trash_backlog_batches": (
-                    "Batches of the trash that are due, or to be purged, and still there; at most 10,000 are counted.",
+                    "Batches of the trash that may be purged by now, and are still there; at most 10,000 are counted.",
                     False,
                     lambda: self.driver.backlog().batches,
                 ),
