@@ -14,7 +14,6 @@ import loligo
 from cli.command_line import CommandLine, wait_until
 from loligo.trash import NotRestored
 from loligo.trash_folder import TrashError, shown
-from loligo_lab.processes import wait_until
 from loligo_lab.users import NOBODY, SOMEBODY, as_user
 
 

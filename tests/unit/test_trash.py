@@ -765,7 +765,7 @@ def test_what_was_told_so_much_that_it_is_looked_for_in_many_places(lab: ShardLa
     unlink(lab, b"g", pid=8)
     lab.now_ns += 10_000
     for number in range(1500):
-        lab.shard.state.put(Table.TRASH_DUE, number.to_bytes(8) + (1).to_bytes(8), b"")
+        lab.shard.state.put(Table.TRASH_DUE, b"\1" + number.to_bytes(8) + (1).to_bytes(8), b"")
     lab.journal.append(lab.shard.state.take_writes())
     lab.ask(PurgeBatch(2, Word.LOW))
     lab.ask(PurgeBatch(2))

@@ -157,7 +157,7 @@ _SHAPES = (
     (Table.TRASH, 24, True, BURIED_BYTES, False),
     (Table.TRASH_PLACE, 16, False, 8, True),
     (Table.TRASH_BATCH, 8, False, RECORD_BYTES, True),
-    (Table.TRASH_DUE, 16, True, 0, False),
+    (Table.TRASH_DUE, 17, False, 0, False),
 )
 
 

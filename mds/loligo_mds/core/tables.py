@@ -28,7 +28,7 @@ class Table(IntEnum):
     TRASH = 11  # batch ‖ directory ‖ cookie ‖ name -> ino ‖ type, what goes with it
     TRASH_PLACE = 12  # batch ‖ directory -> where the directory was
     TRASH_BATCH = 13  # batch -> who removed it, when, how much it is
-    TRASH_DUE = 14  # [priority ‖] ns ‖ batch -> empty    when to look whether it is to be purged
+    TRASH_DUE = 14  # priority ‖ ns ‖ batch -> empty    when to look whether it is to be purged
 
 
 #: One change: table, key, value, or None for a deletion.

@@ -48,8 +48,8 @@ _PLACED: Final = Struct(">QQ").unpack_from
 #: ino, type, when it was removed, inodes that went with it, the sizes of files among them.
 _BURIED: Final = Struct(">QBqQQ")
 BURIED_BYTES: Final = _BURIED.size
-#: What the keys of TRASH_DUE begin with, before the time. Times begin with less than 0x80.
-DUE_PREFIXES: Final = {Word.HIGH: b"\xfe", Word.NORMAL: b"", Word.LOW: b"\xff"}
+#: What the keys of TRASH_DUE begin with, before the time.
+DUE_PREFIXES: Final = {Word.HIGH: b"\0", Word.NORMAL: b"\1", Word.LOW: b"\2"}
 #: Batches that a removal may still belong to, of which it is remembered in which directories they have places.
 _JOINABLE_MAX: Final = 1024
 _PLACES_KNOWN_MAX: Final = 4096
@@ -116,7 +116,8 @@ def _row_above(state: ShardState, batch: int, ino: int) -> Buried | None:
         found = state.find_inode(found.parent)
     if found is None or not (found.trashed and found.is_directory):
         return None
-    return find_buried(state, batch, found.parent, found.name)
+    row = find_buried(state, batch, found.parent, found.name)
+    return row if row is not None and row.ino == found.ino else None  # another may have had the name in that batch
 
 
 def find_left(state: ShardState, batch: int, directory: int, name: bytes) -> Attributes | None:
