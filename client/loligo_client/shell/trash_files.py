@@ -12,8 +12,8 @@ Rules
 1. Nothing here can be changed but by moving and purging. The kernel checks who may look at what: a batch is its remover's
    alone, and what is in it has its own owners and modes.
 2. An inode of the trash has a number of its own here, for as long as the kernel remembers it: what it is to those who still
-   have it open is another matter. The kernel believes nothing of it for long, so what another mount removes or restores is seen
-   at once.
+   have it open is another matter. The kernel believes in no name of what can be restored, so what another mount removes or
+   restores is seen at once; in attributes, and in batches and the ways to what was removed, which nobody moves, for SHOWN_S.
 3. Methods are tasks (`tasks`), run by the file system.
 
 How the trash works is told in `loligo_mds.core.trash`.
@@ -48,11 +48,13 @@ from loligo_mds.core.requests import (
 from loligo_trash.batch import FLAG_COUNTED, FLAG_PURGED, Batch, decode_batch
 from loligo_trash.names import batch_name, batch_of_name
 from loligo_trash.places import Step, decode_place
-from loligo_wire.attributes import Attributes
+from loligo_wire.attributes import FLAG_XATTR, Attributes
 from loligo_wire.ids import ROOT_INO
 
 _DOT_COOKIE: Final = 1
 _DOTDOT_COOKIE: Final = 2
+#: For so long the kernel believes what it is shown.
+SHOWN_S: Final = 1.0
 #: Batches whose places are remembered.
 _BATCHES_KNOWN_MAX: Final = 64
 
@@ -60,16 +62,17 @@ _BATCHES_KNOWN_MAX: Final = 64
 class _Node:
     """`ino`: the inode; ROOT_INO: the batch itself. `step`: a directory that was on the way, and need not be there any more.
 
-    `lookups`: what the kernel gives back with forget.
+    `lookups`: what the kernel gives back with forget. `has_xattrs`: it may have some.
     """
 
-    __slots__ = ("batch", "ino", "lookups", "step")
+    __slots__ = ("batch", "has_xattrs", "ino", "lookups", "step")
 
     def __init__(self, batch: int, ino: int, step: Step | None) -> None:
         self.batch = batch
         self.ino = ino
         self.step = step
         self.lookups = 0
+        self.has_xattrs = True
 
 
 class _Known:
@@ -98,7 +101,13 @@ class TrashFiles:
     # -- names ----------------------------------------------------------------------------------------------------------
 
     def lookup(self, ctx: Context, parent: int, name: bytes) -> Task[Attributes | None]:
-        ctx.entry_timeout_s = ctx.attribute_timeout_s = 0.0
+        found = yield from self._find(ctx, parent, name)
+        ctx.attribute_timeout_s = SHOWN_S
+        stays = found is not None and (found.ino == TRASH_INO or not self.inode(found.ino))
+        ctx.entry_timeout_s = SHOWN_S if stays else 0.0
+        return found
+
+    def _find(self, ctx: Context, parent: int, name: bytes) -> Task[Attributes | None]:
         if name == b"." or parent == ROOT_INO:
             return (yield from self.getattr(ctx, parent if parent != ROOT_INO else TRASH_INO))
         if parent == TRASH_INO:
@@ -110,7 +119,7 @@ class TrashFiles:
         found = yield LookInTrash(node.batch, node.ino, name)
         if found is not None:
             number = self._number(node.batch, found.ino, None, looked_up=True)
-            return (yield from self.getattr(ctx, number))
+            return self._shown(self._nodes[number], found, number)
         steps = yield from self._steps(node)
         step = steps.get(name) or next((step for step in steps.values() if _aside(step) == name), None)
         if step is None:
@@ -119,7 +128,7 @@ class TrashFiles:
         return self._as_step(step, number)
 
     def getattr(self, ctx: Context, ino: int) -> Task[Attributes]:
-        ctx.attribute_timeout_s = 0.0
+        ctx.attribute_timeout_s = SHOWN_S
         if ino == TRASH_INO:
             now_ns = self._began_ns
             return Attributes(ino, S_IFDIR | 0o1777, nlink=2, atime_ns=now_ns, mtime_ns=now_ns, ctime_ns=now_ns)
@@ -128,7 +137,11 @@ class TrashFiles:
             return self._as_batch((yield from self._batch(node.batch)), ino)
         if node.step is not None:
             return self._as_step(node.step, ino)
-        return _as_shown(self._as_written((yield GetAttributes(node.ino))), ino)
+        return self._shown(node, (yield GetAttributes(node.ino)), ino)
+
+    def _shown(self, node: _Node, found: Attributes, number: int) -> Attributes:
+        node.has_xattrs = bool(found.flags & FLAG_XATTR)
+        return _as_shown(self._as_written(found), number)
 
     def forget(self, ino: int, count: int) -> None:
         node = self._nodes.get(ino)
@@ -244,7 +257,7 @@ class TrashFiles:
         if node is not None and node.step is not None and name == PLACE_XATTR:
             return _place_as_json(node.step)
         inode = self.inode(ino)
-        if not inode:
+        if node is None or not inode or not node.has_xattrs:
             raise OSError(ENODATA, "no such attribute")
         value: bytes = yield GetXattr(inode, name)
         return value
