@@ -176,7 +176,8 @@ def restore(*what: int | Path, to: Path | None = None, on_conflict: Conflicts = 
     `to`: a directory to restore into, instead of where things were. `on_conflict`: what happens where something has a name by
     now. "fail": nothing is restored at all; "rename": it comes back as NAME.restored; "skip": it stays in the trash.
 
-    NotRestored, with the report, if something was not restored that was not skipped.
+    Who restores a batch takes its `purge` back. NotRestored, with the report, if something was not restored that was not
+    skipped, also because it had been purged before.
     """
     report = Report()
     policy = OnConflict(on_conflict)
@@ -187,6 +188,7 @@ def restore(*what: int | Path, to: Path | None = None, on_conflict: Conflicts = 
         except TrashError as error:
             report.left.append((str(one).encode() if isinstance(one, int) else os.fsencode(one), str(error)))
         else:
+            _end_purge(found, report)
             wanted.setdefault(found.folder.mount.directory, []).append(found)
     with contextlib.ExitStack() as stack:
         plans = []
@@ -194,7 +196,14 @@ def restore(*what: int | Path, to: Path | None = None, on_conflict: Conflicts = 
             folder = of_mount[0].folder
             hands = stack.enter_context(Hands(folder.root))
             target = None if to is None else _target(folder, to)
-            plans.append((folder, hands, plan_restore(_removed(of_mount, report), hands.look, policy, target)))
+            try:
+                plan = plan_restore(_removed(of_mount, report), hands.look, policy, target)
+            except PermissionError as error:
+                raise TrashError(
+                    f"you may not look where {shown(os.fsencode(error.filename or folder.root))} was: restore it elsewhere,"
+                    " with --to DIR, or ask root"
+                ) from None
+            plans.append((folder, hands, plan))
         for folder, _, plan in plans:
             told = report.left if policy is OnConflict.FAIL else report.skipped
             for conflict in plan.conflicts:
@@ -216,6 +225,18 @@ class _Wanted:
     number: int
     name: bytes
     below: bytes
+
+
+def _end_purge(wanted: _Wanted, report: Report) -> None:
+    """Of a batch that is restored as a whole. What of it is gone is told."""
+    folder, name = wanted.folder, wanted.name
+    batch = folder.batch(name)
+    if batch is not None and batch.is_purged and not wanted.below:
+        with _explained(folder, name):
+            os.setxattr(folder.path_of(name), os.fsdecode(PURGE_XATTR), b"keep")
+        batch = folder.batch(name)
+    if batch is not None and batch.is_partly_purged and os.path.isdir(os.path.join(folder.path_of(name), wanted.below)):
+        report.left.append((b"batch %d" % batch.number, "some of it had been purged before, and is gone for good"))
 
 
 def _find(what: int | Path, mount: Path) -> _Wanted:

@@ -54,6 +54,8 @@ class Batch:
     label: str
     is_purged: bool
     is_paused: bool
+    #: Some of it is gone for good.
+    is_partly_purged: bool
     #: "high", "normal" or "low".
     priority: str
     is_counted: bool
@@ -113,6 +115,7 @@ class TrashFolder:
             label=told["label"],
             is_purged=told["purged"],
             is_paused=told["paused"],
+            is_partly_purged=told["partly_purged"],
             priority=told["priority"],
             is_counted=told["counted"],
         )

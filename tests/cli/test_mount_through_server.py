@@ -473,6 +473,22 @@ def test_a_purge_is_paused_through_another_mount(
     wait_until(lambda: loligo.trash.batches(other)[0].inodes < left.inodes, "it goes on")
 
 
+def test_what_was_purged_in_part_is_restored_in_part_and_that_is_told(
+    cli: CommandLine, make_server: Callable[..., LabServer], mount: Callable[..., Path]
+) -> None:
+    root = mount(make_server("--purge-rate", "5"))
+    os.setxattr(root, "loligo.trash.minimum_age", b"0")
+    (root / "tree").mkdir()
+    for number in range(100):
+        (root / "tree" / str(number)).write_text("text")
+    subprocess.run(["rm", "-rf", root / "tree"], check=True)
+    loligo.trash.purge(1, mount=root)
+    wait_until(lambda: loligo.trash.batches(root)[0].inodes < 101, "it begins")
+    done = cli.run("trash", "restore", "--mount", str(root), "1", code=1)
+    assert "batch 1: some of it had been purged before, and is gone for good" in done.stderr
+    assert 0 < len(list((root / "tree").iterdir())) < 100 and not loligo.trash.batches(root)
+
+
 def test_a_signal_unmounts_and_stores(cli: CommandLine, server: LabServer, mount: Callable[..., Path]) -> None:
     mount(server)
     (cli.directory / "file").write_text("text")

@@ -27,6 +27,7 @@ from loligo_mds.core.requests import (
     Publish,
     Purge,
     PurgeBatch,
+    Purged,
     ReadDirectory,
     ReadInline,
     ReadLink,
@@ -41,6 +42,7 @@ from loligo_mds.core.requests import (
     Survey,
     Unlink,
 )
+from loligo_mds.core.restoring import RESTORE_WITHIN_NS
 from loligo_mds.core.tables import Table
 from loligo_trash.batch import PAUSE_NS, RECORD_BYTES, Batch, Word, decode_batch
 from loligo_trash.places import WAY_MAX_BYTES, Place, Step, decode_place, encode_place
@@ -627,6 +629,25 @@ def test_of_a_removal_with_a_pause_in_it_both_parts_come_back(lab: ShardLab) -> 
     lab.ask(Restore(2, R, b"d", R, b"d"))
     lab.ask(Restore(1, d, b"1", d, b"1"))
     assert sorted(entry[0] for entry in lab.ask(ReadDirectory(d, 0, 9))) == [b"1", b"2"]
+
+
+def test_nothing_is_purged_between_two_steps_of_a_restore(lab: ShardLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loligo_mds.core.restoring.FILLED_IN_MAX", 2)
+    top = lab.make(b"d", DIRECTORY)
+    for number in range(5):
+        lab.make(b"d/%d" % number)
+    remove_all(lab, R, b"d", top)
+    lab.ask(PurgeBatch(1))
+    lab.ask(Purge(2), session=0)
+    (batch,) = batches(lab)
+    assert batch.is_partly_purged and batch.names == 5
+    lab.ask(FillIn(1, top))
+    assert lab.ask(Purge(100), session=0) == Purged(1), "it is due, and waits"
+    lab.now_ns += RESTORE_WITHIN_NS
+    assert lab.ask(Purge(2), session=0).names == 1, "who stopped in between holds nobody up"
+    lab.ask(FillIn(1, top))
+    lab.ask(Restore(1, R, b"d", R, b"d"))
+    assert len(lab.ask(ReadDirectory(top, 0, 9))) == 3 and batches(lab) == []
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])

@@ -22,6 +22,7 @@ from loligo_mds.core.requests import (
     Restore,
     SetXattr,
 )
+from loligo_mds.core.restoring import RESTORE_WITHIN_NS
 from loligo_trash.batch import FLAG_PURGED, PAUSE_NS, PRIORITIES, Word, decode_batch
 from loligo_trash.places import decode_place
 from loligo_trash.policy import DEFAULT_POLICY, MINIMUM_AGE_NAME
@@ -346,6 +347,7 @@ class TrashMachine(Machine):
         """All that is due, in the order of priorities and times, and nothing of what is paused; in steps of any size, and the
         shard may be restarted between them.
         """
+        self.lab.now_ns += RESTORE_WITHIN_NS  # nobody is about to restore anything
         model = self.model
         turns = {
             id: (PRIORITIES.index(batch.priority), batch.due_ns(), id)

@@ -40,6 +40,8 @@ FLAG_PAUSED: Final = 4
 #: Neither: it is purged when its turn comes.
 FLAG_HIGH: Final = 8
 FLAG_LOW: Final = 16
+#: Some of it was purged, and the rest is left.
+FLAG_PARTLY: Final = 32
 
 
 class Word(IntEnum):
@@ -96,6 +98,10 @@ class Batch:
     def due_ns(self) -> int:
         """From then on it may be purged, unless it is paused."""
         return 0 if self.flags & FLAG_PURGED else self.last_ns + self.retention_ns
+
+    @property
+    def is_partly_purged(self) -> bool:
+        return bool(self.flags & FLAG_PARTLY)
 
     @property
     def is_paused(self) -> bool:

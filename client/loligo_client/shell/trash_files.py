@@ -398,6 +398,7 @@ def _as_json(batch: Batch) -> bytes:
             "label": os.fsdecode(batch.label),
             "purged": bool(batch.flags & FLAG_PURGED),
             "paused": batch.is_paused,
+            "partly_purged": batch.is_partly_purged,
             "priority": batch.priority.name.lower(),
             "counted": not batch.label or bool(batch.flags & FLAG_COUNTED),
         }

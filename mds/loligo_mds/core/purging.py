@@ -18,7 +18,7 @@ from loligo_mds.core.requests import Purge, PurgeBatch, Purged
 from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
 from loligo_mds.core.trash import Buried
-from loligo_trash.batch import Batch
+from loligo_trash.batch import FLAG_PARTLY, Batch
 from loligo_wire.attributes import Attributes
 
 _DENTRY: Final = int(Table.DENTRY)
@@ -42,6 +42,8 @@ def purge(state: ShardState, request: Purge, now_ns: int) -> Purged:
     if batch is None:
         return Purged(0)
     purged = Purged(batch.id)
+    if state.being_restored.get(batch.id, 0) > now_ns:
+        return purged
     while batch.names and not _is_enough(state, request, purged):
         row = next(state.scan_prefix(Table.TRASH_PLACE, ino_key(batch.id)), None)
         if row is None:
@@ -65,6 +67,7 @@ def _purge_below(state: ShardState, request: Purge, batch: Batch, place: int, pu
         )
         if waits:
             break
+        batch.flags |= FLAG_PARTLY
         left = trash.take_out(state, batch, buried)
         emptied[buried.directory] = None
         purged.names += 1
@@ -134,6 +137,8 @@ def _emptied(state: ShardState, request: Purge, batch: Batch, buried: Buried, pu
     inodes_before, bytes_before = purged.inodes, purged.size_bytes
     if _empty(state, request, buried.ino, purged):
         return True
+    if purged.inodes > inodes_before:
+        batch.flags |= FLAG_PARTLY
     inodes_left = max(1, buried.inodes - (purged.inodes - inodes_before))
     trash.recount(state, batch, buried, inodes_left, max(0, buried.size_bytes - (purged.size_bytes - bytes_before)))
     return False

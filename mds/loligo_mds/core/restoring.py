@@ -3,13 +3,15 @@
 A row is restored with one rename (`restore`). If it is a directory from which things were removed before, in the same batch,
 those go back into it first (`fill_in`), deepest down first, while it is dead and nobody sees it; so the tree appears as a
 whole. What is left in a directory that was moved to the trash as a whole can be moved out by itself, too. Each step is complete
-in itself: whoever stops in between leaves everything either in the trash or in its place, and can go on.
+in itself: whoever stops in between leaves everything either in the trash or in its place, and can go on. Between two steps
+nothing of the batch is purged for RESTORE_WITHIN_NS, so what comes back is all that was there when it began.
 
 A directory that was removed itself comes back under another generation: a kernel that remembers the old one takes it for
 removed.
 """
 
 from errno import EEXIST, EINVAL, EMLINK, ENOENT, ENOTDIR, ENOTEMPTY
+from typing import Final
 
 from loligo_mds.core import namespace, trash
 from loligo_mds.core.limits import FILLED_IN_MAX, LINK_MAX
@@ -17,6 +19,11 @@ from loligo_mds.core.requests import FillIn, Restore
 from loligo_mds.core.state import Refused, ShardState
 from loligo_trash.batch import Batch
 from loligo_wire.attributes import Attributes
+
+#: A purge waits for so long, for the next step of a restore.
+RESTORE_WITHIN_NS: Final = 5_000_000_000
+#: More restores at once than that may find something purged meanwhile.
+BEING_RESTORED_MAX: Final = 1000
 
 
 def restore(state: ShardState, request: Restore, now_ns: int) -> Attributes:
@@ -71,6 +78,9 @@ def fill_in(state: ShardState, request: FillIn, now_ns: int) -> Attributes:
         raise Refused(ENOTDIR)
     if not top.trashed:
         raise Refused(EINVAL)
+    if len(state.being_restored) >= BEING_RESTORED_MAX:
+        state.being_restored.clear()
+    state.being_restored[batch.id] = now_ns + RESTORE_WITHIN_NS
     filled: dict[int, Attributes] = {}
     emptied: dict[int, None] = {}
     for buried in trash.rows_below(state, batch.id, top.ino, FILLED_IN_MAX):

@@ -60,6 +60,7 @@ class ShardState:
         "asked_about",
         "asking",
         "asking_id",
+        "being_restored",
         "block_bytes",
         "busy_leases",
         "delegations",
@@ -197,6 +198,8 @@ class ShardState:
         self.joinable: dict[tuple[int, int, int, int], Joinable] = {}
         #: What holds in directories, as far as it was asked.
         self.policies: dict[int, Policy] = {}
+        #: Batch -> until when it is left to who restores it.
+        self.being_restored: dict[int, int] = {}
         #: Directories of which it is known that a path leads there.
         self.alive: set[int] = set()
 
