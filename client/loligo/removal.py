@@ -41,6 +41,12 @@ class Removal:
         name = self._folder.names().get(self.batch)
         return None if name is None else self._folder.batch(name)
 
+    @property
+    def is_kept(self) -> bool:
+        """As far as can be seen from here."""
+        batch = self.look()
+        return batch.due_ns > time.time_ns() if batch is not None else not self._folder.is_reachable
+
     def wait(self, timeout_s: float | None = None, progress: Callable[[Batch], object] = lambda batch: None) -> None:
         """Until it is gone for good; `progress` is called with what is left of it, several times a second.
 

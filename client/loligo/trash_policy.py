@@ -49,8 +49,8 @@ def set_policy(path: Path, name: bytes, value: str | None) -> None:
         if error.errno == errno.ENODATA:
             return
         if error.errno in (errno.EPERM, errno.EACCES):
-            whose = "root's" if name == LIMIT_NAME else "its owner's"
-            raise TrashError(f"what is kept of {shown(full)} is {whose} to say, or root's: ask them") from None
+            whose = "root's" if name == LIMIT_NAME else "its owner's, or root's,"
+            raise TrashError(f"what is kept of {shown(full)} is {whose} to say: ask them") from None
         raise OSError(error.errno, error.strerror, full) from None
 
 

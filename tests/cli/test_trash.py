@@ -421,7 +421,7 @@ def test_what_is_paused_stays_until_it_is_resumed(cli: CommandLine, mnt: Path) -
         (True, "normal"),
         (True, "low"),
     }
-    assert cli.run("jobs", "--mount", str(mnt), "cancel", "2").stdout == "batch 2 is kept\n"
+    assert cli.run("jobs", "cancel", "2", "--mount", str(mnt)).stdout == "batch 2 is kept\n"
     assert cli.run("jobs", "--mount", str(mnt), "resume", "3").stdout == "batch 3 is resumed\n"
     cli.run("trash", "purge", "--mount", str(mnt), "1")
     wait_until(lambda: [batch.number for batch in loligo.trash.batches(mnt)] == [2], "two are gone")
@@ -522,6 +522,8 @@ def test_a_policy_is_shown_with_who_says_it(cli: CommandLine, mnt: Path) -> None
         f"limit 5G set for {mnt}",
     ]
     assert told(mnt)[0] == "retention 7d by default"
+    cli.run("trash", "policy", str(mnt), "--limit", "inherit")
+    assert told(mnt)[2] == "limit none by default"
     cli.run("trash", "policy", str(mnt / "a"), "--retention", "inherit", "--minimum-age", "inherit")
     cli.run("trash", "policy", str(mnt / "a"), "--retention", "inherit")
     assert told(mnt / "a")[:2] == [
@@ -537,10 +539,11 @@ def test_a_policy_is_shown_with_who_says_it(cli: CommandLine, mnt: Path) -> None
 def test_policies_that_cannot_be_set(cli: CommandLine, mnt: Path) -> None:
     (mnt / "a").mkdir()
     assert "no time" in cli.refusal("trash", "policy", str(mnt), "--retention", "long")
+    assert "no time" in cli.refusal("trash", "policy", str(mnt), "--retention", " 7d")
     assert "no size" in cli.refusal("trash", "policy", str(mnt), "--limit", "much")
     assert "the volume's" in cli.refusal("trash", "policy", str(mnt / "a"), "--limit", "5G")
     assert "No such file" in cli.refusal("trash", "policy", str(mnt / "none"))
-    with pytest.raises(TrashError, match="owner's to say"):
+    with pytest.raises(TrashError, match="owner's, or root's, to say"):
         as_user(lambda: set_retention(mnt / "a"), NOBODY)
 
 
@@ -562,6 +565,8 @@ def test_a_tree_is_removed_and_comes_back(cli: CommandLine, mnt: Path) -> None:
     assert not (mnt / "a" / "t").exists()
     cli.run("trash", "restore", str(mnt / "a" / "t"))
     assert tree(mnt / "a" / "t") == before
+    cli.run("trash", "policy", str(mnt / "a"), "--retention", "0")
+    assert "not kept" in cli.run("rmtree", str(mnt / "a" / "t")).stdout
 
 
 def test_a_tree_is_removed_from_python(mnt: Path) -> None:

@@ -1,8 +1,8 @@
 """How long removed files are kept. A directory says so in extended attributes, for what lies below it, unless a directory
 further down says otherwise; the root says it for the volume, and where nobody says anything the defaults hold.
 
-Values are a number with a unit: ``7d``, ``12h``, ``30m``, ``90s``; ``0`` is no time at all. The limit, which only the root's
-counts, is a size: ``500G``; ``0`` is no limit.
+Values are a number with a unit: ``2w``, ``7d``, ``12h``, ``30m``, ``90s``; ``0`` is no time at all. The limit, which only the
+root's counts, is a size: ``500G``; ``0`` is no limit.
 """
 
 import re
@@ -41,12 +41,12 @@ DEFAULT_POLICY: Final = Policy()
 
 def parse_time(value: bytes) -> int:
     """ns. PolicyInvalid."""
-    text = value.decode("ascii", "replace").strip()
+    text = value.decode("ascii", "replace")
     if text == "0":
         return 0
     found = _TIME.fullmatch(text)
     if found is None:
-        raise PolicyInvalid(f"{text!r} is no time: write 7d, 12h, 30m or 90s, or 0 for none")
+        raise PolicyInvalid(f"{text!r} is no time: write 2w, 7d, 12h, 30m or 90s, or 0 for none")
     time_ns = int(found[1]) * _UNITS_S[found[2]] * _SECOND_NS
     if time_ns > _TIME_MAX_NS:
         raise PolicyInvalid(f"{text!r} is more than a hundred years")

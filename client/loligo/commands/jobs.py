@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 _EVERY_S = 1.0
+#: Also behind the name of what is to be done.
+_MOUNT = click.option("--mount", metavar="PATH", help="A path on the volume that has BATCH.  [default: where you are]")
 _PRIORITIES = ("high", "normal", "low")
 
 
@@ -57,8 +59,9 @@ def command(context: click.Context, watch: bool, as_json: bool, mount: str) -> N
 
 @command.command("pause")
 @click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
+@_MOUNT
 @click.pass_context
-def pause(context: click.Context, batches: tuple[str, ...]) -> None:
+def pause(context: click.Context, batches: tuple[str, ...], mount: str | None) -> None:
     """Purge no more of BATCH..., until 'resume'.
 
     Whatever their time: also one that is not purged yet stays. It can be restored, as any.
@@ -68,54 +71,60 @@ def pause(context: click.Context, batches: tuple[str, ...]) -> None:
     """
     from loligo.trash import pause
 
-    _do(context, batches, pause, "is paused")
+    _do(mount or context.obj, batches, pause, "is paused")
 
 
 @command.command("resume")
 @click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
+@_MOUNT
 @click.pass_context
-def resume(context: click.Context, batches: tuple[str, ...]) -> None:
+def resume(context: click.Context, batches: tuple[str, ...], mount: str | None) -> None:
     """Take a pause back: the purge of BATCH... goes on where it was.
 
     Time went on meanwhile: what is due by now goes at once.
     """
     from loligo.trash import resume
 
-    _do(context, batches, resume, "is resumed")
+    _do(mount or context.obj, batches, resume, "is resumed")
 
 
 @command.command("priority")
 @click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
 @click.argument("priority", type=click.Choice(_PRIORITIES))
+@_MOUNT
 @click.pass_context
-def priority(context: click.Context, batches: tuple[str, ...], priority: Any) -> None:
+def priority(context: click.Context, batches: tuple[str, ...], priority: Any, mount: str | None) -> None:
     """Purge BATCH... before others, or after them.
 
     Of what may be purged by now, everything of a higher priority goes first, and of one priority what has been due for longest.
     """
     from loligo.trash import set_priority
 
-    _do(context, batches, lambda batch, mount: set_priority(batch, priority, mount=mount), f"has priority {priority}")
+    def set_one(batch: str, mount: str) -> None:
+        set_priority(batch, priority, mount=mount)
+
+    _do(mount or context.obj, batches, set_one, f"has priority {priority}")
 
 
 @command.command("cancel")
 @click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
+@_MOUNT
 @click.pass_context
-def cancel(context: click.Context, batches: tuple[str, ...]) -> None:
+def cancel(context: click.Context, batches: tuple[str, ...], mount: str | None) -> None:
     """Take a purge back: what is not gone yet of BATCH... stays as long as it would have. ('loligo trash keep' is the same.)
 
     One that is paused stays paused.
     """
     from loligo.trash import keep
 
-    _do(context, batches, keep, "is kept")
+    _do(mount or context.obj, batches, keep, "is kept")
 
 
-def _do(context: click.Context, batches: tuple[str, ...], work: Callable[..., None], done: str) -> None:
+def _do(mount: str, batches: tuple[str, ...], work: Callable[..., None], done: str) -> None:
     from loligo.each import for_each
 
     def do_one(batch: str) -> str:
-        work(batch, mount=context.obj)
+        work(batch, mount=mount)
         return f"batch {batch} {done}"
 
     if not for_each(batches, do_one):

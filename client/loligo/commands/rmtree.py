@@ -1,5 +1,6 @@
 """`loligo rmtree`"""
 
+import os
 import sys
 
 import click
@@ -29,6 +30,7 @@ def command(paths: tuple[str, ...], now: bool, wait: bool) -> None:
     from loligo.each import for_each
     from loligo.progress import Progress
     from loligo.removal import Removal, rmtree
+    from loligo.trash_folder import shown
 
     removals: list[Removal] = []
 
@@ -36,12 +38,22 @@ def command(paths: tuple[str, ...], now: bool, wait: bool) -> None:
         removal = rmtree(path, now)
         removals.append(removal)
         number = "" if removal.batch is None else f"batch {removal.batch}, "
-        return f"{removal.path}: {number}{'being purged' if now else 'in the trash'}"
+        return f"{told(removal)}: {number}{what_becomes_of(removal)}"
+
+    def told(removal: Removal) -> str:
+        return shown(os.fsencode(removal.path))
+
+    def what_becomes_of(removal: Removal) -> str:
+        if now:
+            return "being purged"
+        if removal.is_kept:
+            return "in the trash"
+        return "not kept: 'loligo trash policy' on the directory that it was in tells why"
 
     def wait_for(removal: Removal) -> str:
         with Progress(removal.path) as progress:
             removal.wait(progress=progress.show)
-        return f"{removal.path}: purged"
+        return f"{told(removal)}: purged"
 
     succeeded = for_each(paths, remove)
     if wait:

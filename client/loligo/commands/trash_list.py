@@ -36,11 +36,12 @@ def command(path: str | None, since: str | None, by: str | None, as_json: bool) 
     """
     from loligo.trash import batches
     from loligo.trash_folder import moment, trash_of
+    from loligo_client.shell.own_names import TRASH_NAME
 
     since_ns = 0 if since is None else _since(since)
     uid = None if by is None else _uid(by)
     folder, below = trash_of(path or ".")
-    if path is None:
+    if path is None or below == TRASH_NAME:
         below = b""
     rows = []
     for batch in batches(folder.full(below)):

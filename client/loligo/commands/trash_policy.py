@@ -13,7 +13,7 @@ _INHERIT: Final = "inherit"
 @click.command("policy")
 @click.argument("path")
 @click.option(
-    "--retention", metavar="TIME|inherit", help="How long what is removed is kept: 7d, 12h, 30m, 90s; 0: it is not."
+    "--retention", metavar="TIME|inherit", help="How long what is removed is kept: 2w, 7d, 12h, 30m, 90s; 0: it is not."
 )
 @click.option("--minimum-age", metavar="TIME|inherit", help="What has lived for less when it is removed is not kept.")
 @click.option(
@@ -42,4 +42,5 @@ def command(path: str, retention: str | None, minimum_age: str | None, limit: st
             set_policy(path, name, None if value == _INHERIT else value)
     for said in policy_of(path):
         label = os.fsdecode(said.name.rpartition(b".")[2]).replace("_", " ")
-        click.echo(f"{label:<12} {said.value:<8} {f'set for {shown(said.where)}' if said.where else 'by default'}")
+        value = "none" if said.name == LIMIT_NAME and said.value == "0" else said.value
+        click.echo(f"{label:<12} {value:<8} {f'set for {shown(said.where)}' if said.where else 'by default'}")

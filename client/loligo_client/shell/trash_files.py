@@ -32,7 +32,7 @@ from loligo_client.shell.tasks import Task
 from loligo_fuse import Context, DirectoryEntry
 from loligo_mds.core.entries import cookie_of
 from loligo_mds.core.limits import LISTING_PAGE_MAX
-from loligo_mds.core.namespace import RENAME_EXCHANGE
+from loligo_mds.core.namespace import RENAME_NOREPLACE
 from loligo_mds.core.requests import (
     FillIn,
     GetAttributes,
@@ -209,8 +209,8 @@ class TrashFiles:
     # -- moving in, out and away ------------------------------------------------------------------------------------------
 
     def restore(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> Task[Attributes]:
-        if flags & RENAME_EXCHANGE:
-            raise OSError(EINVAL, "what is in the trash is not exchanged")
+        if flags & ~RENAME_NOREPLACE:
+            raise OSError(EINVAL, "what is in the trash is moved out, and nothing else")
         node = self._node(parent)
         request = Restore(node.batch, node.ino, name, new_parent, new_name)
         while True:
