@@ -1,6 +1,7 @@
 """What operators see and do: status, sessions, eviction, metrics, logs."""
 
 import json
+import logging
 import os
 import re
 import stat
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from grpc._cython import cygrpc
 
 from cli.command_line import CommandLine
 from loligo_lab.processes import wait_until
@@ -16,6 +18,7 @@ from loligo_lab.raw_client import RawClient, Refused
 from loligo_lab.serving import LabServer
 from loligo_mds.core.codec import Sync
 from loligo_mds.core.requests import Create, GetAttributes, Lookup, SetLock, Unlink
+from loligo_mds.shell.server import GRPC_LOG, is_of_interest
 from loligo_runtime.state_folder import state_folder
 from loligo_runtime.volume import Volume
 from loligo_wire.ids import ROOT_INO
@@ -209,3 +212,17 @@ def test_lines_that_others_cause_are_limited(server: LabServer, make_client: Mak
         with pytest.raises(Refused):
             make_client(server, volume="other")
     assert 1 <= server.log().count("is refused") <= 20
+
+
+def test_a_client_that_went_too_soon_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger(GRPC_LOG)
+    log.addFilter(is_of_interest)
+    try:
+        for error in (cygrpc.ExecuteBatchError("its stream"), ValueError("a bug")):
+            try:
+                raise error
+            except Exception:
+                log.exception("raised by a method")
+    finally:
+        log.removeFilter(is_of_interest)
+    assert "its stream" not in caplog.text and "a bug" in caplog.text

@@ -63,9 +63,22 @@ _OPTIONS = (
 )
 
 
+#: What logs of streams that could not be ended.
+GRPC_LOG = "grpc._cython.cygrpc"
+
+
+def is_of_interest(record: logging.LogRecord) -> bool:
+    """A client that goes before the end of its stream could be said to it is no error, and none of the server's. grpc knows
+    that, but sometimes hears of it too late, and shows the error.
+    """
+    error = record.exc_info[0] if record.exc_info else None
+    return error is None or error.__name__ != "ExecuteBatchError"
+
+
 def serve(config: ServerConfig, volume: Volume) -> None:
     """Serve until told to stop. ServeError, StoreError, ObjectStoreError, VolumeError, OSError: why it cannot go on."""
     bound_heap()
+    logging.getLogger(GRPC_LOG).addFilter(is_of_interest)
     credentials = server_credentials(config) if config.has_tls else None
     asyncio.run(_Server(config, volume, credentials).run())
 
