@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cli.command_line import CommandLine
-from loligo_lab.mounts import assert_sound, stored_objects
+from loligo_lab.ceph import LoopbackCeph
+from loligo_lab.mounts import assert_sound, make_lab_volume, stored_objects
 from loligo_lab.processes import ProcessFailed, wait_until
 from loligo_lab.raw_client import RawClient
 from loligo_lab.serving import LabServer
@@ -47,6 +48,7 @@ R = int(ROOT_INO)
 #: Of a file with two objects.
 SIZE = 100_000
 LIMIT_S = 30.0
+POOL = "purging"
 
 POINTS = [
     *[f"{name}:1" for name in failpoint.names() if name.startswith("purge.")],
@@ -59,6 +61,23 @@ POINTS = [
     "data.remove.after:20",
     "objects.remove.after:5",
 ]
+
+
+#: With a Ceph pool for the data, where removals end on librados' threads.
+POINTS_ON_CEPH = ["purge.step.after:2", "data.remove.before:1", "data.remove.after:1", "data.remove.after:20"]
+
+
+@pytest.fixture
+def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Volume]:
+    if getattr(request, "param", "folder") == "folder":
+        yield make_lab_volume(tmp_path)
+        return
+    cluster: LoopbackCeph = request.getfixturevalue("ceph_cluster")
+    cluster.create_pool(POOL)
+    try:
+        yield make_lab_volume(tmp_path, data_url=f"rados://{POOL}?conf={cluster.conf}")
+    finally:
+        cluster.delete_pool(POOL)
 
 
 @pytest.fixture
@@ -110,7 +129,14 @@ def tree(client: RawClient, objects: ObjectStore) -> Tree:
     return Tree(client, objects)
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("volume", "point"),
+    [
+        *[("folder", point) for point in POINTS],
+        *[pytest.param("rados", point, marks=pytest.mark.ceph) for point in POINTS_ON_CEPH],
+    ],
+    indirect=["volume"],
+)
 def test_killed_while_it_purges(
     point: str, make_server: MakeServer, make_client: MakeClient, volume: Volume, objects: ObjectStore
 ) -> None:
