@@ -1,7 +1,16 @@
 import os
 from pathlib import Path
 
-from loligo_client.shell.mount_state import Mounted, mount_points, mounts, process_memory_bytes, process_start
+import pytest
+
+from loligo_client.shell.mount_state import (
+    Mounted,
+    has_mounts,
+    mount_points,
+    mounts,
+    process_memory_bytes,
+    process_start,
+)
 
 TABLE = r"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
@@ -21,6 +30,26 @@ def test_the_kernels_table_is_read(tmp_path: Path) -> None:
         Mounted("/mnt/part", "work", "0:58", read_only=False, owner_uid=0, root="/a b/c"),
     ]
     assert mount_points(str(table)) == ["/", "/mnt/a b", "/mnt/ro", "/mnt/other", "/mnt/part"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (b"/a b", True),  # above the one that has another on it
+        (b"/a b/c", True),
+        (b"/a b/c/d", True),
+        (b"/a b/c/d\xff", False),
+        (b"/a b/c/d e", False),
+        (b"/a", False),
+    ],
+)
+def test_what_is_mounted_on_a_mount_is_found(tmp_path: Path, path: bytes, expected: bool) -> None:
+    table = tmp_path / "mountinfo"
+    inner = "65 64 0:60 / /mnt/ro/a\\040b/c/d rw - tmpfs none rw\n66 64 0:61 / /mnt/part/x rw - tmpfs none rw\n"
+    table.write_text(TABLE + inner)
+    assert has_mounts("0:58", path, str(table)) is expected
+    assert not has_mounts("0:57", path, str(table))
+    assert has_mounts("0:58", b"/a b/c/x", str(table)), "below the bind mount of a directory"
 
 
 def test_a_process_is_known_by_when_it_started() -> None:

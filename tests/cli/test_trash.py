@@ -624,6 +624,16 @@ def test_mount_points_stay(cli: CommandLine, mnt: Path) -> None:
         assert "a mount point" in cli.run("rmtree", str(mnt / "a" / "b"), code=1).stderr
     finally:
         subprocess.run(["umount", mnt / "a" / "b"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", mnt / "a" / "b"], check=True)
+    try:
+        (mnt / "a" / "b" / "precious").write_text("text")
+        moved = subprocess.run(["mv", mnt / "a", mnt / ".trash"], capture_output=True, text=True, check=False)
+        assert moved.returncode == 1 and "busy" in moved.stderr
+        with pytest.raises(OSError, match="busy"):
+            os.setxattr(mnt / "a", "loligo.rmtree", b"")
+        assert (mnt / "a" / "b" / "precious").read_text() == "text"
+    finally:
+        subprocess.run(["umount", mnt / "a" / "b"], check=True)
     cli.run("rmtree", str(mnt / "a"))
 
 

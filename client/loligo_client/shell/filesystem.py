@@ -27,6 +27,7 @@ from concurrent.futures import Future
 from errno import (
     EACCES,
     EBADF,
+    EBUSY,
     EEXIST,
     EINVAL,
     EISDIR,
@@ -199,6 +200,9 @@ class FileSystem(Operations):
         self.forget_listing: Callable[[int], None] = lambda ino: None
         #: Tells the kernel to drop a name; done when it has. Whoever mounts sets it.
         self.forget_name: Callable[[int, bytes], Future[None]] = lambda parent, name: _nothing_to_drop(parent)
+        #: Whether something is mounted on a path from the root, or below, as the process with that id sees it. Whoever
+        #: mounts sets it.
+        self.has_mounts: Callable[[bytes, int], bool] = lambda path, pid: False
         #: Directories of which the kernel has a page of a listing that no lease covered.
         self._unsure_listings: set[int] = set()
         #: Inodes whose atime is on its way to the metadata.
@@ -421,6 +425,7 @@ class FileSystem(Operations):
         if not found.is_directory:
             yield from self._remove(Unlink(parent, name, ctx.uid, ctx.pid))
             return
+        yield from self._check_nothing_mounted(ctx, found)
         yield from self._remove(RemoveTree(parent, name, ctx.uid, ctx.pid, label))
         self.forget_name(TRASH_INO, label)  # the kernel takes it for the directory itself
 
@@ -432,8 +437,19 @@ class FileSystem(Operations):
         above = yield GetAttributes(directory.parent)
         if not may_move_out(ctx.uid, ctx.gid, directory, above):
             raise OSError(EACCES, "it needs leave to write in the directory above, and to own this one")
+        yield from self._check_nothing_mounted(ctx, directory)
         yield from self._remove(RemoveTree(directory.parent, directory.name, ctx.uid, ctx.pid, label))
         yield self.forget_name(directory.parent, directory.name)
+
+    def _check_nothing_mounted(self, ctx: Context, directory: Attributes) -> Task[None]:
+        """The kernel unmounts what is on names that it has to forget, and a tmpfs is lost with that."""
+        path = b""
+        at = directory
+        while at.ino not in (ROOT_INO, self._metadata.root_ino):
+            path = b"/" + at.name + path
+            at = yield GetAttributes(at.parent)
+        if self.has_mounts(path, ctx.pid):
+            raise OSError(EBUSY, "something is mounted there")
 
     def _restore(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> Task[None]:
         restored = yield from self._trash.restore(parent, name, new_parent, new_name, flags)

@@ -104,6 +104,8 @@ def serve(plan: MountPlan, on_ready: Callable[[], None]) -> None:
                 volume.recalls.start(served.transport)
             notifier.start(served.transport)
             note = _write_note(plan, volume)
+            if note is not None:
+                volume.file_system.has_mounts = partial(_has_mounts, note.device)
             prover = _Prover(plan.directory, served.transport, on_ready)
             threading.Thread(target=prover.prove, name="prover", daemon=True).start()
             served.transport.run()
@@ -171,6 +173,10 @@ def _upcalls(transport: Transport) -> Iterator[Metric]:
 
 def _forget_inode(kernel: KernelCaches, ino: int) -> None:
     kernel.notify_inval_inode(ino, 0, 0)
+
+
+def _has_mounts(device: str, path: bytes, pid: int) -> bool:
+    return mount_state.has_mounts(device, path, f"/proc/{pid}/mountinfo")
 
 
 def _write_note(plan: MountPlan, opened: "EmbeddedVolume | RemoteVolume") -> mount_state.Note | None:

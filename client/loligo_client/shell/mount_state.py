@@ -24,6 +24,7 @@ from loligo_runtime.state_folder import make_state_folder, state_folder
 
 FS_TYPE = "fuse.loligo"
 
+_OWN_TABLE = "/proc/self/mountinfo"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _OWNER = re.compile(r"(?:^|,)user_id=(\d+)")
 
@@ -68,34 +69,55 @@ class Note:
         return process_start(self.pid) == self.process_start
 
 
-def mounts(table: str = "/proc/self/mountinfo") -> list[Mounted]:
+def mounts(table: str = _OWN_TABLE) -> list[Mounted]:
     """Our mounts, in the order in which they were made."""
     found = []
-    with open(table, encoding="utf-8", errors="surrogateescape") as rows:
-        for row in rows:
-            fields = row.rstrip("\n").split(" ")
-            dash = fields.index("-", 6)
-            if fields[dash + 1] != FS_TYPE:
-                continue
-            options = fields[5].split(",")
-            owner = _OWNER.search(fields[dash + 3])
-            found.append(
-                Mounted(
-                    directory=_unescape(fields[4]),
-                    source=_unescape(fields[dash + 2]),
-                    device=fields[2],
-                    read_only="ro" in options or "ro" in fields[dash + 3].split(","),
-                    owner_uid=int(owner[1]) if owner else 0,
-                    root=_unescape(fields[3]),
-                )
+    for fields in _rows(table):
+        dash = fields.index("-", 6)
+        if fields[dash + 1] != FS_TYPE:
+            continue
+        options = fields[5].split(",")
+        owner = _OWNER.search(fields[dash + 3])
+        found.append(
+            Mounted(
+                directory=_unescape(fields[4]),
+                source=_unescape(fields[dash + 2]),
+                device=fields[2],
+                read_only="ro" in options or "ro" in fields[dash + 3].split(","),
+                owner_uid=int(owner[1]) if owner else 0,
+                root=_unescape(fields[3]),
             )
+        )
     return found
 
 
-def mount_points(table: str = "/proc/self/mountinfo") -> list[str]:
+def mount_points(table: str = _OWN_TABLE) -> list[str]:
     """Where anything at all is mounted."""
+    return [_unescape(fields[4]) for fields in _rows(table)]
+
+
+def has_mounts(device: str, path: bytes, table: str = _OWN_TABLE) -> bool:
+    """Whether something is mounted on our mount with that number: on `path`, which is from the root of the mount and
+    begins with a slash, or below. A table that cannot be read is that of a process which is gone, or out of our sight.
+    """
+    inner = os.fsdecode(path)
+    try:
+        rows = _rows(table)
+    except OSError:
+        rows = _rows(_OWN_TABLE)
+    for ours in rows:
+        root = _unescape(ours[3]).rstrip("/")
+        if ours[2] != device or not f"{inner}/".startswith(f"{root}/"):
+            continue
+        there = _unescape(ours[4]).rstrip("/") + inner[len(root) :]
+        if any(row is not ours and f"{_unescape(row[4])}/".startswith(f"{there}/") for row in rows):
+            return True
+    return False
+
+
+def _rows(table: str) -> list[list[str]]:
     with open(table, encoding="utf-8", errors="surrogateescape") as rows:
-        return [_unescape(row.split(" ", 5)[4]) for row in rows]
+        return [row.rstrip("\n").split(" ") for row in rows]
 
 
 def find_mount(directory: str) -> Mounted | None:
