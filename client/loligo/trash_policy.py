@@ -41,8 +41,9 @@ def set_policy(path: Path, name: bytes, value: str | None) -> None:
         if value is None:
             os.removexattr(full, os.fsdecode(name), follow_symlinks=False)
         else:
-            check_value(name, value.encode())
-            os.setxattr(full, os.fsdecode(name), value.encode(), follow_symlinks=False)
+            said = value.strip().encode()
+            check_value(name, said)
+            os.setxattr(full, os.fsdecode(name), said, follow_symlinks=False)
     except PolicyInvalid as error:
         raise TrashError(str(error)) from None
     except OSError as error:
@@ -57,7 +58,8 @@ def set_policy(path: Path, name: bytes, value: str | None) -> None:
 def _said(name: bytes, ways: list[bytes], is_whole: bool) -> Said:
     for at in ways:
         try:
-            return Said(name, os.getxattr(at, os.fsdecode(name), follow_symlinks=False).decode(errors="replace"), at)
+            said = os.getxattr(at, os.fsdecode(name), follow_symlinks=False)
+            return Said(name, said.decode(errors="replace").strip(), at)
         except OSError as error:
             if error.errno == errno.EACCES:
                 raise TrashError(f"{shown(at)} may say it, and you may not read that: ask its owner, or root") from None

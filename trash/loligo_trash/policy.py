@@ -41,7 +41,7 @@ DEFAULT_POLICY: Final = Policy()
 
 def parse_time(value: bytes) -> int:
     """ns. PolicyInvalid."""
-    text = value.decode("ascii", "replace")
+    text = value.decode("ascii", "replace").strip()
     if text == "0":
         return 0
     found = _TIME.fullmatch(text)
