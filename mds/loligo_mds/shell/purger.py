@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 #: Several full rounds of the keeper: it has something to do while the next step is awaited.
 OBJECTS_LEFT_MAX: Final = 2048
 #: The same while others ask for something: the machines of the object store, and the disk of the journal, are theirs first.
-OBJECTS_LEFT_SHARED_MAX: Final = 32
+OBJECTS_LEFT_SHARED_MAX: Final = 8
 #: Who asked for something will again.
 _PRESENT_FOR_S: Final = 0.1
 #: While there are more.
