@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from loligo.trash_hands import Hands
 from loligo_client.shell.mount_state import Mounted, mount_points, mounts
 from loligo_client.shell.own_names import BATCH_XATTR, PLACE_XATTR, TRASH_NAME
 from loligo_trash.names import batch_of_name
@@ -138,36 +139,55 @@ class TrashFolder:
 
     def has(self, name: bytes, path: bytes) -> bool:
         """Whether the batch removed that path, or something below it."""
-        return os.path.lexists(join(self.path_of(name), path))
+        with self._hands() as hands:
+            at = _reach(hands, name, path)
+            return at is not None and os.path.lexists(at)
 
     def was_removed(self, name: bytes, path: bytes) -> bool:
         """Whether that path itself is in the batch, with or without what it was in."""
-        full = join(self.path_of(name), path)
-        return os.path.lexists(full) and _place(full) is None
+        with self._hands() as hands:
+            at = _reach(hands, name, path)
+            return at is not None and os.path.lexists(at) and _place(at) is None
 
     def removed(self, name: bytes, below: bytes = b"") -> Iterator[Removed]:
         """What is restored to restore the batch; or that of it which has the path `below`, or is below that."""
         parents: list[Directory] = []
-        at = self.path_of(name)
-        for step in below.split(b"/") if below else ():
-            at = join(at, step)
-            parents.append(_place(at) or _as_it_is(at))
-        if below and _place(at) is None:
-            yield Removed(self._from_root(at), tuple(parents[:-1]), parents[-1].name)
-            return
-        stack = [(at, tuple(parents))]
-        while stack:
-            at, way = stack.pop()
-            with os.scandir(at) as entries:
-                for entry in entries:
-                    place = _place(entry.path) if entry.is_dir(follow_symlinks=False) else None
-                    if place is not None:
-                        stack.append((entry.path, (*way, place)))
-                    else:
-                        yield Removed(self._from_root(entry.path), way, entry.name)
+        at = join(TRASH_NAME, name)
+        with self._hands() as hands:
+            place: Directory | None = None
+            for step in below.split(b"/") if below else ():
+                here = join(hands.reach(at), step)
+                at = join(at, step)
+                place = _place(here)
+                parents.append(place or _as_it_is(here))
+            if below and place is None:
+                yield Removed(at, tuple(parents[:-1]), parents[-1].name)
+                return
+            stack = [(at, tuple(parents))]
+            while stack:
+                at, way = stack.pop()
+                with os.scandir(hands.reach(at)) as entries:
+                    for entry in entries:
+                        place = _place(entry.path) if entry.is_dir(follow_symlinks=False) else None
+                        if place is not None:
+                            stack.append((join(at, entry.name), (*way, place)))
+                        else:
+                            yield Removed(join(at, entry.name), way, entry.name)
 
-    def _from_root(self, path: bytes) -> bytes:
-        return path[len(self.path) - len(TRASH_NAME) :]
+    def _hands(self) -> Hands:
+        """Paths in the trash may be longer than a system call takes: what was removed had such a path without what comes before
+        it here.
+        """
+        return Hands(self.root)
+
+
+def _reach(hands: Hands, name: bytes, path: bytes) -> bytes | None:
+    """A short way to what was removed at that path, valid until the second next call; None: there is no such directory."""
+    above, last = os.path.split(path)
+    try:
+        return join(hands.reach(join(join(TRASH_NAME, name), above) if above else join(TRASH_NAME, name)), last)
+    except OSError:
+        return None
 
 
 def _place(path: bytes) -> Directory | None:

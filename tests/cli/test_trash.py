@@ -170,6 +170,23 @@ def test_one_file_of_a_tree_that_was_moved_as_a_whole(cli: CommandLine, mnt: Pat
     assert tree(mnt / "a" / "t") == rest
 
 
+def test_paths_as_long_as_can_be(cli: CommandLine, mnt: Path) -> None:
+    """In the trash they are longer than that."""
+    deep = mnt / "/".join(["d" * 200] * ((4095 - len(str(mnt)) - 2) // 201))
+    deep.mkdir(parents=True)
+    (deep / "f").write_text("text")
+    for removed in (deep / "f", mnt / ("d" * 200)):
+        subprocess.run(["rm", "-r", removed], check=True)
+        (batch,) = listed(cli, str(mnt))
+        assert batch["paths"] == [str(removed)]
+        assert cli.run("trash", "list", str(removed)).stdout
+        cli.run("trash", "restore", str(batch["batch"]), "--mount", str(mnt))
+        assert (deep / "f").read_text() == "text"
+    remove(deep / "f")
+    cli.run("trash", "restore", str(deep / "f"))
+    assert (deep / "f").read_text() == "text"
+
+
 def test_what_was_removed_below_a_directory_that_is_still_there(cli: CommandLine, mnt: Path) -> None:
     before = make_tree(mnt / "t")
     subprocess.run(["find", mnt / "t", "-type", "f", "-delete"], check=True)
