@@ -118,6 +118,8 @@ class TrashFiles:
         node = self._node(parent)
         found = yield LookInTrash(node.batch, node.ino, name)
         if found is not None:
+            if found.is_file:  # who wrote it last may not have said how long it is
+                found = yield GetAttributes(found.ino)
             number = self._number(node.batch, found.ino, None, looked_up=True)
             return self._shown(self._nodes[number], found, number)
         steps = yield from self._steps(node)
