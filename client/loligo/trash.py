@@ -188,7 +188,6 @@ def restore(*what: int | Path, to: Path | None = None, on_conflict: Conflicts = 
         except TrashError as error:
             report.left.append((str(one).encode() if isinstance(one, int) else os.fsencode(one), str(error)))
         else:
-            _end_purge(found, report)
             wanted.setdefault(found.folder.mount.directory, []).append(found)
     with contextlib.ExitStack() as stack:
         plans = []
@@ -210,8 +209,12 @@ def restore(*what: int | Path, to: Path | None = None, on_conflict: Conflicts = 
                 in_the_way = folder.full(conflict.in_the_way)
                 told.append((folder.full(conflict.removed.path), f"{shown(in_the_way)} is in the way"))
                 report.is_refused = policy is OnConflict.FAIL
-        for folder, hands, plan in () if report.is_refused else plans:
-            _carry_out(folder, hands, plan, report)
+        if not report.is_refused and any(plan.steps for _, _, plan in plans):
+            for of_mount in wanted.values():
+                for found in of_mount:
+                    _end_purge(found, report)
+            for folder, hands, plan in plans:
+                _carry_out(folder, hands, plan, report)
     if report.left:
         raise NotRestored(report)
     return report
@@ -236,7 +239,7 @@ def _end_purge(wanted: _Wanted, report: Report) -> None:
             os.setxattr(folder.path_of(name), os.fsdecode(PURGE_XATTR), b"keep")
         batch = folder.batch(name)
     if batch is not None and batch.is_partly_purged and os.path.isdir(os.path.join(folder.path_of(name), wanted.below)):
-        report.left.append((b"batch %d" % batch.number, "some of it had been purged before, and is gone for good"))
+        report.left.append((b"batch %d" % batch.number, "what had been purged of it before is gone for good"))
 
 
 def _find(what: int | Path, mount: Path) -> _Wanted:

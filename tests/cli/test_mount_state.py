@@ -36,7 +36,7 @@ def test_the_kernels_table_is_read(tmp_path: Path) -> None:
     ("path", "expected"),
     [
         (b"/a b", True),  # above the one that has another on it
-        (b"/a b/c", True),
+        (b"/a b/c", True),  # has another on it, and is itself what another mount shows
         (b"/a b/c/d", True),
         (b"/a b/c/d\xff", False),
         (b"/a b/c/d e", False),
@@ -49,6 +49,9 @@ def test_what_is_mounted_on_a_mount_is_found(tmp_path: Path, path: bytes, expect
     table.write_text(TABLE + inner)
     assert has_mounts("0:58", path, str(table)) is expected
     assert not has_mounts("0:57", path, str(table))
+    table.write_text(TABLE)
+    assert has_mounts("0:58", b"/a b/c", str(table)) and not has_mounts("0:58", b"/a b", str(table))
+    table.write_text(TABLE + inner)
     assert has_mounts("0:58", b"/a b/c/x", str(table)), "below the bind mount of a directory"
 
 

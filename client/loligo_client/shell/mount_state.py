@@ -109,6 +109,8 @@ def has_mounts(device: str, path: bytes, table: str = _OWN_TABLE) -> bool:
         root = _unescape(ours[3]).rstrip("/")
         if ours[2] != device or not f"{inner}/".startswith(f"{root}/"):
             continue
+        if root and inner == root:
+            return True  # it is mounted elsewhere, too: who calls may mean that
         there = _unescape(ours[4]).rstrip("/") + inner[len(root) :]
         if any(row is not ours and f"{_unescape(row[4])}/".startswith(f"{there}/") for row in rows):
             return True
