@@ -650,6 +650,15 @@ def test_nothing_is_purged_between_two_steps_of_a_restore(lab: ShardLab, monkeyp
     assert len(lab.ask(ReadDirectory(top, 0, 9))) == 3 and batches(lab) == []
 
 
+def test_who_restores_nothing_holds_no_purge_up(lab: ShardLab) -> None:
+    top = lab.make(b"d", DIRECTORY)
+    lab.make(b"d/f")
+    lab.ask(RemoveTree(R, b"d"))
+    lab.ask(PurgeBatch(1))
+    lab.ask(FillIn(1, top))
+    assert lab.ask(Purge(100), session=0).names == 2 and batches(lab) == []
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])
 def test_filling_in_may_stop_and_go_on_anywhere(lab: ShardLab, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loligo_mds.core.restoring.FILLED_IN_MAX", limit)

@@ -96,7 +96,7 @@ def are_in_the_way(state: ShardState, event: Submitted) -> bool:
     keys = {key for key, ino in touched if _recall(state, session, key, ino)}
     if type(request) is RemoveTree:
         keys.update(_have_tree_left(state, request))
-    if type(request) is Restore and _is_dead(state, request.directory) and _recall_all(state, request.directory):
+    if type(request) is Restore and _is_dead(state, request.directory) and recall_all(state, request.directory):
         keys.add(request.directory)  # also from who asks: his kernel moves another name than that
     if state.lease_grace and any(state.delegations.get(key) != session for key, _ in touched):
         keys.add(_ANY)
@@ -213,7 +213,7 @@ def _recall(state: ShardState, session: int, key: int, ino: int) -> bool:
     return waits
 
 
-def _recall_all(state: ShardState, key: int) -> bool:
+def recall_all(state: ShardState, key: int) -> bool:
     """Likewise, whoever has it, and all that it covers."""
     return _recall(state, SHARD_SESSION, key, 0)
 
@@ -417,7 +417,7 @@ def answer(state: ShardState, session: int, id: int, request: Any, value: Any, m
     """The reply to a request that has just been carried out, with the leases that cover it. `moved`: see `inodes_moved`."""
     kind = type(request)
     if kind is RemoveTree:  # nothing changes there until it is purged, so nobody waits; those below: see `surveying`
-        _recall_all(state, value.ino)
+        recall_all(state, value.ino)
     if session not in state.lease_takers:
         return Reply(session, id, value)
     granting = _Granting(state, session)
@@ -544,7 +544,7 @@ def _is_dead(state: ShardState, key: int) -> bool:
 
 def is_forgotten(state: ShardState, key: int) -> bool:
     """For the shard's own process: whether nobody believes anything under the lease. Who does is asked to forget it."""
-    return not state.lease_grace and not _recall_all(state, key)
+    return not state.lease_grace and not recall_all(state, key)
 
 
 def lose(state: ShardState, ino: int) -> None:

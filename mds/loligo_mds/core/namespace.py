@@ -313,7 +313,7 @@ def rename(state: ShardState, request: Rename, now_ns: int) -> Attributes | None
 
     state.delete_entry(source.ino, request.name)
     state.put_entry(destination.ino, request.new_name, moved)
-    _settle_in(state, moved, destination, request.new_name, now_ns)
+    settle_in(state, moved, destination, request.new_name, now_ns)
     gained = 0 if replaced is not None else 1
     gained_directories = subdirectory - int(replaced is not None and replaced.is_directory)
     if within:
@@ -339,18 +339,20 @@ _Place = tuple[Attributes, bytes, Attributes]  # directory, name, what is there
 def _exchange(state: ShardState, one: _Place, other: _Place, now_ns: int) -> None:
     for (directory, name, leaving), (_, _, coming) in ((one, other), (other, one)):
         state.put_entry(directory.ino, name, coming)
-        _settle_in(state, coming, directory, name, now_ns)
+        settle_in(state, coming, directory, name, now_ns)
         gained = int(coming.is_directory) - int(leaving.is_directory)
         touch_directory(state, state.inode(directory.ino), now_ns, subdirectories=gained)
 
 
-def _settle_in(state: ShardState, moved: Attributes, directory: Attributes, name: bytes, now_ns: int) -> None:
+def settle_in(state: ShardState, moved: Attributes, directory: Attributes, name: bytes, now_ns: int) -> Attributes:
+    """It is in that directory now, under that name. -> how it is"""
     changed = moved.copy()
     changed.ctime_ns = now_ns
     changed.parent = directory.ino
     if changed.is_directory:
         changed.name = name
     state.put_inode(changed)
+    return changed
 
 
 def _check_no_loop(state: ShardState, moved: Attributes, destination: Attributes) -> None:

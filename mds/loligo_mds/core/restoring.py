@@ -48,12 +48,14 @@ def restore(state: ShardState, request: Restore, now_ns: int) -> Attributes:
         _put_back(state, restored, parent.ino, request.new_name, now_ns)
         trash.taken_out(state, batch, [buried.directory])
     else:
-        restored = _move_out(state, request, batch, found, now_ns)
+        restored = _move_out(state, request, batch, found, parent, now_ns)
     namespace.touch_directory(state, parent, now_ns, entries=1, subdirectories=found.is_directory)
     return restored
 
 
-def _move_out(state: ShardState, request: Restore, batch: Batch, found: Attributes, now_ns: int) -> Attributes:
+def _move_out(
+    state: ShardState, request: Restore, batch: Batch, found: Attributes, parent: Attributes, now_ns: int
+) -> Attributes:
     """From a directory that is dead, but was never emptied: moved to the trash as a whole, or below one that was."""
     trash.left(state, batch, request.directory, found)
     state.delete_entry(request.directory, request.name)
@@ -61,13 +63,8 @@ def _move_out(state: ShardState, request: Restore, batch: Batch, found: Attribut
     source.size -= 1
     source.nlink -= int(found.is_directory)
     state.put_inode(source)
-    moved = found.copy()
-    moved.parent = request.new_parent
-    moved.name = request.new_name if found.is_directory else b""
-    moved.ctime_ns = now_ns
-    state.put_inode(moved)
-    state.put_entry(request.new_parent, request.new_name, moved)
-    return moved
+    state.put_entry(parent.ino, request.new_name, found)
+    return namespace.settle_in(state, found, parent, request.new_name, now_ns)
 
 
 def fill_in(state: ShardState, request: FillIn, now_ns: int) -> Attributes:
@@ -78,9 +75,6 @@ def fill_in(state: ShardState, request: FillIn, now_ns: int) -> Attributes:
         raise Refused(ENOTDIR)
     if not top.trashed:
         raise Refused(EINVAL)
-    if len(state.being_restored) >= BEING_RESTORED_MAX:
-        state.being_restored.clear()
-    state.being_restored[batch.id] = now_ns + RESTORE_WITHIN_NS
     filled: dict[int, Attributes] = {}
     emptied: dict[int, None] = {}
     for buried in trash.rows_below(state, batch.id, top.ino, FILLED_IN_MAX):
@@ -97,6 +91,10 @@ def fill_in(state: ShardState, request: FillIn, now_ns: int) -> Attributes:
         emptied[directory.ino] = None
     for directory in filled.values():
         state.put_inode(directory)
+    if emptied:  # so who asks again and again holds no purge up for longer than there are rows
+        if len(state.being_restored) >= BEING_RESTORED_MAX:
+            state.being_restored.clear()
+        state.being_restored[batch.id] = now_ns + RESTORE_WITHIN_NS
     trash.taken_out(state, batch, emptied)
     return state.inode(request.ino)
 

@@ -31,7 +31,7 @@ def survey(state: ShardState, request: Survey, now_ns: int) -> Surveyed:
         if buried is not None:
             _count(state, found, buried.ino, buried.kind)
         return found
-    leases.is_forgotten(state, request.directory)
+    leases.recall_all(state, request.directory)
     count = max(1, min(request.count, LISTING_PAGE_MAX))
     prefix = ino_key(request.directory)
     page = list(islice(state.tables.scan(_DENTRY, request.after + b"\0" if request.after else prefix), count))
