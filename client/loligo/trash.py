@@ -25,7 +25,7 @@ from loligo.trash_folder import Batch, Path, TrashError, TrashFolder, is_below, 
 from loligo.trash_hands import Hands
 from loligo_client.shell.own_names import PURGE_XATTR, TRASH_NAME
 from loligo_trash.names import batch_of_name
-from loligo_trash.restore_plan import Make, Move, OnConflict, Removed, RestorePlan, plan_restore
+from loligo_trash.restore_plan import Make, Move, OnConflict, Removed, RestorePlan, There, join, plan_restore
 
 __all__ = [
     "Batch",
@@ -212,8 +212,9 @@ def restore(*what: int | Path, to: Path | None = None, on_conflict: Conflicts = 
         if not report.is_refused and any(plan.steps for _, _, plan in plans):
             for of_mount in wanted.values():
                 for found in of_mount:
-                    _end_purge(found, report)
+                    _end_purge(found)
             for folder, hands, plan in plans:
+                _tell_what_is_gone(wanted[folder.mount.directory], hands, report)
                 _carry_out(folder, hands, plan, report)
     if report.left:
         raise NotRestored(report)
@@ -230,16 +231,20 @@ class _Wanted:
     below: bytes
 
 
-def _end_purge(wanted: _Wanted, report: Report) -> None:
-    """Of a batch that is restored as a whole. What of it is gone is told."""
-    folder, name = wanted.folder, wanted.name
-    batch = folder.batch(name)
+def _end_purge(wanted: _Wanted) -> None:
+    """Of a batch that is restored as a whole."""
+    batch = wanted.folder.batch(wanted.name)
     if batch is not None and batch.is_purged and not wanted.below:
-        with _explained(folder, name):
-            os.setxattr(folder.path_of(name), os.fsdecode(PURGE_XATTR), b"keep")
-        batch = folder.batch(name)
-    if batch is not None and batch.is_partly_purged and os.path.isdir(os.path.join(folder.path_of(name), wanted.below)):
-        report.left.append((b"batch %d" % batch.number, "what had been purged of it before is gone for good"))
+        _say(batch.number, wanted.folder.root, b"keep")
+
+
+def _tell_what_is_gone(wanted: Sequence[_Wanted], hands: Hands, report: Report) -> None:
+    """Of batches that were purged in part, unless only one file of them is restored."""
+    for one in wanted:
+        batch = one.folder.batch(one.name)
+        source = join(join(TRASH_NAME, one.name), one.below) if one.below else join(TRASH_NAME, one.name)
+        if batch is not None and batch.is_partly_purged and hands.look(source) is There.DIRECTORY:
+            report.left.append((b"batch %d" % batch.number, "what had been purged of it before is gone for good"))
 
 
 def _find(what: int | Path, mount: Path) -> _Wanted:
@@ -321,19 +326,25 @@ def _carry_out(folder: TrashFolder, hands: Hands, plan: RestorePlan, report: Rep
         try:
             hands.move(step.removed.source, step.target)
         except OSError as error:
-            why = not_made.get(os.path.dirname(step.target)) or _why(folder, step, error)
+            why = not_made.get(os.path.dirname(step.target)) or _why(folder, hands, step, error)
             report.left.append((path, why))
         else:
             report.restored.append(Restored(path, folder.full(step.target), step.target != step.wanted))
 
 
-def _why(folder: TrashFolder, move: Move, error: OSError) -> str:
-    source = folder.full(move.removed.source)
+def _why(folder: TrashFolder, hands: Hands, move: Move, error: OSError) -> str:
     directory = shown(folder.full(os.path.dirname(move.target)))
-    if error.errno == errno.ENOENT and not os.path.lexists(source):
+    if error.errno == errno.ENOENT and _went(hands, move.removed.source):
         return "it went meanwhile: somebody has restored or purged it"
     if error.errno == errno.EEXIST:
         return "something else has its name by now: call again"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"you may not write in {directory}, or not move what is somebody else's: root can restore it"
     return f"{error.strerror} ({directory})"
+
+
+def _went(hands: Hands, source: bytes) -> bool:
+    try:
+        return hands.look(source) is There.NOTHING
+    except OSError:  # with the directory that it was in
+        return True

@@ -447,7 +447,8 @@ class FileSystem(Operations):
         at = directory
         while at.ino not in (ROOT_INO, self._metadata.root_ino):
             path = b"/" + at.name + path
-            at = yield GetAttributes(at.parent)
+            known = self._leased.directory(at.parent) if self._leased is not None else None
+            at = known if known is not None else (yield GetAttributes(at.parent))
         if self.has_mounts(path, ctx.pid):
             raise OSError(EBUSY, "something is mounted there")
 
