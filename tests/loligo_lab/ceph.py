@@ -1,5 +1,5 @@
-"""A real, small Ceph cluster on 127.0.0.1: one monitor, one manager, two BlueStore OSDs, one MDS if
-asked.
+"""A real, small Ceph cluster on 127.0.0.1: one monitor, one manager, two BlueStore OSDs (or as many as
+are asked for), one MDS if asked.
 
 It lives in one folder: configuration (``ceph.conf``, what clients need), keys, data, logs and the
 process ids of its daemons. Several clusters run side by side, each in its folder and on its port.
@@ -30,7 +30,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,15 @@ ENTITIES = {
     "client.admin": {"mon": "allow *", "osd": "allow *", "mds": "allow *", "mgr": "allow *"},
     "mgr.a": {"mon": "allow profile mgr", "osd": "allow *", "mds": "allow *"},
     "mds.a": {"mon": "allow profile mds", "osd": "allow *", "mds": "allow", "mgr": "allow profile mds"},
-    **{f"osd.{osd}": {"mon": "allow profile osd", "mgr": "allow profile osd", "osd": "allow *"} for osd in range(OSDS)},
 }
+OSD_CAPS = {"mon": "allow profile osd", "mgr": "allow profile osd", "osd": "allow *"}
+#: For one OSD whose RocksDB is to lie elsewhere than its data.
+DB_CONF = """
+[osd.{osd}]
+bluestore block db path = {path}
+bluestore block db size = 1073741824
+bluestore block db create = true
+"""
 
 
 class CephLabError(Exception):
@@ -113,13 +120,20 @@ class LoopbackCeph:
         port: int = DEFAULT_PORT,
         *,
         with_mds: bool = False,
+        osds: int = OSDS,
+        block_db: Mapping[int, Path] | None = None,
         report: Callable[[str], None] = _print_progress,
     ) -> None:
-        """`port` counts when the cluster is made; one that exists keeps its own."""
+        """`port` and `block_db` count when the cluster is made; one that exists keeps its own.
+
+        `block_db`: files for the RocksDB of single OSDs. Who names them removes them.
+        """
         self.directory = directory.resolve()
         self.conf = self.directory / "ceph.conf"
         self._port = port
         self._with_mds = with_mds
+        self._osds = osds
+        self._block_db = block_db or {}
         self._report = report
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._started_at = 0.0
@@ -224,9 +238,18 @@ class LoopbackCeph:
         pid = dict(self._pids())[name]
         _signal(pid, signal.SIGKILL)
         self._wait_for_end([pid], STOP_LIMIT_S)
-        self._spawn(name, ["ceph-osd", "-f", "-i", str(number)])
+        self.start_osd(number)
         with self._admin() as admin:
             self._wait(name, name, functools.partial(_osd_is_up, admin, number))
+
+    def stop_osd(self, number: int) -> None:
+        """As systemd would; returns when its process has ended."""
+        name = f"osd.{number}"
+        self._end({name: dict(self._pids())[name]})
+
+    def start_osd(self, number: int) -> None:
+        """Returns when its process runs; it takes part some time later."""
+        self._spawn(f"osd.{number}", ["ceph-osd", "-f", "-i", str(number)])
 
     def mount_ceph_fuse(self, mount_point: Path) -> None:
         """Mount CephFS with ceph-fuse (a cluster with an MDS only)."""
@@ -252,21 +275,22 @@ class LoopbackCeph:
                 shutil.rmtree(self.directory)  # left by a start that failed
             elif any(self.directory.iterdir()):
                 raise CephLabError(f"{self.directory} holds something that is no cluster of ours; name an empty folder")
-        for part in ("log", "mon", "mgr", "mds", *(f"osd.{osd}" for osd in range(OSDS))):
+        for part in ("log", "mon", "mgr", "mds", *(f"osd.{osd}" for osd in range(self._osds))):
             (self.directory / part).mkdir(parents=True)
         self._say("making keys and the monitor")
         fsid = str(uuid.uuid4())
-        self.conf.write_text(CONF.format(fsid=fsid, port=self._port, directory=self.directory))
+        own = "".join(DB_CONF.format(osd=osd, path=path) for osd, path in self._block_db.items())
+        self.conf.write_text(CONF.format(fsid=fsid, port=self._port, directory=self.directory) + own)
         keyring = self.directory / "keyring"
         keyring.touch(mode=0o600)
-        keyring.write_text(_keyring())
+        keyring.write_text(_keyring(self._osds))
         monmap = self.directory / "monmap"
         address = f"[v1:127.0.0.1:{self._port}]"
         self._run(["monmaptool", "--create", "--fsid", fsid, "--addv", "a", address, str(monmap)], "mon.a")
         self._run(["ceph-mon", "--mkfs", "-i", "a", "--monmap", str(monmap)], "mon.a")
         self._require_port()
         self._spawn("mon.a", ["ceph-mon", "-f", "-i", "a"])
-        for osd in range(OSDS):
+        for osd in range(self._osds):
             self._say(f"making osd.{osd}")
             osd_uuid = str(uuid.uuid4())
             with self._admin() as admin:
@@ -283,7 +307,7 @@ class LoopbackCeph:
                 kind, ident = name.split(".")
                 self._spawn(name, [f"ceph-{kind}", "-f", "-i", ident])
         with self._admin() as admin:
-            for osd in range(OSDS):
+            for osd in range(self._osds):
                 self._wait(f"osd.{osd}", f"osd.{osd}", functools.partial(_osd_is_up, admin, osd))
             self._wait("the manager", "mgr.a", lambda: _command(admin, "mgr dump")["available"])
             if self._with_mds:
@@ -297,7 +321,7 @@ class LoopbackCeph:
         self._wait("the file system", "mds.a", lambda: _mds_is_active(admin))
 
     def _daemons(self) -> list[str]:
-        return ["mon.a", "mgr.a", *(f"osd.{osd}" for osd in range(OSDS)), *["mds.a"] * self._with_mds]
+        return ["mon.a", "mgr.a", *(f"osd.{osd}" for osd in range(self._osds)), *["mds.a"] * self._with_mds]
 
     @contextlib.contextmanager
     def _admin(self) -> "Iterator[rados.Rados]":
@@ -441,9 +465,9 @@ def _require_programs(with_mds: bool) -> None:
         )
 
 
-def _keyring() -> str:
+def _keyring(osds: int) -> str:
     text = ""
-    for entity, caps in ENTITIES.items():
+    for entity, caps in {**ENTITIES, **{f"osd.{osd}": OSD_CAPS for osd in range(osds)}}.items():
         # Ceph's key format: type 1 (AES), seconds, nanoseconds, length, key.
         secret = struct.pack("<HIIH", 1, int(time.time()), 0, 16) + os.urandom(16)
         text += f"[{entity}]\n\tkey = {base64.b64encode(secret).decode()}\n"

@@ -1,1 +1,1 @@
-"""Pure: facts in; plans, bursts and opinions out. No I/O, no clock: the same facts give the same answer."""
+"""Pure: facts in; plans, actions, bursts and opinions out. No I/O, no clock: the same facts give the same answer."""

@@ -5,6 +5,8 @@ Rules
    contradict each other belongs to no class.
 2. `judge` answers None (as it should be), a Change, or a Refusal: it looks wrong, but there is no evidence for a value.
 3. `recommended` is what docs/osdtune.md gives a source for; a Change proposes that, or a figure computed by its formula.
+4. A rule that changes something `sets` options by name, which `osdtune apply` can put in place and `undo` can take back, or
+   says in `by_hand` why that is left to people. One that only refuses has neither.
 """
 
 from collections.abc import Callable
@@ -51,6 +53,8 @@ class _Rule:
     risk: Risk = "none"
     needs_restart: bool = False
     creation_only: bool = False
+    sets: tuple[tuple[str, str | None], ...] = ()  # name and value; None: what the change proposes
+    by_hand: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

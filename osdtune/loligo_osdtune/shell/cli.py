@@ -1,7 +1,9 @@
 """The `osdtune` command."""
 
 import dataclasses
+import functools
 import json
+import platform
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +12,7 @@ from typing import Any
 
 import click
 
+from loligo_osdtune.core.actions import Work
 from loligo_osdtune.core.answers import facts_of
 from loligo_osdtune.core.bursts import Sample, load_of
 from loligo_osdtune.core.facts import Facts
@@ -19,13 +22,19 @@ from loligo_osdtune.core.recording import decode, encode
 from loligo_osdtune.core.rules import OPTIONS
 from loligo_osdtune.core.window import facts_of_window
 from loligo_osdtune.shell import report
+from loligo_osdtune.shell.apply import Applying
+from loligo_osdtune.shell.changing import Changing
 from loligo_osdtune.shell.cluster import Cluster
-from loligo_osdtune.shell.failures import explain
+from loligo_osdtune.shell.failures import OsdtuneError, explain
 from loligo_osdtune.shell.host import host_facts
+from loligo_osdtune.shell.journal_file import FOLDER
+from loligo_osdtune.shell.places import Places
 from loligo_osdtune.shell.plot import require_matplotlib, write_plot
+from loligo_osdtune.shell.restart import restarter_of
 from loligo_osdtune.shell.sampling import sample_load
 
 _LENGTH = re.compile(r"(\d+)([smh]?)")
+_DRY_RUN = "nothing was changed; --yes does it"
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -61,8 +70,8 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="For scripts
 def osdtune() -> None:
     """Looks at a Ceph cluster, and says what to change so that small synchronous writes become faster, and why.
 
-    Works on any cluster of Pacific (16) to Squid (19). It changes nothing. Kernel and disks are looked at on the host it runs
-    on. Exit codes: 0, 1 (could not; the line says why and what to do), 2 (called wrongly).
+    Works on any cluster of Pacific (16) to Squid (19). Only 'apply' and 'undo' change it, and only with --yes. Kernel and disks
+    are looked at on the host it runs on. Exit codes: 0, 1 (could not; the line says why and what to do), 2 (called wrongly).
     """
 
 
@@ -122,6 +131,77 @@ def doctor(conf: str, name: str, recorded: str | None) -> None:
     """How the cluster is, in one page, with the three changes most worth making."""
     facts = _facts(conf, name, recorded)
     _print(report.opinion_lines(opinion_of(facts, plan_of(facts))))
+
+
+_yes_option = click.option("--yes", is_flag=True, help="Do it. Without, only what would be done is shown.")
+_journals_option = click.option(
+    "--journals",
+    default=FOLDER,
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where journals are, with all old values.",
+)
+
+
+@osdtune.command()
+@_cluster_options
+@_json_option
+@_yes_option
+@_journals_option
+@click.option("--only", "only", multiple=True, metavar="RULE", help="Only what this rule proposes; may be repeated.")
+@click.option("--continue", "goes_on", is_flag=True, help="Go on with one that was stopped, as it was planned then.")
+def apply(conf: str, name: str, as_json: bool, yes: bool, journals: Path, only: tuple[str, ...], goes_on: bool) -> None:
+    """Put the plan in place, as far as it can be undone: options, this host's kernel; one OSD after another.
+
+    Shows what it would do; does it with --yes. Looks at the cluster's health after each change and stops if anything is worse
+    than before. Every change is in a journal before it happens, with the old value: 'undo' puts all of it back.
+    """
+    if goes_on and only:
+        raise click.UsageError("--continue does what is left of the journal; --only chooses from a new plan")
+    with Cluster(conf, name) as cluster:
+        applying = _applying(cluster, journals)
+        work = Work(applying.left_to_do(), ()) if goes_on else applying.work(_observe(cluster), only)
+        if as_json:
+            _print_json({"applied": yes, **dataclasses.asdict(work)})
+        else:
+            _print(report.work_lines(work))
+        if not work.actions:
+            click.echo("nothing to do", err=True)
+        elif not yes:
+            click.echo(_DRY_RUN, err=True)
+        else:
+            file = applying.go_on() if goes_on else applying.apply(work)
+            click.echo(f"done; {file.path} has all old values, and 'osdtune undo' puts them back", err=True)
+
+
+@osdtune.command()
+@_cluster_options
+@_json_option
+@_yes_option
+@_journals_option
+def undo(conf: str, name: str, as_json: bool, yes: bool, journals: Path) -> None:
+    """Put back what the newest apply of this host has changed, done or stopped: exactly the values of before.
+
+    What somebody else has changed since stays, and is named at the end (exit code 1).
+    """
+    with Cluster(conf, name) as cluster:
+        applying = _applying(cluster, journals)
+        work = Work(applying.left_to_undo(), ())
+        if as_json:
+            _print_json({"undone": yes, **dataclasses.asdict(work)})
+        else:
+            _print(report.work_lines(work))
+        if not yes:
+            click.echo(_DRY_RUN, err=True)
+        elif passed := applying.undo():
+            raise OsdtuneError(f"all else was put back, but {'; '.join(passed)}")
+
+
+def _applying(cluster: Cluster, journals: Path) -> Applying:
+    places = Places(cluster)
+    restarter = restarter_of(cluster, platform.node())
+    tell = functools.partial(click.echo, err=True)
+    return Applying(cluster, places, restarter, Changing(cluster, places, restarter, tell), journals)
 
 
 def _facts(conf: str, name: str, recorded: str | None) -> Facts:

@@ -1,4 +1,5 @@
-"""Asks a Ceph cluster. Commands that read only; every one of them is in this file.
+"""Asks a Ceph cluster, and changes it. Every command is in this file; those that change something are in the last part, and
+only apply and undo use them.
 
 Rules
 1. No answer takes longer than ANSWER_LIMIT_S: an OSD that hangs, or whose admin socket is off, is a gap and not a wait
@@ -9,17 +10,23 @@ Rules
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import rados
 
+from loligo_osdtune.core.actions import ConfigLine
 from loligo_osdtune.core.answers import Answers
+from loligo_osdtune.core.health import Health, health_of, reported_since
 from loligo_osdtune.shell.failures import OsdtuneError
 from loligo_runtime.rados_objects import connect
 
 ANSWER_LIMIT_S = 10
-_HINTS = {"perf dump": "does it hang, or has it no admin socket?"}
+_NO_SOCKET = "does it hang, or has it no admin socket?"
+_HINTS = {"perf dump": _NO_SOCKET, "config get": _NO_SOCKET}
+_CHANGES = ("config set", "config rm", "config-key dump", "config-key set", "config-key rm", "orch daemon")
+#: In the monitors' key store: who is at work on the cluster. It is there from the first change to the last, also after a crash.
+_LOCK = "osdtune/apply"
 
 
 class Cluster:
@@ -68,20 +75,93 @@ class Cluster:
                 found[osd] = answer
         return found
 
+    def fsid(self) -> str:
+        return str(self._rados.get_fsid())
+
+    def health(self) -> Health:
+        return health_of(self._monitor("status"), self._monitor("osd dump"))
+
+    def config_lines(self) -> dict[ConfigLine, str]:
+        """The monitors' configuration, lines with a mask left out."""
+        return {
+            ConfigLine(line["section"], line["name"]): str(line["value"])
+            for line in self._monitor("config dump")
+            if not line.get("mask")
+        }
+
+    def running_value(self, osd: int, option: str) -> str:
+        """What the OSD itself works with."""
+        answer = self._osd(osd, "config get", var=option)
+        return str(answer[option])
+
+    def is_reported(self, osd: int, epoch: int) -> bool:
+        """Whether the state of all placement groups of `osd` is known from `epoch` on."""
+        return reported_since(self._monitor("pg ls-by-osd", osd=osd), epoch)
+
+    def why_not_stop(self, osd: int) -> str:
+        """Why placement groups would stop to serve without `osd`; "" if none would."""
+        try:
+            self._manager("osd ok-to-stop", ids=[str(osd)])
+        except OsdtuneError as error:
+            return str(error)
+        return ""
+
+    def has_orchestrator(self) -> bool:
+        """Whether cephadm or another orchestrator can restart daemons."""
+        try:
+            return bool(self._manager("orch status").get("available"))
+        except OsdtuneError:  # no such module is loaded
+            return False
+
+    # -- changing --------------------------------------------------------------------------------
+
+    def set_config(self, line: ConfigLine, value: str | None) -> None:
+        """None removes the line."""
+        if value is None:
+            self._monitor("config rm", who=line.section, name=line.name)
+        else:
+            self._monitor("config set", who=line.section, name=line.name, value=value)
+
+    def restart_by_orchestrator(self, osd: int) -> None:
+        self._manager("orch daemon", action="restart", name=f"osd.{osd}")
+
+    def lock(self, owner: str) -> None:
+        """OsdtuneError: somebody else has it. One that began in this very moment is not seen."""
+        other = self._monitor("config-key dump", key=_LOCK).get(_LOCK)
+        if other not in (None, owner):
+            raise OsdtuneError(
+                f"{other} is at work on this cluster, or was when it died: let it end, or go on or undo there; "
+                f"only if that journal is lost: ceph config-key rm {_LOCK}"
+            )
+        self._monitor("config-key set", key=_LOCK, val=owner)
+
+    def unlock(self) -> None:
+        self._monitor("config-key rm", key=_LOCK)
+
+    # -- sending ---------------------------------------------------------------------------------
+
     def _config(self, osd: int) -> Any:
-        return self._answer(
-            "config show-with-defaults",
-            lambda request: self._rados.mgr_command(request, b"", timeout=ANSWER_LIMIT_S),
-            who=f"osd.{osd}",
-        )
+        return self._manager("config show-with-defaults", who=f"osd.{osd}")
 
     def _counters(self, osd: int) -> Any:
+        return self._osd(osd, "perf dump")
+
+    def _osd(self, osd: int, prefix: str, **arguments: object) -> Any:
         return self._answer(
-            "perf dump", lambda request: self._rados.osd_command(osd, request, b"", timeout=ANSWER_LIMIT_S)
+            prefix,
+            lambda request: self._rados.osd_command(osd, request, b"", timeout=ANSWER_LIMIT_S),
+            arguments,
         )
 
-    def _monitor(self, prefix: str) -> Any:
-        return self._answer(prefix, lambda request: self._rados.mon_command(request, b"", timeout=ANSWER_LIMIT_S))
+    def _manager(self, prefix: str, **arguments: object) -> Any:
+        return self._answer(
+            prefix, lambda request: self._rados.mgr_command(request, b"", timeout=ANSWER_LIMIT_S), arguments
+        )
+
+    def _monitor(self, prefix: str, **arguments: object) -> Any:
+        return self._answer(
+            prefix, lambda request: self._rados.mon_command(request, b"", timeout=ANSWER_LIMIT_S), arguments
+        )
 
     def _optional(self, gaps: list[str], what: str, ask: Callable[[int], Any], osd: int) -> Any:
         try:
@@ -90,14 +170,21 @@ class Cluster:
             gaps.append(f"{what}: {error}")
             return None
 
-    def _answer(self, prefix: str, send: Callable[[str], tuple[int, bytes, str]], **arguments: str) -> Any:
+    def _answer(
+        self, prefix: str, send: Callable[[str], tuple[int, bytes, str]], arguments: Mapping[str, object]
+    ) -> Any:
+        """None if there is nothing to say, as after a change."""
         try:
             code, output, status = send(json.dumps({"prefix": prefix, "format": "json", **arguments}))
         except rados.Error as error:
             code, output, status = -(error.errno or errno.EIO), b"", ""
         if code == 0:
-            return json.loads(output)
+            return json.loads(output) if output.strip() else None
         if -code in (errno.EACCES, errno.EPERM):
+            if prefix in _CHANGES:
+                raise OsdtuneError(
+                    f"{self._name} may not do '{prefix}': name a user who may change the cluster, such as client.admin"
+                )
             raise OsdtuneError(
                 f"{self._name} may not ask '{prefix}'; give it the right to read: "
                 f"ceph auth caps {self._name} mon 'allow r' mgr 'allow r' osd 'allow *'"

@@ -23,7 +23,7 @@ def host_facts(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Host:
         memory_bytes=psutil.virtual_memory().total,
         swap_bytes=psutil.swap_memory().total,
         governor=_read(sys / _GOVERNOR),
-        transparent_hugepages=_chosen(_read(sys / _HUGEPAGES)),
+        transparent_hugepages=chosen(_read(sys / _HUGEPAGES)),
         sysctls=tuple(
             Option(name, " ".join(value.split()), "kernel")
             for name in SYSCTLS
@@ -45,14 +45,14 @@ def _device(path: Path) -> Device:
         is_rotational=_read(queue / "rotational") == "1",
         is_virtual=any(word in maker for word in _VIRTUAL),
         model=_read(path / "device/model"),
-        scheduler=_chosen(_read(queue / "scheduler")),
+        scheduler=chosen(_read(queue / "scheduler")),
         read_ahead_kib=int(_read(queue / "read_ahead_kb") or 0),
         requests=int(_read(queue / "nr_requests") or 0),
         write_cache=_read(queue / "write_cache"),
     )
 
 
-def _chosen(text: str) -> str:
+def chosen(text: str) -> str:
     """Of "none [mq-deadline] bfq" that in brackets."""
     return text.split("[", 1)[1].split("]", 1)[0] if "[" in text else text
 

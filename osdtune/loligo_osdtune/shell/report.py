@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from loligo_osdtune.core import devices
+from loligo_osdtune.core.actions import OwnFile, Put, Work, describe
 from loligo_osdtune.core.bursts import Load
 from loligo_osdtune.core.facts import Counters, Facts, Osd
 from loligo_osdtune.core.opinion import Opinion
@@ -139,6 +140,19 @@ def opinion_lines(opinion: Opinion) -> Iterator[str]:
     if opinion.left:
         yield ""
         yield f"{opinion.left} more: osdtune plan"
+
+
+def work_lines(work: Work) -> Iterator[str]:
+    yield f"{len(work.actions)} changes, in this order:"
+    for number, action in enumerate(work.actions, 1):
+        yield from _wrapped(f"{number:4}. ", f"{describe(action)}  [{', '.join(action.rules)}]")
+        if isinstance(action, Put) and isinstance(action.place, OwnFile) and action.new is not None:
+            yield from (f"      | {line}" for line in action.new.splitlines())
+    if work.left:
+        yield ""
+        yield "left to you:"
+        for one in work.left:
+            yield from _wrapped(f"  {_targets(one.targets)}: ", f"{one.why}  [{one.rule}]")
 
 
 def _osd_row(osd: Osd) -> tuple[str, ...]:

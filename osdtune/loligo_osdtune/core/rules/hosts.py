@@ -79,6 +79,7 @@ HOST_RULES: tuple[Rule, ...] = (
         reason="each OSD takes thousands of asynchronous requests; one that gets none does not start",
         source="cephadm and ceph-ansible set it",
         weight=40,
+        sets=(("fs.aio-max-nr", None),),
         judge=_sysctl("fs.aio-max-nr", lambda value: value < 1048576, "1048576"),
     ),
     HostRule(
@@ -89,6 +90,7 @@ HOST_RULES: tuple[Rule, ...] = (
         reason="hosts with many OSDs run out of thread ids while they recover",
         source="Ceph documentation, hardware recommendations; cephadm sets it",
         weight=30,
+        sets=(("kernel.pid_max", None),),
         judge=_sysctl("kernel.pid_max", lambda value: value < 4194303, "4194304"),
     ),
     HostRule(
@@ -99,6 +101,7 @@ HOST_RULES: tuple[Rule, ...] = (
         reason="else the kernel throws away cache of one NUMA node while another has free memory",
         source="ceph-ansible sets it",
         weight=30,
+        sets=(("vm.zone_reclaim_mode", None),),
         judge=_sysctl("vm.zone_reclaim_mode", lambda value: value != 0, "0"),
     ),
     HostRule(
@@ -109,6 +112,7 @@ HOST_RULES: tuple[Rule, ...] = (
         reason="an OSD whose heap is swapped out answers in seconds (or take swap away altogether)",
         source="ceph-ansible sets it",
         weight=55,
+        sets=(("vm.swappiness", None),),
         judge=_swappiness,
     ),
     HostRule(
@@ -120,6 +124,7 @@ HOST_RULES: tuple[Rule, ...] = (
         source="ceph-ansible sets it",
         weight=25,
         risk="low",
+        sets=(("vm.min_free_kbytes", None),),
         judge=_min_free,
     ),
     HostRule(
@@ -130,6 +135,8 @@ HOST_RULES: tuple[Rule, ...] = (
         reason="a single synchronous write leaves the CPU idle in between, and waits for it to speed up each time",
         source="Clyso, 1 TiB/s with Ceph (2024): 10 to 20 % with the tuned profile and without deep C-states",
         weight=40,
+        by_hand="firmware and tuned set it together with C-states: choose a profile there, 'tuned-adm profile "
+        "latency-performance'",
         judge=_governor,
     ),
     HostRule(
@@ -150,6 +157,7 @@ HOST_RULES: tuple[Rule, ...] = (
         reason="a disk gains from sorted requests, an NVMe only waits for them to be sorted",
         source="Linux's defaults, block/elevator.c: by number of hardware queues",
         weight=15,
+        sets=(("scheduler", None),),
         judge=_scheduler,
     ),
     DeviceRule(

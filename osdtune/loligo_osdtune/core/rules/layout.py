@@ -9,6 +9,8 @@ GIB = 1 << 30
 DB_LEAST_PERCENT = 1
 DB_MIXED_PERCENT = 4
 WAL_MOST_BYTES = 10 * GIB
+_REBUILD = "it is decided when an OSD is made: drain it, destroy it and make it anew, one after another"
+_DEVICE = "it takes a larger device: ceph-bluestore-tool bluefs-bdev-new-db, bluefs-bdev-expand or bluefs-bdev-migrate"
 
 
 def _db_missing(facts: Facts, osd: Osd) -> Verdict:
@@ -86,6 +88,7 @@ LAYOUT_RULES = (
         risk="rebuilds the OSD",
         needs_restart=True,
         creation_only=True,
+        by_hand=_REBUILD,
         judge=_db_missing,
     ),
     OsdRule(
@@ -99,6 +102,7 @@ LAYOUT_RULES = (
         risk="rebuilds the OSD",
         needs_restart=True,
         creation_only=True,
+        by_hand=_REBUILD,
         judge=_db_on_disk,
     ),
     OsdRule(
@@ -113,6 +117,7 @@ LAYOUT_RULES = (
         risk="low",
         needs_restart=True,
         creation_only=True,
+        by_hand=_DEVICE,
         judge=_db_small,
     ),
     OsdRule(
@@ -125,6 +130,7 @@ LAYOUT_RULES = (
         weight=80,
         risk="low",
         needs_restart=True,
+        by_hand=_DEVICE,
         judge=_spillover,
     ),
     OsdRule(
@@ -138,6 +144,7 @@ LAYOUT_RULES = (
         risk="rebuilds the OSD",
         needs_restart=True,
         creation_only=True,
+        by_hand=_REBUILD,
         judge=_wal_large,
     ),
     OsdRule(
@@ -153,6 +160,7 @@ LAYOUT_RULES = (
         risk="rebuilds the OSD",
         needs_restart=True,
         creation_only=True,
+        by_hand=_REBUILD,
         judge=_min_alloc,
     ),
     OsdRule(
@@ -167,6 +175,7 @@ LAYOUT_RULES = (
         risk="rebuilds the OSD",
         needs_restart=True,
         creation_only=True,
+        by_hand=_REBUILD,
         judge=_min_alloc,
     ),
 )

@@ -109,6 +109,7 @@ OSD_OPTION_RULES = (
         reason="below 2 GiB the cache holds neither RocksDB's indexes nor onodes, and every look-up is a read",
         source="Ceph documentation, hardware recommendations: memory; default of the option",
         weight=70,
+        sets=(("osd_memory_target", None),),
         judge=_memory_target,
     ),
     OsdRule(
@@ -120,6 +121,7 @@ OSD_OPTION_RULES = (
         source="Ceph documentation, BlueStore configuration: automatic cache sizing",
         weight=50,
         needs_restart=True,
+        sets=(("bluestore_cache_autotune", None),),
         judge=option_is("bluestore_cache_autotune", lambda value: value != "true", "true"),
     ),
     OsdRule(
@@ -131,6 +133,7 @@ OSD_OPTION_RULES = (
         source="Ceph's default, and the description of the option",
         weight=45,
         needs_restart=True,
+        sets=(("bluefs_buffered_io", None),),
         judge=option_is("bluefs_buffered_io", lambda value: value != "true", "true"),
     ),
     OsdRule(
@@ -142,6 +145,7 @@ OSD_OPTION_RULES = (
         source="Ceph's default from Pacific to Squid",
         weight=25,
         needs_restart=True,
+        sets=(("bluestore_allocator", None),),
         judge=option_is("bluestore_allocator", lambda value: value != "hybrid", "hybrid"),
     ),
     OsdRule(
@@ -153,6 +157,7 @@ OSD_OPTION_RULES = (
         reason="writes below this size are acknowledged by the SSD and reach the disk later, sorted",
         source="Ceph's default since Pacific; BlueStore, _do_alloc_write",
         weight=75,
+        sets=(("bluestore_prefer_deferred_size_hdd", None),),
         judge=_deferred_hdd,
     ),
     OsdRule(
@@ -164,6 +169,7 @@ OSD_OPTION_RULES = (
         reason="an SSD gains nothing from writing the same bytes twice, and wears",
         source="Ceph's default",
         weight=30,
+        sets=(("bluestore_prefer_deferred_size_ssd", None),),
         judge=option_is("bluestore_prefer_deferred_size_ssd", lambda value: value != "0", "0"),
     ),
     OsdRule(
@@ -177,6 +183,7 @@ OSD_OPTION_RULES = (
         weight=30,
         needs_restart=True,
         risk="low",
+        by_hand="the lines may be there for other OSDs, too: look at them, then 'ceph config rm'",
         judge=_own_costs,
     ),
     OsdRule(
@@ -191,6 +198,7 @@ OSD_OPTION_RULES = (
         source="Ceph documentation, mClock configuration reference; tracker 66289",
         weight=45,
         needs_restart=True,
+        sets=(("osd_op_num_shards_hdd", "1"), ("osd_op_num_threads_per_shard_hdd", "5")),
         judge=_shards,
     ),
     OsdRule(
@@ -203,6 +211,7 @@ OSD_OPTION_RULES = (
         reason="no disk does more than 500: it was measured through a cache, and mClock shares out what is not there",
         source="Ceph documentation, mClock configuration reference; osd_mclock_iops_capacity_threshold_hdd",
         weight=50,
+        sets=(("osd_mclock_max_capacity_iops_hdd", None),),
         judge=_capacity_hdd,
     ),
     OsdRule(
@@ -215,6 +224,7 @@ OSD_OPTION_RULES = (
         reason="above 80000 it was measured through a cache, and mClock shares out what is not there",
         source="Ceph documentation, mClock configuration reference; osd_mclock_iops_capacity_threshold_ssd",
         weight=40,
+        sets=(("osd_mclock_max_capacity_iops_ssd", None),),
         judge=_capacity_ssd,
     ),
     OsdRule(
@@ -236,6 +246,7 @@ OSD_OPTION_RULES = (
         reason="a disk that rebuilds has no time to scrub and to serve",
         source="Ceph's default",
         weight=25,
+        sets=(("osd_scrub_during_recovery", None),),
         judge=option_is("osd_scrub_during_recovery", lambda value: value == "true", "false"),
     ),
 )

@@ -7,6 +7,7 @@ from loligo_osdtune.core.rule import Change, PoolRule, Refusal, Verdict
 BULK_SHARE = 0.5
 BULK_LEAST_OSDS = 10  # on fewer a bulk pool starts with about the PGs that it has anyway
 PGS_MOST = 250
+_MOVES_DATA = "it moves data for hours, and undoing it moves them again: choose the time, then 'ceph osd pool set'"
 
 
 def _power_of_two(facts: Facts, pool: Pool) -> Verdict:
@@ -69,6 +70,7 @@ POOL_RULES = (
         source="Ceph documentation, placement groups",
         weight=40,
         risk="moves data",
+        by_hand=_MOVES_DATA,
         judge=_power_of_two,
     ),
     PoolRule(
@@ -80,6 +82,7 @@ POOL_RULES = (
         source="Ceph's defaults mon_target_pg_per_osd and mon_max_pg_per_osd",
         weight=45,
         risk="moves data",
+        by_hand=_MOVES_DATA,
         judge=_too_many,
     ),
     PoolRule(
@@ -93,6 +96,7 @@ POOL_RULES = (
         source="Ceph documentation, placement groups: bulk flag",
         weight=30,
         risk="moves data",
+        by_hand=_MOVES_DATA,
         judge=_bulk,
     ),
     PoolRule(
@@ -105,6 +109,7 @@ POOL_RULES = (
         source="Ceph documentation, CRUSH maps: device classes; placement groups: autoscaling",
         weight=50,
         risk="moves data",
+        by_hand=_MOVES_DATA,
         judge=_classless,
     ),
     PoolRule(

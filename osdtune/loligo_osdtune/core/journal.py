@@ -1,0 +1,163 @@
+"""The journal of one apply: what it was going to do, how far it came, and what follows from that.
+
+The format is one JSON object a line. The first names the cluster and holds all actions with the old values; each further
+one says that an action is about to be done (`begun`), was done (`done`), is about to be undone (`undoing`), was undone
+(`undone`), or stays because somebody else has changed its value (`kept`). A line is on disk before what it announces happens.
+
+Rules
+1. Every prefix of a journal is a journal: a last line that is cut off was never written, so what it announced did not happen.
+2. An action that is begun and not done may have happened, or not. Actions are idempotent: to go on, it is done again.
+3. To undo goes backwards, over all that was begun. An OSD is restarted after what it was restarted for was put back.
+4. Once undoing has begun there is no going on, only undoing to the end.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from loligo_osdtune.core.actions import Action, ConfigLine, KernelValue, OwnFile, Place, Put, Restart, is_of
+
+VERSION = 1
+
+
+class JournalError(Exception):
+    """The journal cannot be used. The text says why."""
+
+
+class State(Enum):
+    WAITING = "waiting"  # never written: it is what no line says
+    BEGUN = "begun"
+    DONE = "done"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+    KEPT = "kept"
+
+
+_AFTER = {
+    State.WAITING: (State.BEGUN,),
+    State.BEGUN: (State.BEGUN, State.DONE, State.UNDOING),
+    State.DONE: (State.UNDOING,),
+    State.UNDOING: (State.UNDOING, State.UNDONE, State.KEPT),
+    State.UNDONE: (),
+    State.KEPT: (),
+}
+_PLACES: dict[str, type[ConfigLine] | type[KernelValue] | type[OwnFile]] = {
+    "config": ConfigLine,
+    "kernel": KernelValue,
+    "file": OwnFile,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """`began_at`: as the shell's clock wrote it, for people."""
+
+    fsid: str
+    began_at: str
+    actions: tuple[Action, ...]
+    states: tuple[State, ...]
+
+    def with_state(self, number: int, state: State) -> "Journal":
+        """JournalError: `state` cannot follow."""
+        if state not in _AFTER[self.states[number]]:
+            raise JournalError(f"action {number} cannot be {state.value} after {self.states[number].value}")
+        return replace(self, states=(*self.states[:number], state, *self.states[number + 1 :]))
+
+    @property
+    def is_being_undone(self) -> bool:
+        return any(state in (State.UNDOING, State.UNDONE, State.KEPT) for state in self.states)
+
+    @property
+    def is_finished(self) -> bool:
+        """Nothing of it is half-done: neither the changes, nor undoing them."""
+        return not (self.to_undo() if self.is_being_undone else self.to_do())
+
+    @property
+    def is_closed(self) -> bool:
+        """There is nothing left to undo."""
+        return not self.to_undo()
+
+    def to_do(self) -> tuple[int, ...]:
+        """Numbers of the actions that are left, in their order. None if undoing has begun."""
+        if self.is_being_undone:
+            return ()
+        return tuple(number for number, state in enumerate(self.states) if state is not State.DONE)
+
+    def to_undo(self) -> tuple[int, ...]:
+        """Numbers of the actions that are left to be undone, in that order."""
+        order: list[int] = []
+        held: int | None = None
+        for number in reversed(range(len(self.actions))):
+            action = self.actions[number]
+            if held is not None and not is_of(action, _osd(self.actions[held])):
+                order.append(held)
+                held = None
+            if isinstance(action, Restart):
+                held = number
+            else:
+                order.append(number)
+        if held is not None:
+            order.append(held)
+        open_states = (State.BEGUN, State.DONE, State.UNDOING)
+        return tuple(number for number in order if self.states[number] in open_states)
+
+
+def begin(fsid: str, began_at: str, actions: Iterable[Action]) -> Journal:
+    actions = tuple(actions)
+    return Journal(fsid, began_at, actions, (State.WAITING,) * len(actions))
+
+
+def first_line(journal: Journal) -> str:
+    actions = [_encode(action) for action in journal.actions]
+    head = {"osdtune_journal": VERSION, "fsid": journal.fsid, "began_at": journal.began_at, "actions": actions}
+    return json.dumps(head) + "\n"
+
+
+def state_line(number: int, state: State) -> str:
+    return json.dumps({"action": number, "state": state.value}) + "\n"
+
+
+def whole_lines(text: str) -> str:
+    """`text` without a last line that was cut off."""
+    return text[: text.rfind("\n") + 1]
+
+
+def read(text: str) -> Journal | None:
+    """None: nothing was ever written, so nothing was ever done. JournalError: it is no journal, or one of another version."""
+    lines = whole_lines(text).splitlines()
+    if not lines:
+        return None
+    try:
+        head, *records = [json.loads(line) for line in lines]
+        version = head.get("osdtune_journal")
+        if version != VERSION:
+            raise JournalError(f"it has format {version}, this osdtune reads {VERSION}: use the one that wrote it")
+        journal = begin(head["fsid"], head["began_at"], (_decode(action) for action in head["actions"]))
+        for record in records:
+            journal = journal.with_state(record["action"], State(record["state"]))
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise JournalError(f"it is damaged ({error!r}): nothing can be undone from it") from None
+    return journal
+
+
+def _osd(action: Action) -> int:
+    assert isinstance(action, Restart)
+    return action.osd
+
+
+def _encode(action: Action) -> dict[str, Any]:
+    if isinstance(action, Restart):
+        return {"kind": "restart", "rules": action.rules, "osd": action.osd}
+    (kind,) = (name for name, place in _PLACES.items() if isinstance(action.place, place))
+    place = {name: getattr(action.place, name) for name in type(action.place).__slots__}
+    return {"kind": kind, "rules": action.rules, "place": place, "old": action.old, "new": action.new}
+
+
+def _decode(recorded: dict[str, Any]) -> Action:
+    rules = tuple(recorded["rules"])
+    if recorded["kind"] == "restart":
+        return Restart(rules, recorded["osd"])
+    place: Place = _PLACES[recorded["kind"]](**recorded["place"])
+    return Put(rules, place, recorded["old"], recorded["new"])

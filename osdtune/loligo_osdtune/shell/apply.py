@@ -1,0 +1,104 @@
+"""`osdtune apply` and `osdtune undo`, without their options and output.
+
+Two locks: a key in the monitors' store that names host and journals, from the first change to the last, and after a crash
+until somebody has gone on or undone; and one of the host, in the folder of its journals.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from loligo_osdtune.core import journal as journals
+from loligo_osdtune.core.actions import Action, Put, Work, inverse, places_of, work_of
+from loligo_osdtune.core.facts import Facts
+from loligo_osdtune.core.plan import plan_of
+from loligo_osdtune.shell.changing import Changing
+from loligo_osdtune.shell.cluster import Cluster
+from loligo_osdtune.shell.failures import OsdtuneError
+from loligo_osdtune.shell.journal_file import JournalFile, JournalFolder
+from loligo_osdtune.shell.places import Places
+from loligo_osdtune.shell.restart import Restarter, restartable
+
+
+class Applying:
+    def __init__(
+        self, cluster: Cluster, places: Places, restarter: Restarter, changing: Changing, journals_in: Path
+    ) -> None:
+        self._cluster = cluster
+        self._places = places
+        self._restarter = restarter
+        self._changing = changing
+        self._folder = JournalFolder(journals_in, cluster.fsid())
+        self._owner = f"{platform.node()} (journals in {self._folder.path})"
+
+    def work(self, facts: Facts, only: Iterable[str]) -> Work:
+        """What there is to do. FactsError: no plan can be made. OsdtuneError: `only` names what the plan has not."""
+        plan = plan_of(facts)
+        if unknown := sorted(set(only) - {step.rule for step in plan.steps}):
+            raise OsdtuneError(f"the plan has no {', '.join(unknown)}; 'osdtune plan' shows what it has")
+        can = restartable(self._restarter, facts)
+        current = self._places.read(places_of(plan, facts, can))
+        return work_of(plan, facts, can, current, only)
+
+    def apply(self, work: Work) -> JournalFile:
+        """OsdtuneError: stopped, or an earlier apply is half-done."""
+        with self._folder as folder:
+            if (earlier := folder.newest()) is not None and not earlier.journal.is_finished:
+                raise OsdtuneError(f"{earlier.path} is half-done: 'osdtune apply --continue' or 'osdtune undo' first")
+            self._cluster.lock(self._owner)
+            now = time.strftime("%Y-%m-%d %H:%M:%S %z")
+            file = folder.begin(journals.begin(self._cluster.fsid(), now, work.actions))
+            self._locked(file, self._changing.apply)
+            return file
+
+    def left_to_do(self) -> tuple[Action, ...]:
+        """Of an apply that was stopped. OsdtuneError: there is none."""
+        journal = _half_done(self._folder).journal
+        return tuple(journal.actions[number] for number in journal.to_do())
+
+    def go_on(self) -> JournalFile:
+        """OsdtuneError: stopped again, or there is none that was stopped."""
+        with self._folder as folder:
+            file = _half_done(folder)
+            self._cluster.lock(self._owner)
+            self._locked(file, self._changing.apply)
+            return file
+
+    def left_to_undo(self) -> tuple[Action, ...]:
+        """Of the newest apply that is not undone. OsdtuneError: there is none."""
+        journal = _newest(self._folder).journal
+        actions = [journal.actions[number] for number in journal.to_undo()]
+        return tuple(inverse(action) if isinstance(action, Put) else action for action in actions)
+
+    def undo(self) -> tuple[str, ...]:
+        """-> what was passed over. OsdtuneError: stopped, or there is nothing to undo."""
+        passed: list[str] = []
+        with self._folder as folder:
+            file = _newest(folder)
+            self._cluster.lock(self._owner)
+            self._locked(file, lambda file: passed.extend(self._changing.undo(file)))
+        return tuple(passed)
+
+    def _locked(self, file: JournalFile, change: Callable[[JournalFile], None]) -> None:
+        try:
+            change(file)
+        finally:
+            if file.journal.is_finished or file.journal.is_closed:
+                self._cluster.unlock()
+
+
+def _newest(folder: JournalFolder) -> JournalFile:
+    file = folder.newest()
+    if file is None:
+        raise OsdtuneError(f"there is nothing to undo: no journal in {folder.path} has a change that still stands")
+    return file
+
+
+def _half_done(folder: JournalFolder) -> JournalFile:
+    file = folder.newest()
+    if file is None or file.journal.is_finished:
+        raise OsdtuneError(f"there is nothing to continue: no journal in {folder.path} is half-done")
+    if file.journal.is_being_undone:
+        raise OsdtuneError(f"{file.path} is being undone already: 'osdtune undo' goes on with that")
+    return file

@@ -1,0 +1,191 @@
+"""Carries out the actions of a journal, or takes them back: one at a time, with a look at the cluster after each.
+
+Rules
+1. The journal says what is about to happen before it happens, and that it has happened when it was seen to be so.
+2. What does worse than before stops it. What was done stays, and is in the journal: `apply --continue` or `undo`.
+3. An OSD is restarted only if no placement group stops to serve meanwhile, and the next thing happens when it is back and
+   all of its placement groups have been reported since.
+4. A value that somebody else has changed is not touched: applying stops there, undoing passes it over and says so.
+"""
+
+import time
+from collections.abc import Callable
+
+from loligo_osdtune.core.actions import (
+    ConfigLine,
+    Doing,
+    Put,
+    Restart,
+    describe,
+    doing,
+    inverse,
+    is_read_at_start,
+    same,
+    shown,
+    started_with,
+)
+from loligo_osdtune.core.facts import FactsError
+from loligo_osdtune.core.health import Health, worse_than
+from loligo_osdtune.core.journal import State
+from loligo_osdtune.shell.cluster import Cluster
+from loligo_osdtune.shell.failures import OsdtuneError, explain
+from loligo_osdtune.shell.journal_file import JournalFile
+from loligo_osdtune.shell.places import Places
+from loligo_osdtune.shell.restart import Restarter
+from loligo_runtime.failpoint import declare, failpoint
+
+declare("osdtune.begun", "osdtune.changed", "osdtune.done", "osdtune.undoing", "osdtune.restored", "osdtune.undone")
+
+SETTLE_LIMIT_S = 300.0
+TAKE_LIMIT_S = 60.0
+POLL_S = 0.5
+_FAILURES = (OsdtuneError, FactsError, OSError)
+
+
+class Changing:
+    """`tell` hears what is done, line by line. Limits in seconds: to be as well as before, and to take a new value."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        places: Places,
+        restarter: Restarter,
+        tell: Callable[[str], None],
+        settle_limit_s: float = SETTLE_LIMIT_S,
+    ) -> None:
+        self._cluster = cluster
+        self._places = places
+        self._restarter = restarter
+        self._tell = tell
+        self._settle_limit_s = settle_limit_s
+
+    def apply(self, file: JournalFile) -> None:
+        """All that is left of it. OsdtuneError: stopped, with the reason and what can be done now."""
+        before = self._cluster.health()
+        numbers = file.journal.to_do()
+        for count, number in enumerate(numbers, 1):
+            action = file.journal.actions[number]
+            try:
+                if isinstance(action, Put):
+                    self._apply_put(file, number, action)
+                else:
+                    self._apply_restart(file, number, action, before)
+                self._settle(before)
+            except (*_FAILURES, KeyboardInterrupt) as error:
+                raise OsdtuneError(
+                    f"stopped at {describe(action)}, change {count} of {len(numbers)}: {_reason(error)}. "
+                    f"What was done is in {file.path}: "
+                    "'osdtune apply --continue' goes on, 'osdtune undo' takes it back"
+                ) from None
+            file.record(number, State.DONE)
+            failpoint("osdtune.done")
+
+    def undo(self, file: JournalFile) -> tuple[str, ...]:
+        """-> what was passed over, since somebody else has changed it. OsdtuneError: stopped."""
+        before = self._cluster.health()
+        passed: list[str] = []
+        for number in file.journal.to_undo():
+            action = file.journal.actions[number]
+            try:
+                file.record(number, State.UNDOING)
+                failpoint("osdtune.undoing")
+                state = State.UNDONE
+                if isinstance(action, Restart):
+                    self._tell(describe(action))
+                    self._restart(action.osd)
+                    self._settle(before)
+                elif found := self._undo_put(action):
+                    state = State.KEPT
+                    passed.append(found)
+                failpoint("osdtune.restored")
+            except (*_FAILURES, KeyboardInterrupt) as error:
+                raise OsdtuneError(
+                    f"stopped undoing at {describe(action)}: {_reason(error)}. "
+                    f"How far it came is in {file.path}: 'osdtune undo' goes on"
+                ) from None
+            file.record(number, state)
+            failpoint("osdtune.undone")
+        return tuple(passed)
+
+    def _apply_put(self, file: JournalFile, number: int, put: Put) -> None:
+        found = self._places.read([put.place])[put.place]
+        todo = doing(put, found)
+        if todo is Doing.CONFLICT:
+            raise OsdtuneError(f"somebody else has set it to {shown(found)} meanwhile; it was {shown(put.old)}")
+        file.record(number, State.BEGUN)
+        failpoint("osdtune.begun")
+        if todo is Doing.WRITE:
+            self._tell(describe(put))
+            self._places.write(put.place, put.new)
+        failpoint("osdtune.changed")
+        if isinstance(put.place, ConfigLine) and not is_read_at_start(file.journal.actions, number):
+            self._require_taken(put)
+
+    def _apply_restart(self, file: JournalFile, number: int, restart: Restart, before: Health) -> None:
+        deadline = time.monotonic() + self._settle_limit_s
+        while why := self._cluster.why_not_stop(restart.osd):
+            if time.monotonic() > deadline:
+                raise OsdtuneError(f"without it some data could not be used while it restarts: {why}")
+            time.sleep(POLL_S)
+        file.record(number, State.BEGUN)
+        failpoint("osdtune.begun")
+        self._tell(describe(restart))
+        self._restart(restart.osd)
+        self._settle(before)
+        for put in started_with(file.journal.actions, number):
+            self._require_taken(put)
+        failpoint("osdtune.changed")
+
+    def _undo_put(self, put: Put) -> str:
+        """What was found instead, if it is neither the old value nor ours; "" if it is undone."""
+        found = self._places.read([put.place])[put.place]
+        todo = doing(inverse(put), found)
+        if todo is Doing.CONFLICT:
+            return (
+                f"{put.place} is {shown(found)}: somebody else has set it since, so it stays (it was {shown(put.old)})"
+            )
+        if todo is Doing.WRITE:
+            self._tell(describe(inverse(put)))
+            self._places.write(put.place, put.old)
+        return ""
+
+    def _restart(self, osd: int) -> None:
+        """Returns when it is up again and known in full."""
+        was_up_since = self._cluster.health().since.get(osd, 0)
+        self._restarter.restart(osd)
+        deadline = time.monotonic() + self._settle_limit_s
+        while True:
+            since = self._cluster.health().since.get(osd, 0)
+            if since > was_up_since and self._cluster.is_reported(osd, since):
+                return
+            if time.monotonic() > deadline:
+                raise OsdtuneError(
+                    f"osd.{osd} did not come back within {self._settle_limit_s:.0f} s of its restart; see its log"
+                )
+            time.sleep(POLL_S)
+
+    def _settle(self, before: Health) -> None:
+        deadline = time.monotonic() + self._settle_limit_s
+        while worse := worse_than(before, self._cluster.health()):
+            if time.monotonic() > deadline:
+                raise OsdtuneError(
+                    f"the cluster does worse than before, for {self._settle_limit_s:.0f} s: {', '.join(worse)}"
+                )
+            time.sleep(POLL_S)
+
+    def _require_taken(self, put: Put) -> None:
+        """The OSD works with it."""
+        assert isinstance(put.place, ConfigLine) and put.new is not None
+        osd = int(put.place.section.removeprefix("osd."))
+        deadline = time.monotonic() + TAKE_LIMIT_S
+        while not same(put.place, value := self._cluster.running_value(osd, put.place.name), put.new):
+            if time.monotonic() > deadline:
+                raise OsdtuneError(
+                    f"{put.place.section} still works with {put.place.name} = {value} after {TAKE_LIMIT_S:.0f} s: a line "
+                    "with a mask, or 'ceph tell', wins; see 'ceph config show'"
+                )
+            time.sleep(POLL_S)
+
+
+def _reason(error: BaseException) -> str:
+    return explain(error) or "interrupted"

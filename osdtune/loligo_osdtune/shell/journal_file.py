@@ -1,0 +1,103 @@
+"""Journals on disk: FOLDER/FSID/0001.journal and so on, one for each apply on this host.
+
+Rules
+1. A line is synced before the caller goes on, and so is the name of a new journal.
+2. Who writes has the folder's lock: no two changes at once from one host. The lock goes with the process. Reading needs none.
+3. Journals that were undone stay, as a record.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from loligo_osdtune.core import journal as journals
+from loligo_osdtune.core.journal import Journal, JournalError, State
+from loligo_osdtune.shell.failures import OsdtuneError
+
+FOLDER = "/var/lib/osdtune"
+_SUFFIX = ".journal"
+
+
+class JournalFolder:
+    """Those of one cluster. As a context manager it makes the folder and holds the lock, to write."""
+
+    def __init__(self, folder: Path, fsid: str) -> None:
+        self.path = folder / fsid
+        self._lock: int | None = None
+
+    def __enter__(self) -> "JournalFolder":
+        """OsdtuneError: another process of this host is at it."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise OsdtuneError(f"another osdtune is changing this cluster from this host ({self.path}/lock)") from None
+        self._lock = lock
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        assert self._lock is not None
+        os.close(self._lock)
+
+    def newest(self) -> "JournalFile | None":
+        """That has something to say and is not undone altogether. OsdtuneError: it cannot be read."""
+        for path in sorted(self.path.glob(f"*{_SUFFIX}"), reverse=True):
+            found = JournalFile.opened(path)
+            if found is not None and not found.journal.is_closed:
+                return found
+        return None
+
+    def begin(self, journal: Journal) -> "JournalFile":
+        last = max((int(path.stem) for path in self.path.glob(f"*{_SUFFIX}")), default=0)
+        return JournalFile.made(self.path / f"{last + 1:04}{_SUFFIX}", journal)
+
+
+class JournalFile:
+    """`journal` is what is on disk, but for a last line that was cut off and ends at `whole_bytes`."""
+
+    def __init__(self, path: Path, journal: Journal, whole_bytes: int) -> None:
+        self.path = path
+        self.journal = journal
+        self._whole_bytes = whole_bytes
+
+    @classmethod
+    def made(cls, path: Path, journal: Journal) -> "JournalFile":
+        file = cls(path, journal, 0)
+        file._append(journals.first_line(journal))
+        _sync_folder(path.parent)
+        return file
+
+    @classmethod
+    def opened(cls, path: Path) -> "JournalFile | None":
+        """None if nothing was ever written into it. OsdtuneError: it is damaged, or of another version."""
+        text = path.read_text()
+        try:
+            journal = journals.read(text)
+        except JournalError as error:
+            raise OsdtuneError(f"{path}: {error}") from None
+        if journal is None:
+            return None
+        return cls(path, journal, len(journals.whole_lines(text).encode()))
+
+    def record(self, number: int, state: State) -> None:
+        journal = self.journal.with_state(number, state)
+        self._append(journals.state_line(number, state))
+        self.journal = journal
+
+    def _append(self, line: str) -> None:
+        with open(self.path, "ab") as file:
+            file.truncate(self._whole_bytes)
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self._whole_bytes += len(line.encode())
+
+
+def _sync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,265 @@
+"""What follows from a journal, from every prefix of one; and a driver that dies at each of its effects."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loligo_osdtune.core import journal as journals
+from loligo_osdtune.core.actions import Action, ConfigLine, KernelValue, OwnFile, Put, Restart
+from loligo_osdtune.core.journal import Journal, JournalError, State
+from loligo_osdtune.shell.changing import Changing
+from loligo_osdtune.shell.failures import OsdtuneError
+from loligo_osdtune.shell.journal_file import JournalFile, JournalFolder
+from loligo_osdtune.shell.places import Places
+from osdtune.fake_cluster import Died, FakeCluster, fake_host
+
+BUFFERED = {osd: ConfigLine(f"osd.{osd}", "bluefs_buffered_io") for osd in range(3)}
+SCRUB = ConfigLine("osd.1", "osd_scrub_during_recovery")
+PID_MAX = KernelValue("/proc/sys/kernel/pid_max")
+FILE = OwnFile("/etc/sysctl.d/90-osdtune.conf")
+ACTIONS: tuple[Action, ...] = (
+    Put(("pid-max",), PID_MAX, "32768", "4194304"),
+    Put(("pid-max",), FILE, None, "kernel.pid_max = 4194304\n"),
+    Put(("scrub",), SCRUB, None, "false"),
+    Put(("buffered",), BUFFERED[0], None, "true"),
+    Put(("sharding",), ConfigLine("osd.0", "osd_op_num_shards_hdd"), None, "1"),
+    Restart(("buffered", "sharding"), 0),
+    Put(("buffered",), BUFFERED[1], "false", "true"),
+    Restart(("buffered",), 1),
+)
+JOURNAL = journals.begin("fake", "now", ACTIONS)
+UNDO_ORDER = (6, 7, 4, 3, 5, 2, 1, 0)  # an OSD is restarted after its options
+
+
+def lines(*states: tuple[int, State]) -> str:
+    return journals.first_line(JOURNAL) + "".join(journals.state_line(*state) for state in states)
+
+
+def whole() -> str:
+    done = [(number, state) for number in range(len(ACTIONS)) for state in (State.BEGUN, State.DONE)]
+    undone = [(number, state) for number in UNDO_ORDER for state in (State.UNDOING, State.UNDONE)]
+    return lines(*done, *undone)
+
+
+def test_every_prefix_of_a_journal_says_what_is_left() -> None:
+    text = whole()
+    seen = set()
+    for length in range(len(text) + 1):
+        journal = journals.read(text[:length])
+        written = text[:length].count("\n") - 1
+        if written < 0:
+            assert journal is None
+            continue
+        assert journal is not None
+        begun = min(len(ACTIONS), (written + 1) // 2)
+        undone = max(0, (written - 2 * len(ACTIONS)) // 2)
+        still = [number for number in UNDO_ORDER if number < begun][undone:]
+        assert list(journal.to_undo()) == still
+        is_being_undone = written > 2 * len(ACTIONS)
+        assert list(journal.to_do()) == ([] if is_being_undone else list(range(len(ACTIONS)))[written // 2 :])
+        assert journal.is_closed == (not still)
+        assert journal.is_finished == (written == 2 * len(ACTIONS) or (not still and is_being_undone))
+        seen.add(written)
+    assert len(seen) == 1 + 4 * len(ACTIONS)
+
+
+def test_an_osd_that_was_not_restarted_is_not_restarted_to_undo() -> None:
+    journal = journals.read(lines((0, State.BEGUN), (0, State.DONE), *((number, State.BEGUN) for number in (3, 4))))
+    assert journal is not None and journal.to_undo() == (4, 3, 0)
+
+
+def test_there_is_no_going_on_once_undoing_has_begun() -> None:
+    journal = journals.read(lines((0, State.BEGUN), (0, State.UNDOING)))
+    assert journal is not None
+    assert journal.to_do() == () and journal.to_undo() == (0,) and not journal.is_finished
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hello\n", "damaged"),
+        ("[]\n", "damaged"),
+        ('{"osdtune_journal": 99}\n', "format 99, this osdtune reads 1"),
+        (lines((0, State.DONE)), "action 0 cannot be done after waiting"),
+        (lines((0, State.BEGUN), (0, State.UNDOING), (0, State.BEGUN)), "cannot be begun after undoing"),
+        (lines((99, State.BEGUN)), "damaged"),
+        (lines() + '{"action": 0}\n', "damaged"),
+    ],
+)
+def test_what_is_no_journal_is_refused(text: str, message: str) -> None:
+    with pytest.raises(JournalError, match=message):
+        journals.read(text)
+
+
+class Lab:
+    """One fake cluster and host, and journals of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        fake_host(self.root)
+        self.cluster = FakeCluster()
+        self.folder = JournalFolder(folder / "journals", "fake")
+        self.told: list[str] = []
+        self.changing = Changing(self.cluster, Places(self.cluster, self.root), self.cluster, self.told.append, 0.0)
+
+    def begin(self) -> JournalFile:
+        with self.folder as folder:
+            return folder.begin(journals.begin("fake", "now", ACTIONS))
+
+    def newest(self) -> JournalFile:
+        found = self.folder.newest()
+        assert found is not None
+        return found
+
+    def state(self) -> tuple[dict[ConfigLine, str], dict[ConfigLine, str], dict[str, str]]:
+        """Values in the monitors, those that OSDs work with, files."""
+        files = {str(path): path.read_text().strip() for path in sorted(self.root.rglob("*")) if path.is_file()}
+        return dict(self.cluster.lines), {k: v for k, v in self.cluster.running.items() if v != "default"}, files
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    made = Lab(tmp_path)
+    made.cluster.restart(1)  # so that it works with what the monitors say
+    made.cluster.started.clear()
+    made.cluster.effects = 0
+    return made
+
+
+def test_all_is_done_in_order_and_undone_exactly(lab: Lab) -> None:
+    before = lab.state()
+    lab.changing.apply(lab.begin())
+    assert lab.cluster.started == [0, 1]
+    assert lab.cluster.running[BUFFERED[1]] == "true" and lab.cluster.running[SCRUB] == "false"
+    assert (lab.root / "proc/sys/kernel/pid_max").read_text() == "4194304"
+    assert lab.newest().journal.is_finished
+    assert lab.changing.undo(lab.newest()) == ()
+    assert lab.cluster.started == [0, 1, 1, 0]
+    assert lab.state() == before
+    assert lab.folder.newest() is None
+
+
+EFFECTS = 6  # of the cluster: four lines, two restarts; those of the host are seen by the prefixes
+
+
+@pytest.mark.parametrize("dies_at", range(2, 2 * EFFECTS + 2))
+def test_dying_before_or_after_any_effect_can_be_continued_and_undone(lab: Lab, tmp_path: Path, dies_at: int) -> None:
+    before = lab.state()
+    lab.cluster.dies_at = dies_at
+    with pytest.raises(Died):
+        lab.changing.apply(lab.begin())
+    lab.cluster.dies_at = None
+    half = json.dumps(str(lab.state()))
+    lab.changing.apply(lab.newest())
+    applied = lab.state()
+    assert applied[0][BUFFERED[1]] == "true" and lab.newest().journal.is_finished
+    lab.changing.undo(lab.newest())
+    assert lab.state() == before, half
+
+
+@pytest.mark.parametrize("dies_at", range(2, 2 * EFFECTS + 2))
+def test_dying_anywhere_can_be_undone_at_once_though_undoing_dies_too(lab: Lab, dies_at: int) -> None:
+    before = lab.state()
+    lab.cluster.dies_at = dies_at
+    with pytest.raises(Died):
+        lab.changing.apply(lab.begin())
+    for undo_dies_at in range(2, 2 * EFFECTS + 2):
+        lab.cluster.effects, lab.cluster.dies_at = 0, undo_dies_at
+        if (half_done := lab.folder.newest()) is None:
+            break
+        try:
+            lab.changing.undo(half_done)
+        except Died:
+            continue
+        break
+    assert lab.folder.newest() is None
+    assert lab.state() == before
+
+
+def test_what_somebody_else_has_set_stops_apply_and_stays(lab: Lab) -> None:
+    lab.cluster.lines[BUFFERED[1]] = "other"
+    with pytest.raises(
+        OsdtuneError, match=r"osd\.1 bluefs_buffered_io: false -> true, change 7 of 8: somebody else .* other"
+    ):
+        lab.changing.apply(lab.begin())
+    lab.changing.undo(lab.newest())
+    assert lab.cluster.lines == {BUFFERED[1]: "other"}
+
+
+def test_what_somebody_else_has_set_since_is_passed_over_when_undoing(lab: Lab) -> None:
+    lab.changing.apply(lab.begin())
+    lab.cluster.lines[SCRUB] = "true"
+    del lab.cluster.lines[BUFFERED[0]]  # as it was before: nothing to say
+    (passed,) = lab.changing.undo(lab.newest())
+    assert passed.startswith("osd.1 osd_scrub_during_recovery is true: somebody else has set it since")
+    assert lab.cluster.lines == {SCRUB: "true", BUFFERED[1]: "false"}
+    assert lab.folder.newest() is None
+
+
+def test_an_osd_that_does_not_come_back_stops_it_and_can_be_undone(lab: Lab) -> None:
+    before = lab.state()
+    lab.cluster.broken.add(0)
+    with pytest.raises(
+        OsdtuneError, match=r"stopped at restart osd\.0, change 6 of 8: osd\.0 did not come back .* 'osdtune undo'"
+    ):
+        lab.changing.apply(lab.begin())
+    assert lab.cluster.started == [0]
+    assert BUFFERED[1] in lab.cluster.lines and lab.cluster.lines[BUFFERED[1]] == "false"
+    with pytest.raises(OsdtuneError, match=r"stopped undoing at restart osd\.0"):
+        lab.changing.undo(lab.newest())
+    lab.cluster.broken.clear()
+    lab.changing.undo(lab.newest())
+    assert lab.state() == before
+
+
+def test_an_osd_that_holds_what_nobody_else_has_is_not_restarted(lab: Lab) -> None:
+    lab.cluster.unstoppable.add(1)
+    with pytest.raises(
+        OsdtuneError, match="some data could not be used while it restarts: 1 PGs would become inactive"
+    ):
+        lab.changing.apply(lab.begin())
+    assert lab.cluster.started == [0]
+
+
+def test_what_was_wrong_before_is_no_reason_to_stop_and_what_is_new_is(lab: Lab) -> None:
+    lab.cluster.checks.add("POOL_NO_REDUNDANCY")
+    del lab.cluster.since[2]
+    file = lab.begin()
+    lab.changing.apply(file)
+    lab.changing.undo(lab.newest())
+    running_value = lab.cluster.running_value
+
+    def slow_ops(osd: int, option: str) -> str:
+        lab.cluster.checks.add("SLOW_OPS")
+        return running_value(osd, option)
+
+    lab.cluster.running_value = slow_ops  # type: ignore[method-assign]
+    with pytest.raises(OsdtuneError, match="worse than before, for 0 s: new health check SLOW_OPS"):
+        lab.changing.apply(lab.begin())
+    assert lab.newest().journal.to_do()[0] == 2
+
+
+def test_two_cannot_change_one_cluster_at_once_from_one_host(lab: Lab) -> None:
+    with (
+        lab.folder,
+        pytest.raises(OsdtuneError, match="another osdtune is changing this cluster"),
+        JournalFolder(lab.folder.path.parent, "fake"),
+    ):
+        pass
+
+
+def test_a_line_that_was_cut_off_is_written_over(lab: Lab) -> None:
+    file = lab.begin()
+    with open(file.path, "a") as torn:
+        torn.write(journals.state_line(0, State.BEGUN)[:-3])
+    again = JournalFile.opened(file.path)
+    assert again is not None
+    again.record(0, State.BEGUN)
+    reread = JournalFile.opened(file.path)
+    assert reread is not None and reread.journal.states[0] is State.BEGUN
+
+
+def test_a_value_with_a_newline_is_one_line_of_the_journal() -> None:
+    journal = journals.read(journals.first_line(JOURNAL))
+    assert isinstance(journal, Journal) and journal.actions == ACTIONS
