@@ -28,7 +28,7 @@ ACTIONS: tuple[Action, ...] = (
     Put(("buffered",), BUFFERED[1], "false", "true"),
     Restart(("buffered",), 1),
 )
-JOURNAL = journals.begin("fake", "now", ACTIONS)
+JOURNAL = journals.begin("fake", 1_700_000_000, ACTIONS)
 UNDO_ORDER = (6, 7, 4, 3, 5, 2, 1, 0)  # an OSD is restarted after its options
 
 
@@ -105,7 +105,7 @@ class Lab:
 
     def begin(self) -> JournalFile:
         with self.folder as folder:
-            return folder.begin(journals.begin("fake", "now", ACTIONS))
+            return folder.begin(journals.begin("fake", 1_700_000_000, ACTIONS))
 
     def newest(self) -> JournalFile:
         found = self.folder.newest()
@@ -237,6 +237,19 @@ def test_what_was_wrong_before_is_no_reason_to_stop_and_what_is_new_is(lab: Lab)
     lab.cluster.running_value = slow_ops  # type: ignore[method-assign]
     with pytest.raises(OsdtuneError, match="worse than before, for 0 s: new health check SLOW_OPS"):
         lab.changing.apply(lab.begin())
+    assert lab.newest().journal.to_do()[0] == 2
+
+
+def test_ctrl_c_says_how_things_stand(lab: Lab) -> None:
+    def interrupt(osd: int, option: str) -> str:
+        raise KeyboardInterrupt
+
+    lab.cluster.running_value = interrupt  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        lab.changing.apply(lab.begin())
+    assert lab.told[-1].startswith(
+        "stopped at osd.1 osd_scrub_during_recovery: nothing -> false, change 3 of 8: interrupted."
+    )
     assert lab.newest().journal.to_do()[0] == 2
 
 

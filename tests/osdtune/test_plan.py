@@ -41,6 +41,18 @@ def test_osds_that_differ_in_what_was_measured_share_a_step() -> None:
     assert plan.steps[0].notes[:2] == ("osd.0: a commit takes 1.0 ms", "osd.1: a commit takes 0.5 ms")
 
 
+def test_what_a_block_db_would_bring_is_told_where_a_neighbour_has_one() -> None:
+    slow = replace(shapes.COUNTERS, commit_sum_s=40.0)
+    bare = shapes.with_osd(shapes.hybrid("reef"), 1, has_db=False, db_size_bytes=0, db_devices=(), counters=slow)
+    (step,) = plan_of(bare).steps
+    assert step.notes == (
+        "osd.1: a commit takes 40.0 ms, of those of its class with a block.db 1.0 ms: 40.0 times less",
+    )
+    slower = replace(shapes.COUNTERS, commit_sum_s=0.5)
+    (step,) = plan_of(shapes.with_osd(bare, 1, counters=slower)).steps
+    assert step.notes == ("osd.1: a commit takes 0.5 ms",)
+
+
 def test_an_unknown_release_is_refused() -> None:
     with pytest.raises(
         FactsError, match=r"OSDs run Ceph umbrella; the rules were written for Pacific .* newer osdtune"

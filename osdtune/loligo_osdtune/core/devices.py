@@ -60,6 +60,16 @@ def commit_s(osd: Osd) -> float | None:
     return osd.counters.commit_sum_s / osd.counters.commits
 
 
+def commit_with_db_s(facts: Facts, device_class: str) -> float | None:
+    """The median over the OSDs of a class that have a block.db of their own; None if none of them can tell."""
+    found = [
+        own
+        for osd in facts.osds
+        if osd.has_db and osd.device_class == device_class and (own := commit_s(osd)) is not None
+    ]
+    return median(found) if found else None
+
+
 def slow_osds(facts: Facts) -> tuple[SlowOsd, ...]:
     """Those that commit far slower than the others of their class."""
     found = []

@@ -52,10 +52,10 @@ _PLACES: dict[str, type[ConfigLine] | type[KernelValue] | type[OwnFile]] = {
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """`began_at`: as the shell's clock wrote it, for people."""
+    """`began_s`: when, in seconds since 1970."""
 
     fsid: str
-    began_at: str
+    began_s: int
     actions: tuple[Action, ...]
     states: tuple[State, ...]
 
@@ -104,14 +104,14 @@ class Journal:
         return tuple(number for number in order if self.states[number] in open_states)
 
 
-def begin(fsid: str, began_at: str, actions: Iterable[Action]) -> Journal:
+def begin(fsid: str, began_s: int, actions: Iterable[Action]) -> Journal:
     actions = tuple(actions)
-    return Journal(fsid, began_at, actions, (State.WAITING,) * len(actions))
+    return Journal(fsid, began_s, actions, (State.WAITING,) * len(actions))
 
 
 def first_line(journal: Journal) -> str:
     actions = [_encode(action) for action in journal.actions]
-    head = {"osdtune_journal": VERSION, "fsid": journal.fsid, "began_at": journal.began_at, "actions": actions}
+    head = {"osdtune_journal": VERSION, "fsid": journal.fsid, "began_s": journal.began_s, "actions": actions}
     return json.dumps(head) + "\n"
 
 
@@ -134,7 +134,7 @@ def read(text: str) -> Journal | None:
         version = head.get("osdtune_journal")
         if version != VERSION:
             raise JournalError(f"it has format {version}, this osdtune reads {VERSION}: use the one that wrote it")
-        journal = begin(head["fsid"], head["began_at"], (_decode(action) for action in head["actions"]))
+        journal = begin(head["fsid"], head["began_s"], (_decode(action) for action in head["actions"]))
         for record in records:
             journal = journal.with_state(record["action"], State(record["state"]))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

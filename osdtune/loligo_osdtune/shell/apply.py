@@ -47,8 +47,7 @@ class Applying:
             if (earlier := folder.newest()) is not None and not earlier.journal.is_finished:
                 raise OsdtuneError(f"{earlier.path} is half-done: 'osdtune apply --continue' or 'osdtune undo' first")
             self._cluster.lock(self._owner)
-            now = time.strftime("%Y-%m-%d %H:%M:%S %z")
-            file = folder.begin(journals.begin(self._cluster.fsid(), now, work.actions))
+            file = folder.begin(journals.begin(self._cluster.fsid(), int(time.time()), work.actions))
             self._locked(file, self._changing.apply)
             return file
 
@@ -86,6 +85,15 @@ class Applying:
         finally:
             if file.journal.is_finished or file.journal.is_closed:
                 self._cluster.unlock()
+
+
+def applied_since(journals_in: Path, fsid: str, since_s: int) -> tuple[Action, ...]:
+    """What applies of this host that began at `since_s` or later have changed, and was not undone."""
+    found: list[Action] = []
+    for journal in JournalFolder(journals_in, fsid).standing():
+        if journal.began_s >= since_s:
+            found += [journal.actions[number] for number in sorted(journal.to_undo())]
+    return tuple(found)
 
 
 def _newest(folder: JournalFolder) -> JournalFile:

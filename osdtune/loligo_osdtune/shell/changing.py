@@ -10,6 +10,7 @@ Rules
 
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from loligo_osdtune.core.actions import (
     ConfigLine,
@@ -72,11 +73,11 @@ class Changing:
                     self._apply_restart(file, number, action, before)
                 self._settle(before)
             except (*_FAILURES, KeyboardInterrupt) as error:
-                raise OsdtuneError(
-                    f"stopped at {describe(action)}, change {count} of {len(numbers)}: {_reason(error)}. "
-                    f"What was done is in {file.path}: "
-                    "'osdtune apply --continue' goes on, 'osdtune undo' takes it back"
-                ) from None
+                self._stop(
+                    error,
+                    f"stopped at {describe(action)}, change {count} of {len(numbers)}",
+                    f"What was done is in {file.path}: 'osdtune apply --continue' goes on, 'osdtune undo' takes it back",
+                )
             file.record(number, State.DONE)
             failpoint("osdtune.done")
 
@@ -99,13 +100,21 @@ class Changing:
                     passed.append(found)
                 failpoint("osdtune.restored")
             except (*_FAILURES, KeyboardInterrupt) as error:
-                raise OsdtuneError(
-                    f"stopped undoing at {describe(action)}: {_reason(error)}. "
-                    f"How far it came is in {file.path}: 'osdtune undo' goes on"
-                ) from None
+                self._stop(
+                    error,
+                    f"stopped undoing at {describe(action)}",
+                    f"How far it came is in {file.path}: 'osdtune undo' goes on",
+                )
             file.record(number, state)
             failpoint("osdtune.undone")
         return tuple(passed)
+
+    def _stop(self, error: BaseException, where: str, what_now: str) -> NoReturn:
+        """Ctrl-C goes on as such, when it is said how things stand."""
+        if isinstance(error, KeyboardInterrupt):
+            self._tell(f"{where}: interrupted. {what_now}")
+            raise error
+        raise OsdtuneError(f"{where}: {explain(error)}. {what_now}") from None
 
     def _apply_put(self, file: JournalFile, number: int, put: Put) -> None:
         found = self._places.read([put.place])[put.place]
@@ -185,7 +194,3 @@ class Changing:
                     "with a mask, or 'ceph tell', wins; see 'ceph config show'"
                 )
             time.sleep(POLL_S)
-
-
-def _reason(error: BaseException) -> str:
-    return explain(error) or "interrupted"

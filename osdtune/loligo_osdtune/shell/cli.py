@@ -16,13 +16,15 @@ from loligo_osdtune.core.actions import Work
 from loligo_osdtune.core.answers import facts_of
 from loligo_osdtune.core.bursts import Sample, load_of
 from loligo_osdtune.core.facts import Facts
+from loligo_osdtune.core.figures import compare, effects_of
 from loligo_osdtune.core.opinion import opinion_of
 from loligo_osdtune.core.plan import plan_of
-from loligo_osdtune.core.recording import decode, encode
+from loligo_osdtune.core.recording import decode, decode_measurement, encode, encode_measurement
 from loligo_osdtune.core.rules import OPTIONS
 from loligo_osdtune.core.window import facts_of_window
 from loligo_osdtune.shell import report
-from loligo_osdtune.shell.apply import Applying
+from loligo_osdtune.shell.apply import Applying, applied_since
+from loligo_osdtune.shell.bench import measure
 from loligo_osdtune.shell.changing import Changing
 from loligo_osdtune.shell.cluster import Cluster
 from loligo_osdtune.shell.failures import OsdtuneError, explain
@@ -195,6 +197,65 @@ def undo(conf: str, name: str, as_json: bool, yes: bool, journals: Path) -> None
             click.echo(_DRY_RUN, err=True)
         elif passed := applying.undo():
             raise OsdtuneError(f"all else was put back, but {'; '.join(passed)}")
+
+
+@osdtune.command()
+@_cluster_options
+@_json_option
+@_journals_option
+@click.option("--pool", required=True, help="Which to measure. What is written there is removed.")
+@click.option("--osd", "osds", type=int, multiple=True, help="Measure this one apart; may be repeated.  [default: all]")
+@click.option(
+    "--for",
+    "length_s",
+    default="2m",
+    show_default=True,
+    metavar="TIME",
+    callback=_seconds,
+    help="How long (90s, 10m, 2h); longer is less noise.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What 'verify --json' printed before: compare with that.",
+)
+def verify(
+    conf: str,
+    name: str,
+    as_json: bool,
+    journals: Path,
+    pool: str,
+    osds: tuple[int, ...],
+    length_s: int,
+    baseline: Path | None,
+) -> None:
+    """Measure small writes, streams and reads, on a pool and OSD by OSD; and what has moved since --baseline, above the noise.
+
+    Objects go into the namespace osdtune-verify of the pool, and are removed at the end.
+
+    \b
+    Examples:
+      osdtune verify --pool big --json >before.json
+      osdtune apply --yes
+      osdtune verify --pool big --baseline before.json
+    """
+    before = decode_measurement(baseline.read_text()) if baseline is not None else None
+    with Cluster(conf, name) as cluster:
+        if before is not None and (before.fsid, before.pool) != (cluster.fsid(), pool):
+            raise OsdtuneError(
+                f"{baseline} was measured on pool {before.pool} of cluster {before.fsid}: that is another one"
+            )
+        after = measure(cluster, pool, osds, length_s, _track("measuring"))
+        moves = compare(before, after) if before is not None else ()
+        effects = (
+            effects_of(applied_since(journals, cluster.fsid(), before.measured_s), moves) if before is not None else ()
+        )
+    if as_json:
+        _print_json(encode_measurement(after, moves, effects))
+        return
+    _print(report.measurement_lines(after))
+    if before is not None:
+        _print(report.move_lines(moves, effects))
 
 
 def _applying(cluster: Cluster, journals: Path) -> Applying:

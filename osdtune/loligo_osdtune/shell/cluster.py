@@ -7,10 +7,11 @@ Rules
 2. Keys are read by librados from the keyring; none passes through here.
 """
 
+import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import rados
@@ -105,6 +106,28 @@ class Cluster:
         except OsdtuneError as error:
             return str(error)
         return ""
+
+    @contextlib.contextmanager
+    def pool(self, name: str, namespace: str) -> Iterator[Any]:
+        """An I/O context of librados. OsdtuneError: there is no such pool."""
+        try:
+            objects = self._rados.open_ioctx(name)
+        except rados.ObjectNotFound:
+            raise OsdtuneError(f"there is no pool {name!r}; 'ceph osd pool ls' lists them") from None
+        try:
+            objects.set_namespace(namespace)
+            yield objects
+        finally:
+            objects.close()
+
+    def primaries_of(self, pool: str) -> tuple[int, ...]:
+        """The OSDs that have the first copy of something in it."""
+        groups = self._monitor("pg ls-by-pool", poolstr=pool)["pg_stats"]
+        return tuple(sorted({int(group["acting_primary"]) for group in groups} - {-1}))
+
+    def primary_of(self, pool: str, namespace: str, name: str) -> int:
+        """The OSD that has the first copy of an object, whether that exists or not; -1 for none."""
+        return int(self._monitor("osd map", pool=pool, object=name, nspace=namespace)["acting_primary"])
 
     def has_orchestrator(self) -> bool:
         """Whether cephadm or another orchestrator can restart daemons."""

@@ -8,6 +8,7 @@ Rules
 
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from loligo_osdtune.core import journal as journals
@@ -43,11 +44,17 @@ class JournalFolder:
 
     def newest(self) -> "JournalFile | None":
         """That has something to say and is not undone altogether. OsdtuneError: it cannot be read."""
+        return next(self._standing(), None)
+
+    def standing(self) -> tuple[Journal, ...]:
+        """Those that are not undone altogether, oldest first. OsdtuneError: one cannot be read."""
+        return tuple(file.journal for file in reversed(tuple(self._standing())))
+
+    def _standing(self) -> "Iterator[JournalFile]":
         for path in sorted(self.path.glob(f"*{_SUFFIX}"), reverse=True):
             found = JournalFile.opened(path)
             if found is not None and not found.journal.is_closed:
-                return found
-        return None
+                yield found
 
     def begin(self, journal: Journal) -> "JournalFile":
         last = max((int(path.stem) for path in self.path.glob(f"*{_SUFFIX}")), default=0)

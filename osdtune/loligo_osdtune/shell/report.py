@@ -7,6 +7,7 @@ from loligo_osdtune.core import devices
 from loligo_osdtune.core.actions import OwnFile, Put, Work, describe
 from loligo_osdtune.core.bursts import Load
 from loligo_osdtune.core.facts import Counters, Facts, Osd
+from loligo_osdtune.core.figures import Effect, Measurement, Move, small_write_ratios
 from loligo_osdtune.core.opinion import Opinion
 from loligo_osdtune.core.plan import Plan, Step
 from loligo_runtime.sizes import format_size
@@ -153,6 +154,60 @@ def work_lines(work: Work) -> Iterator[str]:
         yield "left to you:"
         for one in work.left:
             yield from _wrapped(f"  {_targets(one.targets)}: ", f"{one.why}  [{one.rule}]")
+
+
+def measurement_lines(measurement: Measurement) -> Iterator[str]:
+    yield f"pool {measurement.pool}, {measurement.rounds} rounds: the median, and the spread of the rounds"
+    rows: dict[tuple[str, str], list[str]] = {}
+    for figure in measurement.figures:
+        rows.setdefault((figure.target, figure.work), []).append(f"{_short(figure.value)} ± {_short(figure.noise)}")
+    head = ("target", "work", "p50 ms", "p99 ms", "IOPS", "MB/s")
+    yield from _table([head, *((*key, *values) for key, values in rows.items())])
+    ratios = small_write_ratios(measurement)
+    if len(ratios) > 1:
+        yield ""
+        yield "a synchronous write of 4 KiB, OSD by OSD, fastest first:"
+        for osd, value_ms, ratio in ratios:
+            yield f"  {osd}: {_short(value_ms)} ms" + (f", {_short(ratio)} times the fastest" if ratio > 1 else "")
+
+
+def move_lines(moves: Sequence[Move], effects: Sequence[Effect]) -> Iterator[str]:
+    moved = [move for move in moves if move.verdict != "within noise"]
+    yield ""
+    yield f"since the baseline: {len(moved)} of {len(moves)} figures moved by more than the noise"
+    if moved:
+        yield from _table([("target", "work", "", "before", "now", "", ""), *map(_move_row, moved)])
+    for effect in effects:
+        yield ""
+        together = " (together)" if len(effect.rules) > 1 else ""
+        yield f"applied to {effect.target}: {', '.join(effect.rules)}{together}"
+        if not effect.is_measured:
+            yield "  it was not measured apart"
+        elif not effect.moves:
+            yield "  nothing moved by more than the noise"
+        for move in effect.moves:
+            change = f"{_short(move.before.value)} -> {_short(move.after.value)}"
+            yield f"  {move.after.work}, {move.after.measure}: {move.verdict}, {change}"
+
+
+def _move_row(move: Move) -> tuple[str, ...]:
+    before, after = move.before, move.after
+    change = f"{(after.value / before.value - 1) * 100:+.0f} %" if before.value else ""
+    noise = max(before.noise, after.noise)
+    return (
+        after.target,
+        after.work,
+        after.measure,
+        _short(before.value),
+        _short(after.value),
+        f"{change} {move.verdict}",
+        f"noise {_short(noise)}",
+    )
+
+
+def _short(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _osd_row(osd: Osd) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Where an OSD keeps its data, its RocksDB (block.db) and its write-ahead log (WAL). Decided when it is made."""
 
-from loligo_osdtune.core.devices import SLOW_COMMIT_S, commit_s, devices_of
+from loligo_osdtune.core.devices import SLOW_COMMIT_S, commit_s, commit_with_db_s, devices_of
 from loligo_osdtune.core.facts import Facts, Osd
 from loligo_osdtune.core.rule import HDD, SSD, Change, OsdRule, Refusal, Verdict
 from loligo_runtime.sizes import format_size
@@ -26,6 +26,9 @@ def _db_missing(facts: Facts, osd: Osd) -> Verdict:
                 "does: an SSD for its block.db would bring nothing"
             )
     note = f"a commit takes {commit * 1e3:.1f} ms" if commit is not None else ""
+    with_db = commit_with_db_s(facts, osd.device_class)
+    if commit is not None and with_db is not None and with_db < commit:
+        note += f", of those of its class with a block.db {with_db * 1e3:.1f} ms: {commit / with_db:.1f} times less"
     low, high = (format_size(osd.size_bytes * percent // 100) for percent in (DB_LEAST_PERCENT, DB_MIXED_PERCENT))
     proposed = f"block.db of {low} to {high} on an SSD with power-loss protection"
     return Change("RocksDB and WAL on the disk itself", "", proposed, note)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,12 +17,15 @@ import rados
 
 from loligo_lab.ceph import LoopbackCeph
 from loligo_lab.ports import free_port
+from loligo_lab.slow_disk import disk_speed, why_not
 from loligo_osdtune.core.actions import Put, Restart, Work
-from loligo_osdtune.core.answers import facts_of
+from loligo_osdtune.core.answers import counters_of, facts_of
 from loligo_osdtune.core.facts import Facts
 from loligo_osdtune.core.plan import plan_of
 from loligo_osdtune.core.rules import OPTIONS
+from loligo_osdtune.core.window import facts_of_window
 from loligo_osdtune.shell.apply import Applying
+from loligo_osdtune.shell.bench import NAMESPACE
 from loligo_osdtune.shell.changing import Changing
 from loligo_osdtune.shell.cluster import Cluster
 from loligo_osdtune.shell.failures import OsdtuneError
@@ -33,6 +37,7 @@ from osdtune.test_command import OSDTUNE, osdtune
 pytestmark = pytest.mark.ceph
 
 POOL = "osdtune"
+SINGLE = "osdtune-single"  # one copy of all, so that each OSD is measured alone
 SCRUB, BUFFERED = "osd_scrub_during_recovery", "bluefs_buffered_io"
 ONLY = ("scrub-during-recovery", "bluefs-buffered-io", "pid-max")
 
@@ -62,14 +67,39 @@ def lab() -> Iterator[LoopbackCeph]:
             shutil.rmtree(memory)
 
 
+@pytest.fixture(autouse=True)
+def mended(lab: LoopbackCeph) -> Iterator[None]:
+    """What a test that failed has stopped runs again for the next one."""
+    yield
+    for osd in {0, 1, 2} - {int(name[4:]) for name in lab.processes() if name.startswith("osd.")}:
+        lab.start_osd(osd)
+    wait_for(lambda: all(row["up"] for row in lab.command("osd dump")["osds"]), "all OSDs to be up")
+
+
+@pytest.fixture(scope="module")
+def single(lab: LoopbackCeph) -> Iterator[LoopbackCeph]:
+    """A pool beside: while it is there no OSD may be restarted, for it has but one copy."""
+    lab.create_pool(SINGLE, 16)
+    wait_for(lambda: first_copies(lab, SINGLE) == {0, 1, 2}, "the pool's placement groups to be known")
+    yield lab
+    lab.delete_pool(SINGLE)
+
+
 def all_have_two_copies(cluster: LoopbackCeph) -> bool:
     groups = cluster.command("pg ls")["pg_stats"]
     return all(group["state"] == "active+clean" and len(group["acting"]) == 2 for group in groups)
 
 
+def first_copies(cluster: LoopbackCeph, pool: str) -> set[int]:
+    groups = cluster.command("pg ls-by-pool", poolstr=pool)["pg_stats"]
+    return {group["acting_primary"] for group in groups if group["state"] == "active+clean"}
+
+
 def config_dump(lab: LoopbackCeph) -> bytes:
     """As it comes from the monitor, byte for byte."""
-    admin = rados.Rados(conffile=str(lab.conf), name="client.admin")
+    admin = rados.Rados(
+        conffile=str(lab.conf), name="client.admin", conf={"rados_osd_op_timeout": "30", "rados_mon_op_timeout": "30"}
+    )
     admin.connect()
     try:
         code, output, _ = admin.mon_command(json.dumps({"prefix": "config dump", "format": "json"}), b"")
@@ -114,9 +144,11 @@ class Bench:
         self.applying = Applying(self.cluster, places, self.restarter, changing, folder / "journals")
 
     def facts(self) -> Facts:
-        return facts_of(self.cluster.observe(lambda osds: osds), (host_facts(),), OPTIONS)
+        host = host_facts(self.root / "proc", self.root / "sys")
+        return facts_of(self.cluster.observe(lambda osds: osds), (host,), OPTIONS)
 
     def work(self) -> Work:
+        wait_for(lambda: is_untuned(self.facts()), "the manager to hear of the options of all OSDs")
         return self.applying.work(self.facts(), ONLY)
 
 
@@ -126,10 +158,17 @@ def bench(
 ) -> Iterator[Bench]:
     made = Bench(lab, folder, tell, settle_limit_s)
     with made.cluster:
-        wait_for(
-            lambda: {step.rule for step in plan_of(made.facts()).steps} >= set(ONLY), "the OSDs to take the options"
-        )
         yield made
+
+
+def is_untuned(facts: Facts) -> bool:
+    """All OSDs are up, and have told the manager what they work with."""
+    targets = {step.rule: step.targets for step in plan_of(facts).steps}
+    return (
+        targets.get("scrub-during-recovery") == ("osd.0", "osd.1", "osd.2")
+        and targets.get("bluefs-buffered-io") == ("osd.0", "osd.1")
+        and "pid-max" in targets
+    )
 
 
 def wait_for(is_so: Callable[[], bool], what: str, limit_s: float = 60.0) -> None:
@@ -173,7 +212,7 @@ def test_an_osd_that_does_not_come_back_stops_it_and_undo_brings_it_back(lab: Lo
             made.applying.apply(made.work())
         assert made.restarter.restarted == [0]
     # Whoever comes from elsewhere now hears who is at work; here there is no new apply before this one is ended.
-    with bench_of_another_host(lab, tmp_path) as other, pytest.raises(OsdtuneError, match="is at work on this cluster"):
+    with bench(lab, tmp_path / "another") as other, pytest.raises(OsdtuneError, match="is at work on this cluster"):
         other.applying.apply(Work((), ()))
     with bench(lab, tmp_path, settle_limit_s=60.0) as made:
         with pytest.raises(OsdtuneError, match=r"0001\.journal is half-done"):
@@ -182,13 +221,6 @@ def test_an_osd_that_does_not_come_back_stops_it_and_undo_brings_it_back(lab: Lo
         assert made.restarter.restarted == [0]
         assert not made.cluster.health().down
     assert config_dump(lab) == before
-
-
-@contextlib.contextmanager
-def bench_of_another_host(lab: LoopbackCeph, folder: Path) -> Iterator[Bench]:
-    made = Bench(lab, folder / "another", print)
-    with made.cluster:
-        yield made
 
 
 def test_a_monitor_that_goes_away_amid_apply(lab: LoopbackCeph, tmp_path: Path) -> None:
@@ -260,6 +292,103 @@ def test_the_command_shows_then_does_dies_goes_on_dies_and_undoes(lab: LoopbackC
     assert nothing.returncode == 1 and "there is nothing to undo" in nothing.stderr
 
 
+def leftovers(lab: LoopbackCeph) -> list[str]:
+    admin = rados.Rados(
+        conffile=str(lab.conf), name="client.admin", conf={"rados_osd_op_timeout": "30", "rados_mon_op_timeout": "30"}
+    )
+    admin.connect()
+    try:
+        with admin.open_ioctx(SINGLE) as pool:
+            pool.set_namespace(NAMESPACE)
+            return [found.key for found in pool.list_objects()]
+    finally:
+        admin.shutdown()
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_verify_tells_what_moved_and_what_a_block_db_is_worth(single: LoopbackCeph, tmp_path: Path) -> None:
+    """Two OSDs become as slow as disks after the baseline; one has its RocksDB in memory."""
+    verify = ("verify", "--pool", SINGLE, "--osd", "1", "--osd", "2", "--for", "5s")
+    measured = command(single, tmp_path, *verify, "--json")
+    assert measured.returncode == 0, measured.stderr
+    baseline = tmp_path / "before.json"
+    baseline.write_text(measured.stdout)
+    applied = command(single, tmp_path, "apply", "--yes", "--only", "scrub-during-recovery")
+    assert applied.returncode == 0, applied.stderr
+    with contextlib.ExitStack() as slow, Cluster(str(single.conf), "client.admin") as cluster:
+        for osd in (1, 2):
+            slow.enter_context(disk_speed(single.processes()[f"osd.{osd}"], single.directory))
+        facts = facts_of(cluster.observe(lambda osds: osds), (host_facts(),), OPTIONS)
+        compared = command(single, tmp_path, *verify, "--baseline", str(baseline))
+        facts = facts_of_window(facts, {osd: counters_of(perf) for osd, perf in cluster.counters([0, 1, 2]).items()})
+    assert compared.returncode == 0, compared.stderr
+    undone = command(single, tmp_path, "undo", "--yes")
+    assert undone.returncode == 0, undone.stderr
+    print(compared.stdout)
+    lines = compared.stdout.splitlines()
+    effect = lines[
+        lines.index("applied to osd.1: scrub-during-recovery") : lines.index("applied to osd.2: scrub-during-recovery")
+    ]
+    assert any(line.startswith("  write 4 KiB, iops: worse, ") for line in effect)
+    assert not any("better" in line for line in effect)
+    assert "applied to osd.0: scrub-during-recovery" in lines  # which was not measured apart
+    assert lines[lines.index("a synchronous write of 4 KiB, OSD by OSD, fastest first:") + 1].startswith("  osd.2: ")
+    (ratio,) = re.findall(r"  osd\.1: [0-9.]+ ms, ([0-9.]+) times the fastest", compared.stdout)
+    assert float(ratio) > 5
+    assert leftovers(single) == []
+
+    (missing,) = [step for step in plan_of(facts).steps if step.rule == "db-missing"]
+    (note,) = [note for note in missing.notes if note.startswith("osd.1: ")]
+    print(note)
+    matched = re.fullmatch(
+        r"osd\.1: a commit takes ([0-9.]+) ms, of those of its class with a block\.db ([0-9.]+) ms: ([0-9.]+) times less",
+        note,
+    )
+    assert matched is not None and float(matched[3]) > 1
+
+
+def test_verify_leaves_nothing_behind_when_interrupted(single: LoopbackCeph, tmp_path: Path) -> None:
+    arguments: list[str | Path] = [
+        OSDTUNE,
+        "verify",
+        "--conf",
+        single.conf,
+        "--journals",
+        tmp_path,
+        "--pool",
+        SINGLE,
+        "--for",
+        "60s",
+    ]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            wait_for(lambda: bool(leftovers(single)), "the first objects of the benchmark")
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert leftovers(single) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--pool", "nowhere"), "there is no pool 'nowhere'"),
+        (
+            ("--pool", "osdtune-single", "--osd", "7"),
+            "no placement group of osdtune-single has its first copy on osd.7",
+        ),
+        (("--pool", "osdtune-single", "--for", "1s"), "too short to measure 3 OSDs apart: say --for 5s or more"),
+    ],
+)
+def test_what_cannot_be_measured(
+    single: LoopbackCeph, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = command(single, tmp_path, "verify", *arguments)
+    assert done.returncode == 1 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_who_may_only_read_changes_nothing(lab: LoopbackCeph, tmp_path: Path) -> None:
     user = "client.osdtune-reader"
     caps = ["mon", "allow r", "mgr", "allow r", "osd", "allow *"]
@@ -287,7 +416,6 @@ def test_what_conf_files_and_rebuilds_decide_is_left_to_people(lab: LoopbackCeph
     shown = command(lab, tmp_path, "apply")
     assert shown.returncode == 0, shown.stderr
     assert "bluestore_cache_autotune is set by its ceph.conf, which wins over the monitors" in shown.stdout
-    assert "kernel.pid_max = 4194304" in shown.stdout
     with bench(lab, tmp_path) as made:
         work = made.applying.work(made.facts(), ())
     assert not any(isinstance(action, Put) and "memory-target" in action.rules for action in work.actions)
