@@ -222,6 +222,24 @@ def test_an_osd_that_holds_what_nobody_else_has_is_not_restarted(lab: Lab) -> No
     assert lab.cluster.started == [0]
 
 
+def test_undoing_waits_for_the_same_but_not_for_an_osd_that_is_down(lab: Lab) -> None:
+    before = lab.state()
+    lab.changing.apply(lab.begin())
+    lab.cluster.unstoppable.update((0, 1))
+    with pytest.raises(
+        OsdtuneError, match=r"stopped undoing at restart osd\.1: without it some data could not be used"
+    ):
+        lab.changing.undo(lab.newest())
+    assert lab.cluster.started == [0, 1]
+    del lab.cluster.since[1]
+    with pytest.raises(OsdtuneError, match=r"stopped undoing at restart osd\.0"):
+        lab.changing.undo(lab.newest())
+    assert lab.cluster.started == [0, 1, 1]
+    lab.cluster.unstoppable.clear()
+    lab.changing.undo(lab.newest())
+    assert lab.state() == before
+
+
 def test_what_was_wrong_before_is_no_reason_to_stop_and_what_is_new_is(lab: Lab) -> None:
     lab.cluster.checks.add("POOL_NO_REDUNDANCY")
     del lab.cluster.since[2]

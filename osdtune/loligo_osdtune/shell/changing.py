@@ -88,6 +88,8 @@ class Changing:
         for number in file.journal.to_undo():
             action = file.journal.actions[number]
             try:
+                if isinstance(action, Restart):
+                    self._require_stoppable(action.osd)
                 file.record(number, State.UNDOING)
                 failpoint("osdtune.undoing")
                 state = State.UNDONE
@@ -131,11 +133,7 @@ class Changing:
             self._require_taken(put)
 
     def _apply_restart(self, file: JournalFile, number: int, restart: Restart, before: Health) -> None:
-        deadline = time.monotonic() + self._settle_limit_s
-        while why := self._cluster.why_not_stop(restart.osd):
-            if time.monotonic() > deadline:
-                raise OsdtuneError(f"without it some data could not be used while it restarts: {why}")
-            time.sleep(POLL_S)
+        self._require_stoppable(restart.osd)
         file.record(number, State.BEGUN)
         failpoint("osdtune.begun")
         self._tell(describe(restart))
@@ -157,6 +155,14 @@ class Changing:
             self._tell(describe(inverse(put)))
             self._places.write(put.place, put.old)
         return ""
+
+    def _require_stoppable(self, osd: int) -> None:
+        """One that is down serves nobody, and may need the restart to come back."""
+        deadline = time.monotonic() + self._settle_limit_s
+        while osd in self._cluster.health().since and (why := self._cluster.why_not_stop(osd)):
+            if time.monotonic() > deadline:
+                raise OsdtuneError(f"without it some data could not be used while it restarts: {why}")
+            time.sleep(POLL_S)
 
     def _restart(self, osd: int) -> None:
         """Returns when it is up again and known in full."""
