@@ -329,7 +329,7 @@ def test_verify_tells_what_moved_and_what_a_block_db_is_worth(single: LoopbackCe
     effect = lines[
         lines.index("applied to osd.1: scrub-during-recovery") : lines.index("applied to osd.2: scrub-during-recovery")
     ]
-    assert any(line.startswith("  write 4 KiB, iops: worse, ") for line in effect)
+    assert any(line.startswith("  write 4 KiB, p50_ms: worse, ") for line in effect)
     assert not any("better" in line for line in effect)
     assert "applied to osd.0: scrub-during-recovery" in lines  # which was not measured apart
     assert lines[lines.index("a synchronous write of 4 KiB, OSD by OSD, fastest first:") + 1].startswith("  osd.2: ")
