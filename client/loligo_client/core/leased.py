@@ -251,7 +251,12 @@ class Leased:
         room
         """
         kind = type(request)
-        if covered.repeated or kind not in _HEARD:
+        if kind not in _HEARD:
+            return []
+        if covered.repeated:
+            if kind in (RemoveDirectory, Rename) and answer is not None:  # the server took the lease away with it
+                with self.lock:
+                    self._gone(answer)
             return []
         with self.lock:
             held = self._held
@@ -582,7 +587,7 @@ class Leased:
         if lease is not None:
             self._names -= len(lease.names) + len(lease.inos)
             self._exclusive.pop(key, None)
-            for ino in (*lease.inos, *lease.names.values()):
+            for ino in (key, *lease.inos, *lease.names.values()):  # a file with several names has a lease of its own
                 self._known.pop(ino, None)
         return lease
 

@@ -598,6 +598,8 @@ def restate(state: ShardState, session: int, kept: Sequence[int], *, first: bool
         if key in unstated:
             del unstated[key]
             mine[key].stated = True
+        elif key not in mine or not mine[key].stated:  # it has been taken away meanwhile
+            state.notices.append(LeaseRecall(session, key))
     if not complete:
         return
     del state.undelegated[session]
