@@ -149,7 +149,7 @@ class Attacker:
                 hello.secret = random.randbytes(random.choice((0, 16, 16, 5000)))
                 first = pb.ClientFrame(hello=hello).SerializeToString()
             case 4:
-                hello.protocol_min, hello.protocol_max = random.choice(((0, 0), (2, 9), (9, 2), ((1 << 32) - 1,) * 2))
+                hello.protocol_min, hello.protocol_max = random.choice(((0, 0), (3, 9), (9, 2), ((1 << 32) - 1,) * 2))
                 first = pb.ClientFrame(hello=hello).SerializeToString()
             case 5:
                 hello.root_path = random.choice(

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from loligo_mds.core.codec import decode_request
 from loligo_mds.core.requests import CHANGING
 from loligo_trash.batch import Word
+from loligo_wire.attributes import RECORD_SIZE
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
 
@@ -121,7 +122,9 @@ class Enemy:
             return random.choice(_TIMES)
         if name == "mode" and random.random() < 0.9:
             return random.choices(_MODES, (8, 2, 4, 2, 1, 1, 1, 1))[0]
-        if name in ("size", "end") and random.random() < 0.7:
+        if name == "became" and random.random() < 0.8:
+            return random.randbytes(RECORD_SIZE)
+        if name in ("size", "end", "unsettled_end") and random.random() < 0.7:
             return random.choice((0, 1, 4096, 65536, 65537, 1 << 22, _SIZE_MAX))
         if name == "flags" and random.random() < 0.8:
             return random.choice((0, 0, 1, 2))
@@ -226,7 +229,7 @@ class Enemy:
         settle.requests[0].settle.inos.extend([ROOT_INO] * (room - 100))
         big = pb.ClientFrame()
         self.request(big, "create")
-        big.requests[0].create.name = b"x" * (room - 100)
+        big.requests[0].create.name = b"x" * (room - 100 - big.ByteSize())
         return [
             few,
             many,
@@ -268,7 +271,8 @@ def is_tame(data: bytes) -> bool:
     except DecodeError:
         return True
     for message in frame.requests:
-        for size in (message.set_attributes.size, message.publish.size, message.unsettle.end):
+        ends = (message.unsettle.end, message.create.unsettled_end)
+        for size in (message.set_attributes.size, message.publish.size, *ends):
             if _SIZE_MAX < size <= _FILE_MAX:
                 return False
     return True

@@ -43,7 +43,7 @@ def test_sessions_and_secrets_differ(server: LabServer, make_client: MakeClient)
     assert len({welcome.secret for welcome in welcomes}) == 4
 
 
-@pytest.mark.parametrize(("low", "high", "who"), [(2, 9, "upgrade the server"), (0, 0, "upgrade the client")])
+@pytest.mark.parametrize(("low", "high", "who"), [(3, 9, "upgrade the server"), (0, 0, "upgrade the client")])
 def test_without_a_common_protocol_the_older_side_is_named(
     server: LabServer, make_client: MakeClient, low: int, high: int, who: str
 ) -> None:
@@ -53,7 +53,7 @@ def test_without_a_common_protocol_the_older_side_is_named(
 
 
 def test_a_newer_client_that_speaks_ours_too_is_welcome(server: LabServer, make_client: MakeClient) -> None:
-    assert make_client(server, protocol_min=1, protocol_max=7).welcome.protocol == 1
+    assert make_client(server, protocol_min=1, protocol_max=7).welcome.protocol == 2
 
 
 def test_another_volume_is_refused(server: LabServer, make_client: MakeClient) -> None:

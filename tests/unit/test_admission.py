@@ -58,12 +58,14 @@ from loligo_mds.core.requests import (
 )
 from loligo_trash.batch import Word
 from loligo_trash.policy import MINIMUM_AGE_NAME
+from loligo_wire.attributes import RECORD_SIZE, Attributes
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.locks import END
 from unit.shard_lab import DIRECTORY, FILE, SYMLINK, ShardLab
 
 R = int(ROOT_INO)
 LONG = b"n" * 256
+RECORD = Attributes(2, FILE).encode()
 OTHER_SHARD = 1 << 48 | 5
 
 #: One of each kind that a client may send.
@@ -73,6 +75,7 @@ SENSIBLE: list[Request] = [
     SetAttributes(2, mode=0o100600, size=5, atime_ns=-1),
     RecordAccess(2, 1),
     Create(R, b"g", FILE, 0, 0, umask=0o22, hold=True),
+    Create(R, b"g", FILE, 0, 0, became=RECORD, inline=b"text", unsettled_end=9),
     CreateUnnamed(R, FILE, 0, 0),
     Unlink(R, b"f"),
     RemoveDirectory(R, b"f"),
@@ -157,6 +160,13 @@ def test_every_kind_is_known() -> None:
         (Create(R, b"f", 0o1100644, 0, 0), errno.EINVAL),
         (Create(R, b"f", FILE, 0, 0, umask=0o170000), errno.EINVAL),
         (Create(R, b"f", SYMLINK, 0, 0, target=b"t" * 4096), errno.ENAMETOOLONG),
+        (Create(R, b"f", FILE, 0, 0, became=RECORD[1:]), errno.EINVAL),
+        (Create(R, b"f", FILE, 0, 0, became=RECORD + b"name"), errno.EINVAL),
+        (Create(R, b"f", FILE, 0, 0, inline=bytes(65537)), errno.EINVAL),
+        (Create(R, b"f", SYMLINK, 0, 0, target=b"t", inline=b"text"), errno.EINVAL),
+        (Create(R, b"f", DIRECTORY, 0, 0, inline=b""), errno.EINVAL),
+        (Create(R, b"f", FILE, 0, 0, unsettled_end=(16 << 40) + 1), errno.EFBIG),
+        (Create(R, b"f", DIRECTORY, 0, 0, unsettled_end=9), errno.EINVAL),
         (CreateUnnamed(OTHER_SHARD, FILE, 0, 0), errno.EINVAL),
         (CreateUnnamed(R, FILE, 0, 0, umask=1 << 31), errno.EINVAL),
         (SetAttributes(2, size=limits.FILE_MAX_BYTES + 1), errno.EFBIG),
@@ -483,7 +493,9 @@ def some_value(random: Random, name: str, old: Any) -> Any:
         return random.choice(SIGNED)
     if name in ("inos", "open"):
         return [random.choice(LARGE) for _ in range(random.randrange(5))]
-    if name in ("name", "new_name", "target", "value", "inline", "label"):
+    if name == "became" and random.random() < 0.7:
+        return random.randbytes(RECORD_SIZE)
+    if name in ("name", "new_name", "target", "value", "inline", "label", "became"):
         return random.choice(BYTES)
     if name == "batch" and random.random() < 0.9:
         return random.randrange(1, 200)

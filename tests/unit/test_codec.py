@@ -47,10 +47,11 @@ _NUMBERS = {
     "pid": u32,
     "word": u32,
 }
-_BYTES = {"name", "new_name", "target", "value", "inline", "label"}
+_BYTES = {"name", "new_name", "target", "value", "inline", "label", "became"}
 _OPTIONAL = {(requests.SetAttributes, name) for name in ("mode", "uid", "gid", "size", "atime_ns", "mtime_ns")} | {
     (requests.Publish, "mtime_ns"),
     (requests.Publish, "inline"),
+    (requests.Create, "inline"),
 }
 
 _OF_THE_SHARD = (requests.ListUnsettled, requests.Purge, requests.Survey, requests.CountTree)

@@ -19,6 +19,7 @@ Checked after every step:
 
 import os
 from collections import deque
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from errno import ESTALE
@@ -31,6 +32,7 @@ import pytest
 from loligo_client.core import leased as leased_module
 from loligo_client.core.leased import Forgotten, Leased
 from loligo_client.core.leased_opens import LeasedOpens
+from loligo_client.core.newborns import Newborns
 from loligo_client.core.promises import PROMISED, Promises, Unforeseeable
 from loligo_mds.core import leases, namespace
 from loligo_mds.core.codec import Covered
@@ -101,9 +103,17 @@ class Asked:
     #: It was published, and what comes of it is known.
     foreseen: bool = False
     promised_ns: int = 0
+    was_sent: bool = False
     #: What a promise changes: rows, until that is done, and what inodes are then.
     rows: set[tuple[int, bytes]] = field(default_factory=set)
     changed: dict[int, Attributes] = field(default_factory=dict)
+
+
+def amend(promise: Asked, change: Callable[[Any], None]) -> bool:
+    if promise.was_sent:
+        return False
+    change(promise.request)
+    return True
 
 
 class Kernel:
@@ -125,6 +135,7 @@ class Client:
     session: int
     leased: Leased
     promises: Promises
+    newborns: Newborns
     kernel: Kernel = field(default_factory=Kernel)
     #: Opens that were answered, by inode: how many, and whether to write.
     opens: dict[int, list[int]] = field(default_factory=dict)
@@ -216,7 +227,7 @@ class World:
     def begin(self) -> None:
         self.last_session += 1
         leased = Leased(R, nullcontext())
-        client = Client(self.last_session, leased, Promises(leased, BLOCK_BYTES))
+        client = Client(self.last_session, leased, Promises(leased, BLOCK_BYTES), Newborns(amend))
         self.clients.append(client)
         self.step(SessionOpened(client.session, b"client %d" % client.session, takes_leases=True))
 
@@ -242,10 +253,17 @@ class World:
         if client.connected and type(request) in PROMISED and self.promise(client, asked):
             return
         if isinstance(request, Publish):
-            asked.foreseen = client.promises.publishing(request)
+            known = client.promises.published(request)
             client.kernel.attributes.pop(request.ino, None)  # it has written, and asks for them again
+            if known is not None:
+                asked.foreseen = True
+                client.leased.learn(known)
+                if request.inline is not None and self.become(client, known, request.inline):
+                    return
+                client.newborns.asked((request.ino,))
         if not asked.foreseen:
             asked.about = client.promises.asking(request)
+            client.newborns.asked((getattr(request, "ino", 0), *asked.about))
         self.number(client, asked)
         self.send(client, asked)
 
@@ -262,6 +280,11 @@ class World:
             return False
         except OSError:
             return True
+        client.forgetting += foreseen.given_back
+        if isinstance(request, SetAttributes | RecordAccess) and self.become(client, foreseen.answer):
+            self.told(client, request, foreseen.answer)
+            return True
+        client.newborns.promised(request, foreseen.changed, asked)
         asked.promised_ns = now_ns
         asked.changed = dict(client.promises._foresight.changed)
         names = [(getattr(request, "parent", 0), getattr(request, "name", b""))]
@@ -272,8 +295,14 @@ class World:
         self.send(client, asked)
         for ino in foreseen.moved:
             client.kernel.attributes.pop(ino, None)
-        client.forgetting += foreseen.given_back
         self.told(client, request, foreseen.answer)
+        return True
+
+    def become(self, client: Client, attributes: Attributes, inline: bytes | None = None) -> bool:
+        if not client.newborns.becomes(attributes.ino, attributes, inline):
+            return False
+        promise = next(asked for asked in client.unkept if getattr(asked.request, "new_ino", 0) == attributes.ino)
+        promise.changed[attributes.ino] = attributes
         return True
 
     def number(self, client: Client, asked: Asked) -> None:
@@ -306,7 +335,10 @@ class World:
             return False
         client, way = self.random.choice(ways)
         if way == "up":
-            self.step(client.up.popleft())
+            event = client.up.popleft()
+            if isinstance(event, Submitted):
+                client.unanswered[event.id].was_sent = True
+            self.step(event)
         elif way == "down":
             self.hear(client, client.down.popleft())
         else:
@@ -542,6 +574,10 @@ class World:
     def work_alone(self, client: Client) -> None:
         """Some changes, one after the other, in what is leased by the client alone."""
         choose = self.random
+        if not client.leased.delegations() or client.promises.needs_inodes:
+            self.ask(client, Create(choose.choice(self.directories()), choose.choice(NAMES), S_IFDIR | 0o755, 0, 0))
+            while client.unanswered and self.some_message():
+                pass
         for _ in range(choose.randrange(1, 8)):
             directories = client.leased.delegations()
             if not directories:
@@ -563,6 +599,19 @@ class World:
                 ]
             )
             self.ask(client, request)
+            if request.__class__ is Create:
+                self.raise_newborn(client, client.leased.name(parent, name) or 0)
+
+    def raise_newborn(self, client: Client, ino: int) -> None:
+        """Something becomes of what the client has just made."""
+        choose = self.random
+        while choose.random() < 0.7 and ino in client.newborns:
+            text = b"x" * choose.randrange(1, 9)
+            changes: list[Any] = [SetAttributes(ino, mode=choose.randrange(0o1000)), RecordAccess(ino, self.lab.now_ns)]
+            found = client.leased.attributes(ino)
+            if found is not None and found.is_file:
+                changes += [Publish(ino, len(text), self.lab.now_ns, text), SetAttributes(ino, mtime_ns=5, uid=7)]
+            self.ask(client, choose.choice(changes))
 
     def read_under_lease(self, client: Client) -> None:
         """Opens a file without asking, or closes one."""
@@ -727,7 +776,9 @@ class World:
                 new = any(key in asked.changed for asked in client.unkept)
                 lease = state.leases.get(key, {}).get(client.session)
                 is_here = state.delegations.get(key) == client.session or (lease is not None and lease.waived)
-                assert new or is_here or self.is_gone(key), f"{client.session} thinks that {key} is its own"
+                assert new or is_here or self.is_in_doubt(client, key) or self.is_gone(key), (
+                    f"{client.session} thinks that {key} is its own"
+                )
             rows = {(int(Table.DENTRY), entry_key(*place)) for place in client.kernel.names}
             rows |= {(int(Table.INODE), ino_key(ino)) for ino in client.kernel.attributes}
             assert not rows & others - mine, f"{client.session} believes what another has promised to be otherwise"
@@ -763,8 +814,14 @@ class World:
             granted |= set().union(*(asked.changed.keys() for asked in client.unkept))
             granted |= {ino for ino in held if (Table.INODE, ino_key(ino)) in mine}  # it loses its last name, say
             granted |= {effect.ino for effect in client.down if isinstance(effect, LeaseRecall)}  # it will hear of that
+            granted |= {key for key in held if self.is_in_doubt(client, key)}
             made_up = [ino for ino in held - granted if not self.is_gone(ino)]
             assert not made_up, f"{client.session} has {made_up}, which nobody granted"
+
+    def is_in_doubt(self, client: Client, key: int) -> bool:
+        """Whether it promises nothing there, and is told, when it comes back, if that is not its own any more."""
+        told = [effect.ino for effect in client.down if isinstance(effect, LeaseRecall)]
+        return key in client.promises._asked and (key in told or not client.connected)
 
     def is_gone(self, ino: int) -> bool:
         """There is nothing to believe of it."""

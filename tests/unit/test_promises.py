@@ -133,10 +133,9 @@ def test_attributes_of_what_is_ours(lab: Lab) -> None:
 
 
 def test_what_is_published_is_known(lab: Lab) -> None:
-    assert lab.promises.publishing(Publish(F, 4, 77, b"four"))
-    published = lab.leased.file(F)
+    published = lab.promises.published(Publish(F, 4, 77, b"four"))
     assert published is not None and (published.size, published.mtime_ns) == (4, 77)
-    assert not lab.promises.publishing(Publish(99, 4, 77, b"four"))
+    assert lab.promises.published(Publish(99, 4, 77, b"four")) is None
 
 
 def test_what_is_not_ours_alone_is_the_servers(lab: Lab) -> None:

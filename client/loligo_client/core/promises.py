@@ -13,7 +13,7 @@ Invariants
 3. A promise is asked for before the next is made, under one lock: in order.
 """
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass
 from errno import ENAMETOOLONG
 from typing import Any, Final
@@ -71,9 +71,12 @@ class Unforeseeable(Exception):
 
 @dataclass(slots=True)
 class Foreseen:
-    """`moved`: inodes whose attributes the kernel must ask for. `given_back`: for want of room, behind this."""
+    """`changed`: the inodes that are something else now. `moved`: those whose attributes the kernel must ask for.
+    `given_back`: for want of room, behind this.
+    """
 
     answer: Any
+    changed: Collection[int]
     moved: list[int]
     given_back: list[Forgotten]
 
@@ -219,14 +222,13 @@ class Promises:
             foresight.next_ino = foresight.next_ino + 1 if foresight.next_ino + 1 < self._end_ino else 0
         return self._hear(request, answer, changed)
 
-    def publishing(self, request: Publish) -> bool:
-        """The server is being asked. Whether what it will answer is known now."""
+    def published(self, request: Publish) -> Attributes | None:
+        """What the server will answer; None if that is not known. Nobody is promised it."""
         self._foresight.begin()
         try:
-            self._leased.learn(content.publish(self._foresight, request, 0))
+            return content.publish(self._foresight, request, 0)
         except (Unforeseeable, Refused):
-            return False
-        return True
+            return None
 
     def listing(self, request: ReadDirectory) -> list[ListingEntry] | None:
         """What the server would answer, if we know, and nothing is asked that may change it."""
@@ -271,12 +273,14 @@ class Promises:
         for ino in left:
             if leased.is_delegated(cover_of(changed[ino])):
                 leased.learn(changed[ino])
-        return Foreseen(answer, left, given_back)
+        return Foreseen(answer, changed, left, given_back)
 
     # -- what is asked of the server ------------------------------------------------------------------------------------
 
     def asking(self, request: Any) -> list[int]:
-        """The server is asked, and until it answers (`heard`) nothing is foreseen about what is returned."""
+        """The server is asked, and until it answers (`heard`) nothing is foreseen about what is returned: inodes, and with a
+        number below 0 among them perhaps others.
+        """
         if type(request) not in _HEEDED:
             return []
         if type(request) is RemoveTree:

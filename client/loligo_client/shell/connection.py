@@ -58,7 +58,7 @@ from loligo_wire.v1 import loligo_pb2 as pb
 log = logging.getLogger(__name__)
 
 METHOD: Final = "/loligo.v1.Metadata/Session"
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 #: Kinds of notices of the server.
 NOTICES: Final = ("recall", "resume", "report", "lease")
 FRAME_REQUESTS: Final = 256

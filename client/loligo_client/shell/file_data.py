@@ -203,9 +203,9 @@ class FileData:
         return self.buffer.block_bytes
 
     @property
-    def is_untouched(self) -> bool:
-        """Nobody has it open, and nothing was written to it since it was made here."""
-        return not (self.opens or self.version or self.held_back) and self.users == 1 and self.held == 1 and self.clean
+    def is_done_with(self) -> bool:
+        """Nobody has it open, nothing is to be told of it, and it was opened but once, when it was made here."""
+        return not (self.opens or self.held_back) and self.users == 1 and self.held == 1 and self.clean
 
     @property
     def clean(self) -> bool:

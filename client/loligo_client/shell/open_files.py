@@ -207,7 +207,7 @@ class OpenFiles:
     def let_go(self, file: FileData) -> None:
         """Close the file once nobody uses it and nothing of it is under way."""
         ino = file.ino
-        if file.making and file.is_untouched and self._metadata.make_closed(ino):
+        if file.making and file.is_done_with and self._metadata.make_closed(ino):
             file.making = False
             file.users -= 1
             file.held = 0
@@ -259,7 +259,7 @@ class OpenFiles:
         self.leased_opens.over(file.ino)
         del self.by_ino[file.ino]
         self._settling.keep(file)
-        if self._shared and file.writes:
+        if self._shared and file.writes and file.held:
             self._settling.is_due(file.ino)
         if self._shared and not (file.contended or file.unsure):
             known = self._known

@@ -8,8 +8,9 @@ was leased is given back then, so that everybody sees what is there.
 Rules
 1. A promise is made and asked for under the lock of `leased`, and whoever gives a lease back takes it from `leased` first: so
    the server hears of the promise before the lease comes back.
-2. Attributes that are set one after the other, of one inode, are one promise while it is not on its way; and a file that is
-   closed before what makes it is on its way is made closed.
+2. Attributes that are set one after the other, of one inode, are one promise while it is not on its way.
+   What becomes of a newborn (`core.newborns`) is said by what makes it: attributes that are set, short content, that
+   objects may follow, that it is closed again.
 3. No more than PROMISES_MAX are not kept yet: then callers wait for the server again.
 
 The root of a mount is inode 1 for the kernel; for the server it is the directory that was mounted.
@@ -17,20 +18,30 @@ The root of a mount is inode 1 for the kernel; for the server it is the director
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from errno import EIO
 from functools import partial
 from typing import Any, Final
 
 from loligo_client.core.leased import Forgotten, Leased
+from loligo_client.core.newborns import Newborns
 from loligo_client.core.promises import PROMISED, Promises, Unforeseeable
 from loligo_client.shell.connection import Connection, Promise
 from loligo_client.shell.tasks import Metadata
 from loligo_mds.core.codec import Covered, Sync, encode_request
 from loligo_mds.core.lease import cover_of
 from loligo_mds.core.limits import RESERVED_INODES_MAX
-from loligo_mds.core.requests import Create, Publish, ReadDirectory, RecordAccess, Request, ReserveInodes, SetAttributes
+from loligo_mds.core.requests import (
+    Create,
+    Publish,
+    ReadDirectory,
+    RecordAccess,
+    Request,
+    ReserveInodes,
+    SetAttributes,
+    Unsettle,
+)
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.v1 import loligo_pb2 as pb
@@ -40,6 +51,7 @@ log = logging.getLogger(__name__)
 PROMISES_MAX: Final = 4096
 #: After one that was not kept nothing is promised for so long: on a full disk the next would not be kept either.
 DISTRUST_S: Final = 5.0
+_SETTING: Final = frozenset({SetAttributes, RecordAccess})
 
 
 class RemoteMetadata(Metadata):
@@ -62,6 +74,7 @@ class RemoteMetadata(Metadata):
         self._making: dict[int, tuple[Promise, list[Callable[[BaseException | None], object]]]] = {}
         #: All inodes that are promised, and not made yet.
         self._unmade = connection.unmade
+        self._newborns = Newborns(lambda promise, change: connection.amend(promise, lambda said: change(said.create)))
         #: What was asked last, if it set attributes and was promised.
         self._last_set: tuple[SetAttributes, Promise] | None = None
         #: What is being published, and what the answer will be is known already.
@@ -95,10 +108,12 @@ class RemoteMetadata(Metadata):
                 except Unforeseeable:
                     pass
                 else:
-                    if last_set is None or not self._merge(*last_set, request, now_ns):
-                        self._promise(request, now_ns)
-                    else:
+                    if kind in _SETTING and self._newborns.becomes(request.ino, foreseen.answer):
+                        pass
+                    elif last_set is not None and self._merge(*last_set, request, now_ns):
                         self._last_set = last_set
+                    else:
+                        self._promise(request, foreseen.changed, now_ns)
                     for ino in foreseen.moved:
                         self.forget_attributes(ino)
                     for forgotten in foreseen.given_back:
@@ -110,12 +125,24 @@ class RemoteMetadata(Metadata):
                     return page
             if kind is RecordAccess:
                 self._leased.doubts(request.ino)
-            if kind is Publish and promises.publishing(request):
-                self._foreseen.add(id(request))
-                published = ask(request)
-                published.add_done_callback(partial(self._published, request))
-                return published
+            if kind is Publish:
+                known = promises.published(request)
+                if known is not None:
+                    at_once = request.inline is not None and self._newborns.becomes(request.ino, known, request.inline)
+                    self._leased.learn(known)
+                    if at_once:
+                        return known
+                    self._newborns.asked((request.ino,))
+                    self._foreseen.add(id(request))
+                    published = ask(request)
+                    published.add_done_callback(partial(self._published, request))
+                    return published
+            if kind is Unsettle:
+                made = self._unsettle(request)
+                if made is not None:
+                    return made
             about = promises.asking(request)
+            self._newborns.asked((getattr(request, "ino", 0), *about))
             asked = ask(request)
         if about:
             asked.add_done_callback(partial(self._answered, about))
@@ -151,8 +178,9 @@ class RemoteMetadata(Metadata):
 
     # -- promises -----------------------------------------------------------------------------------------------------
 
-    def _promise(self, request: Any, now_ns: int) -> None:
+    def _promise(self, request: Any, changed: Collection[int], now_ns: int) -> None:
         promise = self._connection.promise(request, now_ns, partial(self._kept, request))
+        self._newborns.promised(request, changed, promise)
         self.unkept += 1
         kind = type(request)
         if kind is Create:
@@ -161,6 +189,15 @@ class RemoteMetadata(Metadata):
                 self._making[request.new_ino] = promise, []
         elif kind is SetAttributes:
             self._last_set = request, promise
+
+    def _unsettle(self, request: Unsettle) -> Future[None] | None:
+        """What makes the file says so now. None: no."""
+        making = self._making.get(request.ino)
+        if making is None or not self._newborns.unsettle(request.ino, request.end):
+            return None
+        answer: Future[None] = Future()
+        making[1].append(lambda error: answer.set_result(None) if error is None else answer.set_exception(error))
+        return answer
 
     def _merge(self, last: SetAttributes, promise: Promise, request: Any, now_ns: int) -> bool:
         """Whether the promise before says so now, too."""
@@ -184,6 +221,7 @@ class RemoteMetadata(Metadata):
             self.unkept -= 1
             if type(request) is Create:
                 self._unmade.discard(request.new_ino)
+                self._newborns.asked((request.new_ino,))
                 _, told = self._making.pop(request.new_ino, (None, ()))
         for one in told:
             one(error)
@@ -223,8 +261,7 @@ class RemoteMetadata(Metadata):
 
     def make_closed(self, ino: int) -> bool:
         with self._leased.lock:
-            making = self._making.get(ino)
-            if making is None or not self._connection.amend(making[0], _leave_closed):
+            if ino not in self._making or not self._newborns.close(ino):
                 return False
             del self._making[ino]
             return True
@@ -254,7 +291,3 @@ class RemoteMetadata(Metadata):
         refused, self._refused = self._refused, 0
         if refused:
             raise OSError(refused, "a change of names that was made before could not be stored")
-
-
-def _leave_closed(message: pb.Request) -> None:
-    message.create.hold = False

@@ -334,7 +334,7 @@ class RecordAccess(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., atime_ns: _Optional[int] = ...) -> None: ...
 
 class Create(_message.Message):
-    __slots__ = ("parent", "name", "mode", "uid", "gid", "umask", "rdev", "target", "hold", "new_ino")
+    __slots__ = ("parent", "name", "mode", "uid", "gid", "umask", "rdev", "target", "hold", "new_ino", "became", "inline", "unsettled_end")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +345,9 @@ class Create(_message.Message):
     TARGET_FIELD_NUMBER: _ClassVar[int]
     HOLD_FIELD_NUMBER: _ClassVar[int]
     NEW_INO_FIELD_NUMBER: _ClassVar[int]
+    BECAME_FIELD_NUMBER: _ClassVar[int]
+    INLINE_FIELD_NUMBER: _ClassVar[int]
+    UNSETTLED_END_FIELD_NUMBER: _ClassVar[int]
     parent: int
     name: bytes
     mode: int
@@ -355,7 +358,10 @@ class Create(_message.Message):
     target: bytes
     hold: bool
     new_ino: int
-    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., umask: _Optional[int] = ..., rdev: _Optional[int] = ..., target: _Optional[bytes] = ..., hold: _Optional[bool] = ..., new_ino: _Optional[int] = ...) -> None: ...
+    became: bytes
+    inline: bytes
+    unsettled_end: int
+    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., umask: _Optional[int] = ..., rdev: _Optional[int] = ..., target: _Optional[bytes] = ..., hold: _Optional[bool] = ..., new_ino: _Optional[int] = ..., became: _Optional[bytes] = ..., inline: _Optional[bytes] = ..., unsettled_end: _Optional[int] = ...) -> None: ...
 
 class CreateUnnamed(_message.Message):
     __slots__ = ("parent", "mode", "uid", "gid", "umask")

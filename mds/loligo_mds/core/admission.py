@@ -38,7 +38,7 @@ from loligo_mds.core.limits import (
 from loligo_mds.core.state import ShardState
 from loligo_trash.batch import Word
 from loligo_trash.places import decode_place
-from loligo_wire.attributes import Attributes
+from loligo_wire.attributes import RECORD_SIZE, Attributes
 from loligo_wire.ids import COUNTER_BITS, COUNTER_MAX, ROOT_INO
 from loligo_wire.locks import END
 
@@ -162,6 +162,14 @@ def _create(state: ShardState, request: requests.Create) -> int:
         return EINVAL
     if len(request.target) > SYMLINK_MAX_BYTES:
         return ENAMETOOLONG
+    if request.became and len(request.became) != RECORD_SIZE:
+        return EINVAL
+    if request.inline is not None and len(request.inline) > INLINE_MAX_BYTES:
+        return EINVAL
+    if request.unsettled_end > FILE_MAX_BYTES:
+        return EFBIG
+    if (request.inline is not None or request.unsettled_end) and request.mode & _TYPE != S_IFREG:
+        return EINVAL
     return _check_new_name(state, request.parent, request.name) or _check_mode(request)
 
 

@@ -15,6 +15,7 @@ from loligo_wire.attributes import (
     FLAG_XATTR,
     Attributes,
     clamp_ns,
+    decode_attributes,
 )
 
 
@@ -135,6 +136,16 @@ def make_inode(
         made.mode &= ~umask
     state.count(1, 0)
     return made
+
+
+def become(state: ShardState, made: Attributes, record: bytes) -> None:
+    """A new inode, not stored yet, is what `record` says: permissions, owner, group and times. ValueError if it is none."""
+    now = decode_attributes(made.ino, record)
+    made.mode = S_IFMT(made.mode) | now.mode & 0o7777
+    made.uid, made.gid = now.uid, now.gid
+    made.atime_ns, made.mtime_ns, made.ctime_ns = now.atime_ns, now.mtime_ns, now.ctime_ns
+    if made.flags & FLAG_ACCESS_ACL:
+        xattrs.follow_chmod(state, made)
 
 
 def unlinked(state: ShardState, attributes: Attributes) -> None:

@@ -23,7 +23,7 @@ from errno import (
 )
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
 
-from loligo_mds.core import inodes, open_file, trash
+from loligo_mds.core import content, inodes, open_file, trash
 from loligo_mds.core.entries import FIRST_COOKIE, decode_entry, first_key_behind
 from loligo_mds.core.lease import is_withheld
 from loligo_mds.core.limits import (
@@ -36,12 +36,14 @@ from loligo_mds.core.requests import (
     CreateUnnamed,
     Link,
     Lookup,
+    Publish,
     ReadDirectory,
     ReadLink,
     RemoveDirectory,
     RemoveTree,
     Rename,
     Unlink,
+    Unsettle,
 )
 from loligo_mds.core.state import InvariantBroken, Refused, ShardState, ino_key
 from loligo_mds.core.tables import Table
@@ -146,9 +148,15 @@ def create(state: ShardState, request: Create, now_ns: int) -> Attributes:
         state.put(_INLINE, ino_key(made.ino), target)
     elif kind in (S_IFCHR, S_IFBLK):
         made.rdev = request.rdev
+    if request.became:
+        inodes.become(state, made, request.became)
     state.put_inode(made)
     state.put_entry(parent.ino, name, made)
     touch_directory(state, parent, now_ns, entries=1, subdirectories=kind == S_IFDIR)
+    if request.inline is not None:
+        made = content.publish(state, Publish(made.ino, len(request.inline), None, request.inline), now_ns)
+    if request.unsettled_end:
+        content.unsettle(state, Unsettle(made.ino, request.unsettled_end), now_ns)
     return made
 
 

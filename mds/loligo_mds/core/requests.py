@@ -57,6 +57,9 @@ class Create:
     """A new inode of the type in `mode`, named `name`. `target` is a symbolic link's. -> Attributes
 
     With `hold` the asking session has it open from the start. `new_ino`: one of those reserved for it; 0: any.
+
+    Of what was promised and not sent at once, what has become of it since: `became`, its record, of which permissions, owner,
+    group and times count; `inline`, its content; `unsettled_end` as of Unsettle, 0: nothing was said.
     """
 
     parent: int
@@ -69,6 +72,9 @@ class Create:
     target: bytes = b""
     hold: bool = False
     new_ino: int = 0
+    became: bytes = b""
+    inline: bytes | None = None
+    unsettled_end: int = 0
 
 
 @dataclass(slots=True)

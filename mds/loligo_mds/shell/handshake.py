@@ -9,9 +9,9 @@ from loligo_mds.shell.session_table import Session
 from loligo_wire.attributes import Attributes
 from loligo_wire.v1 import loligo_pb2 as pb
 
-#: What this server speaks.
+#: What this server speaks. Since 2 Create says what has become of what it makes.
 PROTOCOL_MIN: Final = 1
-PROTOCOL_MAX: Final = 1
+PROTOCOL_MAX: Final = 2
 #: Requests of a client that may be unanswered.
 WINDOW: Final = 1024
 TEXT_MAX: Final = 1024
@@ -42,9 +42,9 @@ async def shake_hands(service: Service, hello: pb.Hello, identity: str) -> tuple
         raise Refused(pb.Refusal.PROTOCOL, "a text of the hello is too long: this is no client of ours")
     if hello.session:
         session = _find(service, hello, identity)
-        return session, _welcome(service, session, hello.secret, resumed=True)
+        return session, _welcome(service, session, hello, hello.secret, resumed=True)
     session, secret = await _begin(service, hello, identity)
-    return session, _welcome(service, session, secret, resumed=False)
+    return session, _welcome(service, session, hello, secret, resumed=False)
 
 
 def _check_protocol(service: Service, hello: pb.Hello) -> None:
@@ -106,14 +106,14 @@ async def _begin(service: Service, hello: pb.Hello, identity: str) -> tuple[Sess
     return session, secret
 
 
-def _welcome(service: Service, session: Session, secret: bytes, resumed: bool) -> pb.Welcome:
+def _welcome(service: Service, session: Session, hello: pb.Hello, secret: bytes, resumed: bool) -> pb.Welcome:
     volume = service.volume
     expiry_s = service.sessions.expiry_s
     root_ino = session.record.root_ino
     # A directory that was removed answers ENOENT to everything, as on any file system.
     root = service.root_now(root_ino) or Attributes(root_ino, 0o040000, nlink=0)
     return pb.Welcome(
-        protocol=PROTOCOL_MAX,
+        protocol=min(PROTOCOL_MAX, hello.protocol_max),
         version=service.version,
         session=session.id,
         secret=secret,
