@@ -9,6 +9,7 @@
     loligo.trash.purge(17, mount="/mnt/work")
     loligo.trash.pause(17, mount="/mnt/work")
     loligo.trash.set_priority(17, "low", mount="/mnt/work")
+    loligo.trash.set_rate(17, 100, mount="/mnt/work")
 
 A batch is told by its number, with a path on the mount (the current directory, if nothing is said), or by its path below
 `.trash`. Errors are `TrashError`, whose text says what to do, and OSError.
@@ -23,8 +24,9 @@ from typing import Literal, get_args
 
 from loligo.trash_folder import Batch, Path, TrashError, TrashFolder, is_below, shown, trash_of
 from loligo.trash_hands import Hands
-from loligo_client.shell.own_names import PURGE_XATTR, TRASH_NAME
+from loligo_client.shell.own_names import PURGE_RATE, PURGE_XATTR, TRASH_NAME
 from loligo_trash.names import batch_of_name
+from loligo_trash.rate import RATE_MAX
 from loligo_trash.restore_plan import Make, Move, OnConflict, Removed, RestorePlan, There, join, plan_restore
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "restore",
     "resume",
     "set_priority",
+    "set_rate",
 ]
 
 Conflicts = Literal["fail", "rename", "skip"]
@@ -119,6 +122,15 @@ def set_priority(batch: int | Path, priority: Priority, *, mount: Path = ".") ->
     if priority not in get_args(Priority):
         raise ValueError(f"{priority!r} is no priority: say one of {', '.join(get_args(Priority))}")
     _say(batch, mount, priority.encode())
+
+
+def set_rate(batch: int | Path, rate: int | None, *, mount: Path = ".") -> None:
+    """No more than `rate` files (and directories) a second of it are purged, while others go at their own pace; None: as many
+    as can be.
+    """
+    if rate is not None and not 1 <= rate <= RATE_MAX:
+        raise ValueError(f"{rate} is no rate: say how many files a second, 1 to {RATE_MAX}, or None")
+    _say(batch, mount, PURGE_RATE + (b"none" if rate is None else b"%d/s" % rate))
 
 
 def _say(batch: int | Path, mount: Path, word: bytes) -> None:

@@ -59,6 +59,8 @@ class Batch:
     is_partly_purged: bool
     #: "high", "normal" or "low".
     priority: str
+    #: Files a second at most; 0: as many as can be.
+    rate: int
     is_counted: bool
 
 
@@ -118,6 +120,7 @@ class TrashFolder:
             is_paused=told["paused"],
             is_partly_purged=told["partly_purged"],
             priority=told["priority"],
+            rate=told["rate"],
             is_counted=told["counted"],
         )
 

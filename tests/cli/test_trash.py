@@ -450,6 +450,52 @@ def test_what_is_paused_stays_until_it_is_resumed(cli: CommandLine, mnt: Path) -
     wait_until(lambda: not loligo.trash.batches(mnt), "all is gone")
 
 
+def test_a_batch_goes_no_faster_than_is_said(cli: CommandLine, mnt: Path) -> None:
+    for name in "abc":
+        make_tree(mnt / name)
+        loligo.rmtree(mnt / name)
+    at = ("--mount", str(mnt))
+    assert cli.run("jobs", *at, "rate", "1", "2", "1/s").stdout == (
+        "batch 1 goes at 1/s at most\nbatch 2 goes at 1/s at most\n"
+    )
+    loligo.trash.set_rate(2, 3, mount=mnt)
+    assert jobs(cli, mnt) == [], "it is kept as before"
+    assert [row["rate"] for row in listed(cli, str(mnt))] == [None, 3, 1]
+    wait_until(lambda: all(batch.is_counted for batch in loligo.trash.batches(mnt)), "they are counted")
+    for number in (1, 2, 3):
+        loligo.trash.purge(number, mount=mnt)
+    wait_until(lambda: [batch.number for batch in loligo.trash.batches(mnt)] == [2, 1], "the third is gone")
+    line = cli.run("jobs", *at).stdout.splitlines()[0]
+    assert line.startswith("     1  a: ") and line.endswith(" left, purged by hand, at most 1/s")
+    assert [(row["batch"], row["rate"]) for row in jobs(cli, mnt)][:1] == [(1, 1)]
+    cli.run("umount", str(mnt))
+    cli.mount()
+    (left,) = [batch for batch in loligo.trash.batches(mnt) if batch.number == 1]
+    assert left.rate == 1 and left.inodes > 5
+    assert cli.run("jobs", *at, "rate", "1", "none").stdout == "batch 1 goes as fast as it can\n"
+    wait_until(lambda: not loligo.trash.batches(mnt), "all is gone")
+
+
+def test_what_is_no_rate_of_a_batch(cli: CommandLine, mnt: Path) -> None:
+    (mnt / "d").mkdir()
+    loligo.rmtree(mnt / "d")
+    at = ("--mount", str(mnt))
+    for rate in ("1", "0/s", "fast"):
+        assert "is no rate: write 1/s" in cli.run("jobs", *at, "rate", "1", rate, code=2).stderr
+    assert "no batch 17" in cli.run("jobs", *at, "rate", "17", "1/s", code=1).stderr
+    for number in (0, -1, 1 << 20):
+        with pytest.raises(ValueError, match="is no rate"):
+            loligo.trash.set_rate(1, number, mount=mnt)
+    (batch,) = loligo.trash.batches(mnt)
+    for word in (b"rate=", b"rate=1", b"rate", b"rate=\xff"):
+        with pytest.raises(OSError, match="Invalid"):
+            os.setxattr(mnt / ".trash" / batch.name, "loligo.trash.purge", word)
+    os.setxattr(mnt / ".trash" / batch.name, "loligo.trash.purge", b"rate=7/s")
+    assert loligo.trash.batches(mnt)[0].rate == 7
+    with pytest.raises(TrashError, match="no batch 1 of yours"):
+        as_user(lambda: loligo.trash.set_rate(1, None, mount=mnt), NOBODY)
+
+
 def test_jobs_that_are_nobodys_or_somebody_elses(cli: CommandLine, mnt: Path) -> None:
     as_user(lambda: (mnt / "f").touch(), SOMEBODY)
     as_user(lambda: remove(mnt / "f"), SOMEBODY)

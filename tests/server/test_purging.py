@@ -34,7 +34,7 @@ from loligo_runtime import failpoint
 from loligo_runtime.object_store import ObjectStore
 from loligo_runtime.object_url import open_object_store
 from loligo_runtime.volume import Volume
-from loligo_trash.batch import FLAG_PARTLY, Batch, Word, decode_batch
+from loligo_trash.batch import FLAG_COUNTED, FLAG_PARTLY, Batch, Word, decode_batch
 from loligo_trash.policy import LIMIT_NAME, MINIMUM_AGE_NAME, RETENTION_NAME
 from loligo_wire.attributes import Attributes
 from loligo_wire.ids import ROOT_INO
@@ -278,6 +278,51 @@ def test_killed_while_a_purge_is_paused(
     client.goodbye()
     server.stop()
     assert_sound(volume)
+
+
+def test_killed_while_a_batch_goes_slowly(
+    make_server: MakeServer, make_client: MakeClient, objects: ObjectStore, volume: Volume
+) -> None:
+    server = make_server("--session-expiry", "1")
+    client = make_client(server)
+    tree = Tree(client, objects)
+    top = tree.directory(b"top")
+    for number in range(9):
+        tree.file(b"%d" % number, top)
+    client.ask_all([RemoveTree(R, b"top", 0, 1), PurgeBatch(1, Word.RATE, 5)])
+    wait_until(lambda: bool(tree.batches()[0].flags & FLAG_COUNTED), "it is counted")
+    client.ask(PurgeBatch(1))
+    began_s = time.monotonic()
+    for number in range(30):
+        tree.file(b"%d" % number)
+        client.ask(Unlink(R, b"%d" % number, 0, 2))
+    client.ask(PurgeBatch(2))
+    wait_until(lambda: [batch.pid for batch in tree.batches()] == [1], "others go at their own pace")
+    (slow,) = tree.batches()
+    assert 10 - slow.inodes <= 1 + 5 * (time.monotonic() - began_s) and slow.rate == 5
+    client.break_off()
+    server.kill()
+    server.start()
+    client = make_client(server)
+    left = batches(client)[0]
+    assert left.rate == 5 and left.inodes <= slow.inodes
+    wait_until(lambda: not batches(client), "it goes on", LIMIT_S)
+    assert time.monotonic() - began_s > (10 - 2) / 5, "two may go at once: the first, and the first after the restart"
+    client.goodbye()
+    server.stop()
+    assert_sound(volume)
+
+
+def test_who_needs_room_does_not_wait_for_a_slow_batch(tree: Tree, client: RawClient) -> None:
+    for pid in (1, 2):
+        for number in range(20):
+            tree.file(b"%d" % number)
+            client.ask(Unlink(R, b"%d" % number, 0, pid))
+    client.ask_all([PurgeBatch(1, Word.RATE, 1), PurgeBatch(1)])
+    began_s = time.monotonic()
+    client.ask(SetXattr(R, LIMIT_NAME, b"%d" % (20 * SIZE)))
+    wait_until(lambda: [batch.pid for batch in tree.batches()] == [2], "the oldest is gone")
+    assert time.monotonic() - began_s < 10
 
 
 def test_a_higher_priority_goes_before_what_has_begun(

@@ -58,6 +58,7 @@ from loligo_mds.core.requests import (
 )
 from loligo_trash.batch import Word
 from loligo_trash.policy import MINIMUM_AGE_NAME
+from loligo_trash.rate import RATE_MAX
 from loligo_wire.attributes import RECORD_SIZE, Attributes
 from loligo_wire.ids import ROOT_INO
 from loligo_wire.locks import END
@@ -111,6 +112,7 @@ SENSIBLE: list[Request] = [
     Restore(1, R, b"f", R, b"g"),
     PurgeBatch(1),
     PurgeBatch(1, Word.LOW),
+    PurgeBatch(1, Word.RATE, RATE_MAX),
     GetUsage(),
 ]
 
@@ -200,6 +202,8 @@ def test_every_kind_is_known() -> None:
         (Restore(1, R, LONG, R, b"g"), errno.ENAMETOOLONG),
         (PurgeBatch(1 << 63), errno.EINVAL),
         (PurgeBatch(1, max(Word) + 1), errno.EINVAL),
+        (PurgeBatch(1, Word.RATE, RATE_MAX + 1), errno.EINVAL),
+        (PurgeBatch(1, Word.LOW, 1), errno.EINVAL),
     ],
 )
 def test_what_makes_no_sense(lab: ShardLab, request_: Any, refusal: int) -> None:

@@ -46,6 +46,7 @@ _NUMBERS = {
     "count": u32,
     "pid": u32,
     "word": u32,
+    "rate": u32,
 }
 _BYTES = {"name", "new_name", "target", "value", "inline", "label", "became"}
 _OPTIONAL = {(requests.SetAttributes, name) for name in ("mode", "uid", "gid", "size", "atime_ns", "mtime_ns")} | {

@@ -789,6 +789,101 @@ def test_what_is_purged_goes_in_the_order_of_priorities_and_times(lab: ShardLab)
     assert [batch.id for batch in batches(lab)] == [8], "it is not its time"
 
 
+def limited(lab: ShardLab, number: int, files: int, rate: int) -> None:
+    """A batch of so many files, which may go by now, at that rate."""
+    for file in range(files):
+        unlink(lab, b"%d-%d" % (number, file), pid=number)
+    lab.ask(PurgeBatch(number))
+    lab.ask(PurgeBatch(number, Word.RATE, rate))
+
+
+def goes(lab: ShardLab, for_ns: int) -> list[int]:
+    """What a purger that has nothing else to do purges in that time: the numbers of batches, one a file."""
+    order: list[int] = []
+    end_ns = lab.now_ns + for_ns
+    while lab.now_ns < end_ns:
+        purged = lab.ask(Purge(2), session=0)
+        order += [purged.batch] * purged.inodes
+        if not purged.batch:
+            if not purged.rest_ns:
+                break
+            lab.now_ns += purged.rest_ns
+    return order
+
+
+def test_a_slow_batch_holds_up_no_other(lab: ShardLab) -> None:
+    limited(lab, 1, 10, rate=2)
+    limited(lab, 2, 5, rate=0)
+    limited(lab, 3, 30, rate=10)
+    began_ns = lab.now_ns
+    order = goes(lab, 900_000_000)
+    assert order[:7] == [1, 2, 2, 2, 2, 2, 3], "the slow one goes first, and then the others at their own pace"
+    assert (order.count(1), order.count(3)) == (2, 9) and lab.now_ns - began_ns < 1_000_000_000
+    order = goes(lab, 60_000_000_000)
+    assert (order.count(1), order.count(3)) == (8, 21) and batches(lab) == []
+    assert 4_400_000_000 < lab.now_ns - began_ns < 5_100_000_000, "ten files, two a second"
+
+
+def test_a_rate_is_an_upper_limit_also_for_who_comes_late(lab: ShardLab) -> None:
+    limited(lab, 1, 40, rate=20)
+    counts = []
+    for _ in range(3):
+        lab.now_ns += 2_000_000_000
+        counts.append(sum(lab.ask(Purge(1000), session=0).inodes for _ in range(9)))
+    assert counts[0] == 2 and set(counts[1:]) <= {2, 3, 4}, "what was not used is not saved up"
+
+
+def test_a_limited_batch_goes_before_others_of_a_lower_priority_when_it_may(lab: ShardLab) -> None:
+    limited(lab, 1, 30, rate=0)
+    limited(lab, 2, 3, rate=10)
+    lab.ask(PurgeBatch(2, Word.HIGH))
+    order = []
+    for _ in range(20):
+        order.append(lab.ask(Purge(2), session=0).batch)
+        lab.now_ns += 20_000_000
+    assert order.count(2) == 3 and order[0] == 2 and order[1] == 1 and order.index(2, 1) in (5, 6)
+
+
+def test_a_rate_survives_a_restart_and_is_taken_back(lab: ShardLab) -> None:
+    lab.now_ns += WEEK_NS
+    limited(lab, 1, 9, rate=1)
+    assert lab.ask(Purge(100), session=0).inodes == 1
+    rest = lab.ask(Purge(100), session=0)
+    assert (rest.batch, rest.names) == (0, 0) and 0 < rest.rest_ns <= 1_000_000_000
+    lab.restarted()
+    (batch,) = batches(lab)
+    assert (batch.rate, batch.inodes, batch.is_partly_purged) == (1, 8, True)
+    assert lab.ask(Purge(100), session=0).inodes == 1 and lab.ask(Purge(100), session=0).rest_ns
+    assert purging.backlog(lab.shard.state, lab.now_ns).batches == 1, "it is due, and late"
+    lab.now_ns -= 3_600_000_000_000
+    assert lab.ask(Purge(100), session=0).inodes == 1, "a clock that was set back stops nothing"
+    lab.ask(PurgeBatch(1, Word.RATE))
+    assert batches(lab)[0].rate == 0 and lab.ask(Purge(100), session=0).inodes == 6
+
+
+def test_a_limited_batch_may_be_paused_and_counts_as_told_something(lab: ShardLab) -> None:
+    limited(lab, 1, 2, rate=1)
+    lab.ask(PurgeBatch(1, Word.PAUSE))
+    assert lab.ask(Purge(9), session=0) == Purged(0)
+    lab.ask(PurgeBatch(1, Word.RESUME))
+    assert lab.ask(Purge(9), session=0).inodes == 1
+    unlink(lab, b"f", pid=5)
+    lab.ask(PurgeBatch(2, Word.RATE, 5))
+    assert unlink(lab, b"g", pid=5) == 3, "what is removed now is not meant"
+
+
+def test_of_very_many_limited_batches_some_go_first_and_no_other_waits(
+    lab: ShardLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purging, "LIMITED_AT_ONCE_MAX", 3)
+    monkeypatch.setattr(purging, "_RESTING_MAX", 3)
+    for number in range(1, 6):
+        limited(lab, number, 2, rate=1)
+    limited(lab, 6, 1, rate=0)
+    assert goes(lab, 500_000_000) == [1, 2, 3, 6]
+    assert sorted(goes(lab, 9_000_000_000)) == [1, 2, 3, 4, 4, 5, 5]
+
+
 def test_what_was_told_so_much_that_it_is_looked_for_in_many_places(lab: ShardLab) -> None:
     """More than a step puts right: the next goes on."""
     unlink(lab, b"f")

@@ -38,13 +38,16 @@ class Batch:
         self.label = label
         self.purged = self.paused = False
         self.priority = Word.NORMAL
+        self.rate = 0
 
     @property
     def is_as_made(self) -> bool:
-        return not self.purged and not self.paused and self.priority is Word.NORMAL
+        return not self.purged and not self.paused and self.priority is Word.NORMAL and not self.rate
 
-    def hear(self, word: Word) -> None:
-        if word in (Word.HIGH, Word.NORMAL, Word.LOW):
+    def hear(self, word: Word, rate: int) -> None:
+        if word is Word.RATE:
+            self.rate = rate
+        elif word in (Word.HIGH, Word.NORMAL, Word.LOW):
             self.priority = word
         elif word in (Word.PURGE, Word.KEEP):
             self.purged = word is Word.PURGE
@@ -339,13 +342,14 @@ class TrashMachine(Machine):
         def expected() -> None:
             if batch not in self.model.batches:
                 raise No(ENOENT)
-            self.model.batches[batch].hear(word)
+            self.model.batches[batch].hear(word, rate)
 
-        self.agree(session, PurgeBatch(batch, word), expected)
+        rate = self.random.choice((0, 1, 3, 1000)) if word is Word.RATE else 0
+        self.agree(session, PurgeBatch(batch, word, rate), expected)
 
     def purge(self, session: int) -> None:
         """All that is due, in the order of priorities and times, and nothing of what is paused; in steps of any size, and the
-        shard may be restarted between them.
+        shard may be restarted between them. What has a limit of its rate goes when it may.
         """
         self.lab.now_ns += RESTORE_WITHIN_NS  # nobody is about to restore anything
         model = self.model
@@ -355,13 +359,17 @@ class TrashMachine(Machine):
             if not batch.paused and batch.due_ns() < self.lab.now_ns
         }
         due = sorted(turns, key=turns.__getitem__)
+        in_order = [id for id in due if not model.batches[id].rate]
         model.kept_below = 0
         expected = [model.purge(batch) for batch in due]
         names = inodes = 0
         seen: dict[int, None] = {}
         may_restart = not any(node.held for node in model.nodes.values())
         count = self.random.choice((1, 2, 3, 7, 1000))
-        while (purged := self.lab.ask(Purge(count), session=0)).batch:
+        while (purged := self.lab.ask(Purge(count), session=0)).batch or purged.rest_ns:
+            if not purged.batch:
+                self.lab.now_ns += purged.rest_ns
+                continue
             assert purged.batch in due and purged.names and purged.names + purged.inodes <= count + 3
             seen[purged.batch] = None
             names += purged.names
@@ -369,7 +377,7 @@ class TrashMachine(Machine):
             if may_restart and self.random.random() < 0.3:
                 self.lab.restarted()
                 self.rejoin()
-        assert list(seen) == due
+        assert [id for id in seen if id in in_order] == in_order and sorted(seen) == sorted(due)
         assert names == sum(one for one, _ in expected)
         assert inodes == sum(one for _, one in expected) + model.kept_below
 
@@ -381,8 +389,15 @@ class TrashMachine(Machine):
         assert list(batches) == sorted(model.batches)
         for id, batch in batches.items():
             known = model.batches[id]
-            told = batch.session, batch.label, bool(batch.flags & FLAG_PURGED), batch.is_paused, batch.priority
-            assert told == (known.session, known.label, known.purged, known.paused, known.priority)
+            told = (
+                batch.session,
+                batch.label,
+                bool(batch.flags & FLAG_PURGED),
+                batch.is_paused,
+                batch.priority,
+                batch.rate,
+            )
+            assert told == (known.session, known.label, known.purged, known.paused, known.priority, known.rate)
         if not batches:
             return
         id = self.random.choice(list(batches))

@@ -1,8 +1,15 @@
-"""What the purger decides without looking at anything: which batches go early, what a tree keeps, how fast it works."""
+"""What the purger decides without looking at anything: which batches go early, what a tree keeps, how fast it works, and each
+batch.
+"""
 
-from loligo_trash.batch import Batch
+import struct
+
+import pytest
+
+from loligo_trash.batch import FLAG_LOW, FLAG_PARTLY, FLAG_PAUSED, Batch, Word, decode_batch
 from loligo_trash.pace import Pace
 from loligo_trash.pressure import KEPT_FREE_MAX_BYTES, Room, batches_to_purge, excess
+from loligo_trash.rate import RATE_MAX, RateInvalid, parse_rate, rest_left_ns, rest_until, slice_inodes
 from loligo_trash.tally import Tally
 
 
@@ -55,6 +62,49 @@ def test_an_inode_counts_when_all_its_names_were_seen() -> None:
     assert (tally.inodes, tally.size_bytes) == (3, 30)
     tally.add(1, 0, [(7, 2, 100)])
     assert (tally.inodes, tally.size_bytes) == (5, 130)
+
+
+# -- rates ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_keeps_its_rate_and_its_flags_apart() -> None:
+    batch = Batch(5, 1, 2, 3, 4, 5, 6, label=b"label")
+    for word in Word:
+        batch.hear(word, RATE_MAX)
+        assert decode_batch(5, batch.encode()) == batch
+    assert batch.rate == RATE_MAX and batch.flags
+    assert batch.hear(Word.RATE) and not batch.hear(Word.RATE) and batch.rate == 0
+
+
+def test_a_record_of_before_there_were_rates() -> None:
+    flags = FLAG_PARTLY | FLAG_LOW | FLAG_PAUSED
+    record = struct.pack(">IIQqqQQQQI", 1, 2, 3, 4, 5, 6, 7, 8, 9, flags) + b"label"
+    batch = decode_batch(5, record)
+    assert (batch.flags, batch.rate, batch.label) == (flags, 0, b"label") and batch.encode() == record
+
+
+@pytest.mark.parametrize(("text", "rate"), [("none", 0), ("1/s", 1), ("100/s", 100), (f"{RATE_MAX}/s", RATE_MAX)])
+def test_rates_are_read(text: str, rate: int) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0/s", "100", "-1/s", "1.5/s", "100/m", f"{RATE_MAX + 1}/s", "9" * 99 + "/s", "None"]
+)
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(RateInvalid, match="is no rate: write 1/s"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize("rate", [1, 7, 100, 12_345])
+def test_over_a_while_no_more_goes_than_may(rate: int) -> None:
+    """Also if each step comes a little late."""
+    now_ns = until_ns = gone = 0
+    while now_ns < 20_000_000_000:
+        until_ns = rest_until(rate, until_ns, now_ns, slice_inodes(rate))
+        gone += slice_inodes(rate)
+        now_ns += rest_left_ns(until_ns, now_ns) + 3_000_000
+    assert 0.93 * 20 * rate <= gone <= 20 * rate + slice_inodes(rate)
 
 
 # -- pace -----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ offset size field
 40     8    names in it
 48     8    inodes that it keeps
 56     8    sizes of the files among those, in bytes, as far as they were counted
-64     4    flags
+64     4    flags, the lower 12 bits; and how many inodes of it may go in a second (`loligo_trash.rate`), 0: any number
 68     …    label: what the directory was called that was moved here as a whole, if it was
 ====== ==== ============================================================================================
 """
@@ -30,6 +30,7 @@ from typing import Final
 
 _RECORD: Final = Struct(">IIQqqQQQQI")
 RECORD_BYTES: Final = _RECORD.size
+_FLAG_BITS: Final = 12
 
 #: Somebody has asked for it to be purged now.
 FLAG_PURGED: Final = 1
@@ -58,6 +59,8 @@ class Word(IntEnum):
     HIGH = 4
     NORMAL = 5
     LOW = 6
+    #: No faster than so many inodes a second, which are said along with it; 0: as fast as can be.
+    RATE = 7
 
 
 #: Flags that a word sets, and flags that it clears.
@@ -93,6 +96,8 @@ class Batch:
     size_bytes: int = 0
     flags: int = 0
     label: bytes = b""
+    #: Inodes a second; 0: as many as can be.
+    rate: int = 0
 
     @property
     def due_ns(self) -> int:
@@ -113,12 +118,15 @@ class Batch:
             return Word.HIGH
         return Word.LOW if self.flags & FLAG_LOW else Word.NORMAL
 
-    def hear(self, word: int) -> bool:
-        """Whether it changes anything."""
-        before = self.flags
-        sets, clears = _MEANINGS[word]
-        self.flags = before & ~clears | sets
-        return self.flags != before
+    def hear(self, word: int, rate: int = 0) -> bool:
+        """Whether it changes anything. `rate`: what `Word.RATE` says."""
+        before = self.flags, self.rate
+        if word == Word.RATE:
+            self.rate = rate
+        else:
+            sets, clears = _MEANINGS[word]
+            self.flags = self.flags & ~clears | sets
+        return (self.flags, self.rate) != before
 
     def takes(self, uid: int, pid: int, session: int, retention_ns: int, now_ns: int) -> bool:
         """Whether what is removed now belongs to it."""
@@ -128,6 +136,7 @@ class Batch:
             and self.session == session
             and self.retention_ns == retention_ns
             and not self.flags
+            and not self.rate
             and not self.label
             and now_ns - self.last_ns <= PAUSE_NS
             and now_ns - self.first_ns <= LENGTH_MAX_NS
@@ -145,7 +154,7 @@ class Batch:
                 self.names,
                 self.inodes,
                 self.size_bytes,
-                self.flags,
+                self.rate << _FLAG_BITS | self.flags,
             )
             + self.label
         )
@@ -165,6 +174,7 @@ def decode_batch(id: int, record: bytes) -> Batch:
         names,
         inodes,
         size_bytes,
-        flags,
+        flags & (1 << _FLAG_BITS) - 1,
         record[RECORD_BYTES:],
+        flags >> _FLAG_BITS,
     )

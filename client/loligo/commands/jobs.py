@@ -24,13 +24,14 @@ def command(context: click.Context, watch: bool, as_json: bool, mount: str) -> N
     batch, in the order in which they go.
 
     You see what you have removed yourself, root everything; and who sees a batch may pause, resume and cancel it and set its
-    priority.
+    priority and its rate.
 
     \b
     Examples:
       loligo jobs --watch
       loligo jobs pause 17 18
       loligo jobs priority 17 18 low
+      loligo jobs rate 17 100/s
     """
     context.obj = mount
     if context.invoked_subcommand is not None:
@@ -106,6 +107,31 @@ def priority(context: click.Context, batches: tuple[str, ...], priority: Any, mo
     _do(mount or context.obj, batches, set_one, f"has priority {priority}")
 
 
+@command.command("rate")
+@click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
+@click.argument("rate", metavar="N/s|none")
+@_MOUNT
+@click.pass_context
+def rate(context: click.Context, batches: tuple[str, ...], rate: str, mount: str | None) -> None:
+    """Purge no more than N files (and directories) a second of each BATCH, while others go at their own pace.
+
+    'none' takes that back. So does the need of room: when the trash is beyond its limit or the store nearly full, the oldest
+    batches go as fast as they can.
+    """
+    from loligo.trash import set_rate
+    from loligo_trash.rate import RateInvalid, parse_rate
+
+    try:
+        number = parse_rate(rate)
+    except RateInvalid as error:
+        raise click.UsageError(str(error)) from None
+
+    def set_one(batch: str, mount: str) -> None:
+        set_rate(batch, number or None, mount=mount)
+
+    _do(mount or context.obj, batches, set_one, f"goes at {rate} at most" if number else "goes as fast as it can")
+
+
 @command.command("cancel")
 @click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
 @_MOUNT
@@ -166,6 +192,8 @@ def _why(batch: Any) -> str:
         why = f"kept until {moment(batch.due_ns)}"
     if batch.priority != "normal":
         why += f", {batch.priority} priority"
+    if batch.rate:
+        why += f", at most {batch.rate}/s"
     return f"{why}, paused" if batch.is_paused else why
 
 
@@ -181,6 +209,7 @@ def _describe(batch: Any) -> dict[str, Any]:
         "purged": batch.is_purged,
         "paused": batch.is_paused,
         "priority": batch.priority,
+        "rate": batch.rate or None,
         "counted": batch.is_counted,
         "names": batch.names,
         "inodes": batch.inodes,

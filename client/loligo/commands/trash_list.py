@@ -110,6 +110,7 @@ def _describe(batch: Any, paths: list[bytes], is_all: bool) -> dict[str, Any]:
         "purged": batch.is_purged,
         "paused": batch.is_paused,
         "priority": batch.priority,
+        "rate": batch.rate or None,
         "uid": batch.uid,
         "pid": batch.pid,
         "names": batch.names,

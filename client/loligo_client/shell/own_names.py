@@ -16,10 +16,12 @@ from loligo_wire.ids import FIRST_CLIENT_INO, ROOT_INO
 CONTROL_NAME: Final = b".loligo"
 TRASH_NAME: Final = b".trash"
 OWN_NAMES: Final = frozenset({CONTROL_NAME, TRASH_NAME})
-#: Extended attributes. Of a batch: what it is, as JSON; and to set it says how it is to be purged (`PURGE_WORDS`).
+#: Extended attributes. Of a batch: what it is, as JSON; and to set it says how it is to be purged: one of `PURGE_WORDS`, or
+#: "rate=" and what `loligo_trash.rate` can read.
 BATCH_XATTR: Final = b"loligo.trash.batch"
 PURGE_XATTR: Final = b"loligo.trash.purge"
-PURGE_WORDS: Final = {word.name.lower().encode(): word for word in Word}
+PURGE_WORDS: Final = {word.name.lower().encode(): word for word in Word if word is not Word.RATE}
+PURGE_RATE: Final = b"rate="
 #: Of a directory that is only the way to what was removed: what it was, as JSON. Nothing else has it.
 PLACE_XATTR: Final = b"loligo.trash.place"
 #: To set it on a directory removes that, with all that is in it.

@@ -6,7 +6,7 @@ again.
 mv DIR .trash/         a tree is removed with one rename, whatever is in it
 mv .trash/BATCH/a/b/c TARGET     it is restored, in one piece
 rmdir .trash/BATCH     it is purged
-setfattr -n loligo.trash.purge -v WORD .trash/BATCH     it hears `loligo_trash.batch.Word`, in small letters
+setfattr -n loligo.trash.purge -v WORD .trash/BATCH     it hears `loligo_trash.batch.Word`, in small letters; or rate=100/s
 
 Rules
 1. Nothing here can be changed but by moving and purging. The kernel checks who may look at what: a batch is its remover's
@@ -27,7 +27,7 @@ from heapq import merge
 from stat import S_IFDIR
 from typing import Final
 
-from loligo_client.shell.own_names import BATCH_XATTR, PLACE_XATTR, PURGE_WORDS, PURGE_XATTR, TRASH_INO
+from loligo_client.shell.own_names import BATCH_XATTR, PLACE_XATTR, PURGE_RATE, PURGE_WORDS, PURGE_XATTR, TRASH_INO
 from loligo_client.shell.tasks import Task
 from loligo_fuse import Context, DirectoryEntry
 from loligo_mds.core.entries import cookie_of
@@ -45,9 +45,10 @@ from loligo_mds.core.requests import (
     ReadTrash,
     Restore,
 )
-from loligo_trash.batch import FLAG_COUNTED, FLAG_PURGED, Batch, decode_batch
+from loligo_trash.batch import FLAG_COUNTED, FLAG_PURGED, Batch, Word, decode_batch
 from loligo_trash.names import batch_name, batch_of_name
 from loligo_trash.places import Step, decode_place
+from loligo_trash.rate import RateInvalid, parse_rate
 from loligo_wire.attributes import FLAG_XATTR, Attributes
 from loligo_wire.ids import ROOT_INO
 
@@ -272,13 +273,11 @@ class TrashFiles:
         node = self._nodes.get(ino)
         if node is None or node.ino != ROOT_INO or name != PURGE_XATTR:
             raise OSError(EROFS, "what is in the trash cannot be changed")
-        word = PURGE_WORDS.get(value)
-        if word is None:
-            raise OSError(EINVAL, f"say one of {b', '.join(PURGE_WORDS).decode()}")
+        word, rate = _word(value)
         batch = yield from self._batch(node.batch)
         if ctx.uid not in (0, batch.uid):
             raise OSError(EACCES, "it is somebody else's")
-        yield PurgeBatch(batch.id, word)
+        yield PurgeBatch(batch.id, word, rate)
 
     # -- what is where ----------------------------------------------------------------------------------------------------
 
@@ -372,6 +371,19 @@ class TrashFiles:
         )
 
 
+def _word(value: bytes) -> tuple[Word, int]:
+    """And the rate that it brings along."""
+    if value.startswith(PURGE_RATE):
+        try:
+            return Word.RATE, parse_rate(value.removeprefix(PURGE_RATE).decode("ascii", "replace"))
+        except RateInvalid as error:
+            raise OSError(EINVAL, str(error)) from None
+    word = PURGE_WORDS.get(value)
+    if word is None:
+        raise OSError(EINVAL, f"say one of {b', '.join(PURGE_WORDS).decode()}, or rate=100/s")
+    return word, 0
+
+
 def _aside(step: Step) -> bytes:
     """Its name where something else has the one that it had."""
     return step.name + b"~%d" % step.ino
@@ -402,6 +414,7 @@ def _as_json(batch: Batch) -> bytes:
             "paused": batch.is_paused,
             "partly_purged": batch.is_partly_purged,
             "priority": batch.priority.name.lower(),
+            "rate": batch.rate,
             "counted": not batch.label or bool(batch.flags & FLAG_COUNTED),
         }
     ).encode()

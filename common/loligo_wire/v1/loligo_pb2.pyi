@@ -628,12 +628,14 @@ class Restore(_message.Message):
     def __init__(self, batch: _Optional[int] = ..., directory: _Optional[int] = ..., name: _Optional[bytes] = ..., new_parent: _Optional[int] = ..., new_name: _Optional[bytes] = ...) -> None: ...
 
 class PurgeBatch(_message.Message):
-    __slots__ = ("batch", "word")
+    __slots__ = ("batch", "word", "rate")
     BATCH_FIELD_NUMBER: _ClassVar[int]
     WORD_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
     batch: int
     word: int
-    def __init__(self, batch: _Optional[int] = ..., word: _Optional[int] = ...) -> None: ...
+    rate: int
+    def __init__(self, batch: _Optional[int] = ..., word: _Optional[int] = ..., rate: _Optional[int] = ...) -> None: ...
 
 class SetLock(_message.Message):
     __slots__ = ("ino", "owner", "start", "end", "exclusive", "unlock", "whole", "waits", "pid", "wait")

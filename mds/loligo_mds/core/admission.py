@@ -38,6 +38,7 @@ from loligo_mds.core.limits import (
 from loligo_mds.core.state import ShardState
 from loligo_trash.batch import Word
 from loligo_trash.places import decode_place
+from loligo_trash.rate import RATE_MAX
 from loligo_wire.attributes import RECORD_SIZE, Attributes
 from loligo_wire.ids import COUNTER_BITS, COUNTER_MAX, ROOT_INO
 from loligo_wire.locks import END
@@ -253,7 +254,8 @@ def _check_batch(state: ShardState, request: Any) -> int:
 
 
 def _purge_batch(state: ShardState, request: requests.PurgeBatch) -> int:
-    return _check_batch(state, request) if request.word <= max(Word) else EINVAL
+    rate_max = RATE_MAX if request.word == Word.RATE else 0
+    return _check_batch(state, request) if request.word <= max(Word) and request.rate <= rate_max else EINVAL
 
 
 def _in_trash(state: ShardState, request: Any) -> int:

@@ -265,7 +265,7 @@ def _check_trash(tables: Tables, counters: ShardState, inodes: dict[int, Attribu
     due: dict[tuple[int, bytes], bytes] = {}
     for key, _ in tables.scan(Table.TRASH_DUE, b""):
         due.setdefault((batch_due(key), key[:-16]), key)
-        if key[:-16] not in DUE_PREFIXES.values():
+        if key[:-16] not in [bytes([prefix]) for prefix in DUE_PREFIXES]:
             problems.append(f"batch {batch_due(key)} is looked for where nobody looks, at {key.hex()}")
     for id, batch in batches.items():
         wanted = due_key(batch)

@@ -446,10 +446,14 @@ class Restore:
 
 @dataclass(slots=True)
 class PurgeBatch:
-    """A batch need not be kept any longer, or what else is said of its being purged (`loligo_trash.batch.Word`). -> None"""
+    """A batch need not be kept any longer, or what else is said of its being purged (`loligo_trash.batch.Word`). -> None
+
+    `rate`: inodes a second, with `Word.RATE`.
+    """
 
     batch: int
     word: int = Word.PURGE
+    rate: int = 0
 
 
 @dataclass(slots=True)
@@ -461,14 +465,15 @@ class Purge:
 
 @dataclass(slots=True)
 class Purged:
-    """`batch`: which one; 0: nothing is due. Names and inodes removed, and the sizes of files among them. No names: others have
-    been asked to forget what they believe of the next one, and have not answered.
+    """`batch`: which one; 0: nothing is due, or not before `rest_ns` have passed. Names and inodes removed, and the sizes of
+    files among them. No names: others have been asked to forget what they believe of the next one, and have not answered.
     """
 
     batch: int
     names: int = 0
     inodes: int = 0
     size_bytes: int = 0
+    rest_ns: int = 0
 
 
 @dataclass(slots=True)

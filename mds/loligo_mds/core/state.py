@@ -87,6 +87,7 @@ class ShardState:
         "reclaiming",
         "refused_promises",
         "reserved",
+        "resting",
         "retries",
         "room_is_low",
         "session_files",
@@ -200,6 +201,8 @@ class ShardState:
         self.policies: dict[int, Policy] = {}
         #: Batch -> until when it is left to who restores it.
         self.being_restored: dict[int, int] = {}
+        #: Batch whose rate is limited -> until when it rests (`loligo_trash.rate`).
+        self.resting: dict[int, int] = {}
         #: Directories of which it is known that a path leads there.
         self.alive: set[int] = set()
 

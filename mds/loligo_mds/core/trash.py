@@ -15,6 +15,7 @@ was.
 4. Nothing is made, moved to or removed in a directory that is dead, and nobody has a lease of it. Its `parent` and `name` say
 where it was.
 5. A row of TRASH_DUE for each batch that is not paused, among those of its priority, at a time when it may be due, or earlier.
+Those whose rate is limited have rows apart: so who has to pass by what rests need not pass by all of it.
 
 How long what is kept is said by directories (`loligo_trash.policy`).
 """
@@ -48,8 +49,9 @@ _PLACED: Final = Struct(">QQ").unpack_from
 #: ino, type, when it was removed, inodes that went with it, the sizes of files among them.
 _BURIED: Final = Struct(">QBqQQ")
 BURIED_BYTES: Final = _BURIED.size
-#: What the keys of TRASH_DUE begin with, before the time.
-DUE_PREFIXES: Final = {Word.HIGH: b"\0", Word.NORMAL: b"\1", Word.LOW: b"\2"}
+#: What the keys of TRASH_DUE begin with, before the time, by priority: without and with a limit of the rate.
+_DUE_PREFIXES: Final = {Word.HIGH: b"\0\3", Word.NORMAL: b"\1\4", Word.LOW: b"\2\5"}
+DUE_PREFIXES: Final = b"".join(_DUE_PREFIXES.values())
 #: Batches that a removal may still belong to, of which it is remembered in which directories they have places.
 _JOINABLE_MAX: Final = 1024
 _PLACES_KNOWN_MAX: Final = 4096
@@ -288,11 +290,16 @@ def due_key(batch: Batch) -> bytes | None:
     """Where TRASH_DUE has it; None: nowhere, it is paused."""
     if batch.is_paused:
         return None
-    return DUE_PREFIXES[batch.priority] + _PAIR(max(0, batch.due_ns), batch.id)
+    return _due_prefix(batch.priority, batch.rate > 0) + _PAIR(max(0, batch.due_ns), batch.id)
+
+
+def _due_prefix(priority: Word, is_limited: bool) -> bytes:
+    prefixes = _DUE_PREFIXES[priority]
+    return prefixes[1:] if is_limited else prefixes[:1]
 
 
 def put_due(state: ShardState, batch: Batch) -> None:
-    """It begins, or its time, its priority or its pause has changed. Rows of before are dropped when they are met."""
+    """It begins, or its time, its priority, its pause or its rate has changed. Rows of before are dropped when they are met."""
     key = due_key(batch)
     if key is not None:
         state.put(_DUE, key, b"")
@@ -303,10 +310,17 @@ def batch_due(key: bytes) -> int:
     return int.from_bytes(key[-8:])
 
 
-def rows_due(state: ShardState, now_ns: int) -> Iterator[tuple[bytes, int]]:
-    """(key, batch) of what may be due, in the order of purging. Valid until the next change."""
+def turn(key: bytes) -> tuple[int, bytes]:
+    """Of two rows of TRASH_DUE, the one whose turn is less goes first."""
+    return next(turn for turn, priority in enumerate(PRIORITIES) if key[0] in _DUE_PREFIXES[priority]), key[1:]
+
+
+def rows_due(state: ShardState, now_ns: int, is_limited: bool) -> Iterator[tuple[bytes, int]]:
+    """(key, batch) of what may be due, in the order of purging: of those whose rate is limited, or of the others. Valid until
+    the next change.
+    """
     for priority in PRIORITIES:
-        prefix = DUE_PREFIXES[priority]
+        prefix = _due_prefix(priority, is_limited)
         for key, _ in state.scan_prefix(_DUE, prefix):
             at_ns, id = _PLACED(key, len(prefix))
             if at_ns > now_ns:

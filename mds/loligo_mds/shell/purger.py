@@ -36,7 +36,7 @@ from loligo_mds.shell.driver import ShardDriver
 from loligo_mds.shell.keeper import Keeper
 from loligo_mds.shell.removals import Removals
 from loligo_runtime.failpoint import declare, failpoint
-from loligo_trash.batch import FLAG_COUNTED, Batch, decode_batch
+from loligo_trash.batch import FLAG_COUNTED, Batch, Word, decode_batch
 from loligo_trash.pace import Pace
 from loligo_trash.policy import LIMIT_NAME, parse_limit
 from loligo_trash.pressure import Room, batches_to_purge, excess
@@ -157,10 +157,8 @@ class Purger:
     def _step(self) -> float:
         if self._look_for_trees():
             return self._count()
-        pause_s = self._purge()
-        if pause_s is None:
-            pause_s = 0.0 if self._make_room() else IDLE_S
-        return pause_s
+        is_due, pause_s = self._purge()
+        return pause_s if is_due or not self._make_room() else 0.0
 
     def _pause(self, pace: Pace, began_s: float) -> float:
         asked, self._asked = self._asked, self._driver.asked
@@ -169,30 +167,31 @@ class Purger:
 
     # -- what is due --------------------------------------------------------------------------------------------------
 
-    def _purge(self) -> float | None:
-        """None: nothing is due."""
+    def _purge(self) -> tuple[bool, float]:
+        """Whether anything is due that does not rest, and the pause."""
         began_s = time.monotonic()
         count = self._purging.count
         if self._rate:
             count = min(count, max(1, int(2 * self._rate * _RATE_SLICE_S)))  # a file is a name and an inode
-        left, inodes, is_due = count, 0, False
+        left, inodes = count, 0
         while left > 0:
             failpoint("purge.step.before")
             with self._removals.at_once():
                 purged = self._ask(Purge(left))
             failpoint("purge.step.after")
-            is_due = bool(purged.batch)
             if not purged.names:
                 break
             left -= purged.names + purged.inodes
             inodes += purged.inodes
             self.size_bytes += purged.size_bytes
         if left == count:
-            return WAIT_S if is_due else None  # leases of what is to go are still on their way back
+            if purged.batch:
+                return True, WAIT_S  # leases of what is to go are still on their way back
+            return False, min(IDLE_S, purged.rest_ns / 1e9) if purged.rest_ns else IDLE_S
         self.inodes += inodes
         self._on_step(time.monotonic() - began_s)
         pause_s = self._pause(self._purging, began_s)
-        return max(pause_s, inodes / self._rate) if self._rate else pause_s
+        return True, max(pause_s, inodes / self._rate) if self._rate else pause_s
 
     # -- what nobody has counted --------------------------------------------------------------------------------------
 
@@ -242,6 +241,7 @@ class Purger:
         chosen = batches_to_purge(self._batches(0), too_much) if too_much else []
         for batch in chosen:
             failpoint("purge.pressed.before")
+            self._ask(PurgeBatch(batch, Word.RATE))  # there is no time for that
             self._ask(PurgeBatch(batch))
             failpoint("purge.pressed.after")
         if chosen:
