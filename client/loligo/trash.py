@@ -88,11 +88,10 @@ class NotRestored(TrashError):
 
 
 def batches(path: Path = ".") -> list[Batch]:
-    """What this user (root: what anybody) has removed at that path or below it, and can have back; newest first."""
+    """What this user (root: what anybody) has removed at that path or below it, and can have back; newest first. TrashError."""
     folder, below = trash_of(path)
     folder.check_reachable()
-    found = (folder.batch(name) for name in folder.names().values() if not below or folder.has(name, below))
-    return [batch for batch in found if batch is not None]
+    return [listed.batch for listed in folder.listed(below)]
 
 
 def purge(batch: int | Path, *, mount: Path = ".") -> None:
@@ -269,21 +268,12 @@ def _find(what: int | Path, mount: Path) -> _Wanted:
     folder.check_reachable()
     top, _, rest = path.partition(b"/")
     if top == TRASH_NAME:
-        batch, _, below = rest.partition(b"/")
-        number = batch_of_name(batch)
-        if number is None:
-            raise TrashError("that is no batch: see 'loligo trash list'")
-        name = folder.name_of(number)
-        if below and not folder.has(name, below):
-            raise TrashError(f"batch {number} has no such thing: it was restored, or never was in it")
-        return _wanted(folder, name, below)
+        return _wanted(folder, *folder.find(rest))
     if not path:
         raise TrashError("that is the root, below which everything was: name batches, or paths")
-    names = list(folder.names().values())
-    for has in (folder.was_removed, folder.has):
-        for name in names:
-            if has(name, path):
-                return _wanted(folder, name, path)
+    listed = list(folder.listed(path))
+    for one in sorted(listed, key=lambda one: not one.is_itself)[:1]:
+        return _wanted(folder, os.fsencode(one.batch.name), path)
     raise TrashError(
         "nothing that you have removed was there: it was not kept, is purged, or somebody else has removed it; see"
         f" 'loligo trash list {shown(folder.root)}'"

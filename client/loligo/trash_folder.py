@@ -14,15 +14,19 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
 
 from loligo.trash_hands import Hands
 from loligo_client.shell.mount_state import Mounted, mount_points, mounts
-from loligo_client.shell.own_names import BATCH_XATTR, PLACE_XATTR, TRASH_NAME
+from loligo_client.shell.own_names import BATCH_XATTR, BATCHES_XATTR, PLACE_XATTR, TRASH_NAME
 from loligo_trash.names import batch_of_name
 from loligo_trash.restore_plan import Directory, Removed, join
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
+#: Paths that are told of a batch.
+_TOLD_MAX: Final = 100
 #: What a getxattr says that finds none, or may not look.
 _NO_XATTR = {errno.ENODATA, errno.ENOTSUP, errno.EACCES}
 
@@ -64,6 +68,19 @@ class Batch:
     is_counted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A batch, and what it has at the path that was asked for, or below: some paths from the root, and whether these are all.
+
+    `is_itself`: it has what had that very path, and not only something below.
+    """
+
+    batch: Batch
+    paths: tuple[bytes, ...]
+    is_all: bool
+    is_itself: bool
+
+
 class TrashFolder:
     """The trash of one mount."""
 
@@ -103,9 +120,68 @@ class TrashFolder:
             told = json.loads(os.getxattr(join(self.path, name), os.fsdecode(BATCH_XATTR)))
         except FileNotFoundError:
             return None
+        return self._batch(os.fsdecode(name), told)
+
+    def listed(self, below: bytes = b"") -> Iterator[Listed]:
+        """Batches that have something at that path or below it, the newest first; of a path in `.trash` the batch that it is
+        in. A few requests for all together, and for each that has a tree in which it would be. TrashError.
+        """
+        top, _, inner = below.partition(b"/")
+        if top == TRASH_NAME and inner:
+            yield from self._listed_in(inner)
+            return
+        below = b"" if top == TRASH_NAME else below
+        for batch, paths, is_all in reversed(list(self._told())):
+            name = os.fsencode(batch.name)
+            found = tuple(path for path in paths if not below or is_below(path, below))
+            is_itself = below in found
+            if below and not is_itself and (not is_all or any(is_below(below, path) for path in paths)):
+                is_itself = self.was_removed(name, below)
+                if not found and self.has(name, below):
+                    found, is_all = self._some_removed(name, below)
+            if found:
+                yield Listed(batch, found, is_all, is_itself)
+
+    def _listed_in(self, inner: bytes) -> Iterator[Listed]:
+        name, below = self.find(inner)
+        batch = self.batch(name)
+        if batch is not None:
+            paths, is_all = self._some_removed(name, below)
+            yield Listed(batch, paths, is_all, is_itself=True)
+
+    def find(self, inner: bytes) -> tuple[bytes, bytes]:
+        """Of a path in `.trash`: the batch, and what of it. TrashError if there is no such thing."""
+        name, _, below = inner.partition(b"/")
+        number = batch_of_name(name)
+        if number is None:
+            raise TrashError(
+                f"{shown(join(self.path, name))} is no batch: 'loligo trash list {shown(self.root)}' shows which there are"
+            )
+        name = self.name_of(number)
+        if below and not self.has(name, below):
+            raise TrashError(f"batch {number} has no such thing: it was restored, or never was in it")
+        return name, below
+
+    def _told(self) -> Iterator[tuple[Batch, list[bytes], bool]]:
+        """The oldest first."""
+        after = 0
+        while after is not None:
+            page = json.loads(os.getxattr(self.path, f"{os.fsdecode(BATCHES_XATTR)}.{after}"))
+            for told in page["batches"]:
+                yield self._batch(told["name"], told), list(map(os.fsencode, told["paths"])), told["all_paths"]
+            after = page["next"]
+
+    def _some_removed(self, name: bytes, below: bytes) -> tuple[tuple[bytes, ...], bool]:
+        try:
+            paths = [removed.path for removed in islice(self.removed(name, below), _TOLD_MAX + 1)]
+        except FileNotFoundError:  # it went meanwhile
+            return (), True
+        return tuple(paths[:_TOLD_MAX]), len(paths) <= _TOLD_MAX
+
+    def _batch(self, name: str, told: dict[str, Any]) -> Batch:
         return Batch(
             number=told["batch"],
-            name=os.fsdecode(name),
+            name=name,
             mount=self.mount.directory,
             uid=told["uid"],
             pid=told["pid"],

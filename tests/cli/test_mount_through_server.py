@@ -451,6 +451,29 @@ def test_read_only(cli: CommandLine, server: LabServer, mount: Callable[..., Pat
     }
 
 
+def test_the_trash_of_a_mount_of_a_directory_has_what_was_removed_there(
+    cli: CommandLine, server: LabServer, mount: Callable[..., Path]
+) -> None:
+    whole = mount(server)
+    os.setxattr(whole, "loligo.trash.minimum_age", b"0")
+    for name in ("secret", "in/a", "in/b", "in/b/c"):
+        (whole / name).mkdir(parents=True)
+    part = mount(server, root="/in", directory=cli.root / "part")
+    loligo.rmtree(whole / "secret")
+    loligo.rmtree(whole / "in" / "a")
+    loligo.rmtree(part / "b" / "c")
+    assert [batch.label for batch in loligo.trash.batches(whole)] == ["c", "a", "secret"]
+    assert [batch.label for batch in loligo.trash.batches(part)] == ["c", "a"]
+    assert len(os.listdir(part / ".trash")) == 2
+    told = cli.run("trash", "list", str(part)).stdout
+    assert f" {part}/b/c\n" in told and f" {part}/a\n" in told and "secret" not in told
+    assert b"secret" not in os.getxattr(part / ".trash", "loligo.trash.batches")
+    hidden = loligo.trash.batches(whole)[2].name
+    assert not (part / ".trash" / hidden).exists()
+    assert cli.run("trash", "restore", str(part / "b" / "c")).stdout == f"{part}/b/c\n"
+    assert (whole / "in" / "b" / "c").is_dir()
+
+
 def test_a_purge_is_paused_through_another_mount(
     cli: CommandLine, make_server: Callable[..., LabServer], mount: Callable[..., Path]
 ) -> None:

@@ -95,6 +95,59 @@ def test_only_below_a_path_since_a_time_and_by_a_user(cli: CommandLine, mnt: Pat
     assert "nothing that you could restore" in cli.run("trash", "list", str(mnt / "nothing")).stderr
 
 
+def requests(mnt: Path) -> int:
+    """So many were asked so far."""
+    lines = (mnt / ".loligo" / "stats").read_text().splitlines()
+    return sum(int(line.split()[-1]) for line in lines if line.startswith("loligo_client_requests_total"))
+
+
+def test_many_batches_are_listed_with_a_few_requests(cli: CommandLine, mnt: Path) -> None:
+    for number in range(400):
+        (mnt / f"tree {number}").mkdir()
+        os.rename(mnt / f"tree {number}", mnt / ".trash" / f"tree {number}")
+    make_tree(mnt / "a")
+    loligo.rmtree(mnt / "a")
+    before = requests(mnt)
+    rows = listed(cli, str(mnt))
+    assert [row["paths"] for row in rows] == [[f"{mnt}/a"], *([f"{mnt}/tree {n}"] for n in reversed(range(400)))]
+    told = cli.run("trash", "list", str(mnt)).stdout
+    assert told.count("\n") == 402
+    assert requests(mnt) - before < 2 * 25, "those of one batch are a few"
+    before = requests(mnt)
+    assert [row["paths"] for row in listed(cli, str(mnt / "tree 7"))] == [[f"{mnt}/tree 7"]]
+    assert [row["paths"] for row in listed(cli, str(mnt / "a" / "d1"))] == [[f"{mnt}/a/d1"]]
+    assert loligo.trash.restore(mnt / "tree 8").restored[0].target == os.fsencode(mnt / "tree 8")
+    assert len(loligo.trash.batches(mnt)) == 400
+    assert requests(mnt) - before < 150
+
+
+def test_what_a_batch_has(cli: CommandLine, mnt: Path) -> None:
+    """A path in .trash."""
+    before = make_tree(mnt / "a" / "t")
+    for number in range(150):
+        (mnt / f"f{number}").touch()
+    remove(mnt / "a" / "t", *(mnt / f"f{number}" for number in range(3)))
+    remove(*(mnt / f"f{number}" for number in range(3, 150)))
+    loligo.rmtree(mnt / "a")
+    tree_batch, many, few = (mnt / ".trash" / batch.name for batch in loligo.trash.batches(mnt))
+    lines = cli.run("trash", "list", str(few)).stdout.splitlines()
+    assert len(lines) == 5 and lines[1].split()[0] == "1"
+    assert sorted(line.split()[-1] for line in lines[1:]) == [f"{mnt}/a/t", *(f"{mnt}/f{n}" for n in range(3))]
+    assert [row["paths"] for row in listed(cli, str(few / "a"))] == [[f"{mnt}/a/t"]]
+    assert [row["paths"] for row in listed(cli, str(few / "a" / "t" / before[0]))] == [[f"{mnt}/a/t/{before[0]}"]]
+    assert [row["batch"] for row in listed(cli, f"{mnt}/.trash")] == [3, 2, 1]
+    assert cli.run("trash", "list", str(tree_batch)).stdout.splitlines()[1].endswith(f" {mnt}/a")
+    (row,) = listed(cli, str(many))
+    assert (row["batch"], len(row["paths"]), row["all_paths"]) == (2, 100, False)  # type: ignore[arg-type]
+    assert cli.run("trash", "list", str(many)).stdout.splitlines()[-1].strip() == "…"
+    assert listed(cli, str(mnt))[1]["all_paths"] is False
+    assert f"'loligo trash list {mnt}' shows which" in cli.refusal("trash", "list", f"{mnt}/.trash/other")
+    assert "no such thing" in cli.refusal("trash", "list", str(few / "none"))
+    assert [batch.number for batch in loligo.trash.batches(many)] == [2]
+    (mnt / "f140").touch()
+    assert [row["batch"] for row in listed(cli, str(mnt / "f140"))] == [2], "also what is not among those that are told"
+
+
 def test_where_somebody_is(cli: CommandLine, mnt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tree(mnt / "a")
     make_tree(mnt / "b")

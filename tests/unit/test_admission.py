@@ -25,6 +25,7 @@ from loligo_mds.core.requests import (
     Link,
     ListBatches,
     ListPlaces,
+    ListRemoved,
     ListUnsettled,
     ListXattrs,
     LookInTrash,
@@ -105,6 +106,7 @@ SENSIBLE: list[Request] = [
     Publish(2, 3, None, b"abc"),
     Settle([2]),
     ListBatches(0, 100),
+    ListRemoved(0, 100),
     ListPlaces(1, 0, 100),
     ReadTrash(1, R, 0, 100),
     LookInTrash(1, R, b"f"),
@@ -191,6 +193,8 @@ def test_every_kind_is_known() -> None:
         (RemoveTree(R, b".."), errno.EINVAL),
         (RemoveTree(R, b"d", label=LONG), errno.ENAMETOOLONG),
         (ListBatches(1 << 63, 1), errno.EINVAL),
+        (ListRemoved(1 << 63, 1), errno.EINVAL),
+        (ListRemoved(0, 1, below=OTHER_SHARD), errno.EINVAL),
         (ListPlaces(1 << 63, 0, 1), errno.EINVAL),
         (ListPlaces(1, 1 << 63, 1), errno.EINVAL),
         (ReadTrash(1, 0, 0, 1), errno.EINVAL),
@@ -232,6 +236,7 @@ def test_read_only(lab: ShardLab) -> None:
         CancelLock,
         ReadInline,
         ListBatches,
+        ListRemoved,
         ListPlaces,
         ReadTrash,
         LookInTrash,
@@ -306,7 +311,16 @@ def test_what_lies_elsewhere_does_not() -> None:
             moved = _with(request, parent=jail.out)
         free = isinstance(
             request,
-            Close | Release | Yielded | Reported | LeaseReturned | ReserveInodes | Settle | GetUsage | ListBatches,
+            Close
+            | Release
+            | Yielded
+            | Reported
+            | LeaseReturned
+            | ReserveInodes
+            | Settle
+            | GetUsage
+            | ListBatches
+            | ListRemoved,
         )
         assert jail.admitted(moved) == (0 if free else errno.EACCES), moved
 
@@ -338,6 +352,22 @@ def test_a_batch_from_both_sides_of_the_root_is_nobody_s_below() -> None:
     jail.ask(Unlink(jail.out, b"f"))
     assert jail.admitted(PurgeBatch(1)) == jail.admitted(ListPlaces(1, 0, 9)) == errno.EACCES
     assert jail.admitted(ReadTrash(1, jail.sub, 0, 9)) == 0
+
+
+def test_of_batches_it_sees_those_from_below_its_root_whatever_it_asks_for() -> None:
+    jail = Jail()
+    jail.ask(SetXattr(R, MINIMUM_AGE_NAME, b"0"))
+    jail.ask(Unlink(jail.out, b"f", 0, 1))
+    jail.ask(RemoveTree(R, b"out", 0, 2, b"secret"))
+    jail.ask(Unlink(jail.sub, b"f", 0, 3))
+    for kind in (ListBatches, ListRemoved):
+        for below in (0, R, jail.out):
+            request = kind(0, 100, 0, below)
+            assert jail.admitted(request) == 0 and request.below == jail.root
+            rows = jail.ask(request, session=2)
+            assert [int.from_bytes(row[:8]) for row in rows] == [3]
+            assert not any(b"secret" in row or b"out" in row for row in rows)
+        assert kind is ListBatches or rows[0].endswith(b"\0\5sub/f")
 
 
 def test_the_root_of_a_session_goes_with_the_tree() -> None:

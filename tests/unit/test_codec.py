@@ -143,6 +143,7 @@ ANSWERS: dict[type, st.SearchStrategy[Any]] = {
     requests.Publish: attributes,
     requests.Settle: nothing,
     requests.ListBatches: st.lists(names, max_size=5),
+    requests.ListRemoved: st.lists(names, max_size=5),
     requests.ListPlaces: st.lists(names, max_size=5),
     requests.ReadTrash: listings,
     requests.LookInTrash: nothing | attributes,

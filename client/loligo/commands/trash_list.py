@@ -6,7 +6,6 @@ import pwd
 import re
 import time
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 import click
@@ -14,7 +13,6 @@ import click
 from loligo.failures import CommandError
 from loligo_runtime.sizes import format_size
 
-_COUNTED_MAX = 1000
 _AGO = re.compile(r"\d+[smhdw]")
 
 
@@ -28,28 +26,26 @@ _AGO = re.compile(r"\d+[smhdw]")
 def command(path: str | None, since: str | None, by: str | None, as_json: bool) -> None:
     """What was removed and can be restored: a line a batch, the newest first.
 
-    PATH: only what was removed there or below; it need not exist any more. Without it, all of the volume that you are in. You
-    see what you have removed yourself, root what anybody has.
+    PATH: only what was removed there or below; it need not exist any more. Of a batch, or something in it (.trash/BATCH), all
+    paths that it has are shown. Without it, all of the volume that you are in. You see what you have removed yourself, root
+    what anybody has.
 
     Columns: the number of the batch, when, who, how many files and directories, their size, in how much time it goes for good,
     and what it was. 'tree': a directory that was moved to the trash as a whole, and what is in it is not counted yet.
     """
-    from loligo.trash import batches
-    from loligo.trash_folder import moment, trash_of
+    from loligo.trash_folder import moment, shown, trash_of
     from loligo_client.shell.own_names import TRASH_NAME
 
     since_ns = 0 if since is None else _since(since)
     uid = None if by is None else _uid(by)
     folder, below = trash_of(path or ".")
-    if path is None or below == TRASH_NAME:
-        below = b""
-    rows = []
-    for batch in batches(folder.full(below)):
-        if batch.last_ns < since_ns or (uid is not None and batch.uid != uid):
-            continue
-        found = _what(folder, batch, below)
-        if found is not None:
-            rows.append((batch, *found))
+    folder.check_reachable()
+    rows = [
+        (found.batch, [folder.full(path) for path in found.paths], found.is_all)
+        for found in folder.listed(b"" if path is None else below)
+        if found.batch.last_ns >= since_ns and uid in (None, found.batch.uid)
+    ]
+    shows_all = below.startswith(TRASH_NAME + b"/")
     if as_json:
         click.echo(json.dumps([_describe(batch, paths, is_all) for batch, paths, is_all in rows], indent=2))
         return
@@ -67,25 +63,17 @@ def command(path: str | None, since: str | None, by: str | None, as_json: bool) 
                 str(batch.inodes if batch.label else batch.names) if batch.is_counted else "tree",
                 format_size(batch.size_bytes) if batch.is_counted else "-",
                 _goes_in(batch, now_ns),
-                _told(paths, is_all),
+                _told(paths, is_all) if not shows_all else shown(paths[0]),
             )
         )
+        if shows_all:
+            lines += [("", "", "", "", "", "", what) for what in [*map(shown, paths[1:]), *([] if is_all else ["…"])]]
     widths = [max(len(line[column]) for line in lines) for column in range(6)]
     for number, removed, who, files, size, goes, what in lines:
         click.echo(
             f"{number:>{widths[0]}}  {removed:<{widths[1]}}  {who:<{widths[2]}}  {files:>{widths[3]}}  {size:>{widths[4]}}"
             f"  {goes:>{widths[5]}}  {what}"
         )
-
-
-def _what(folder: Any, batch: Any, below: bytes) -> tuple[list[bytes], bool] | None:
-    """Some paths that it has there, and whether these are all; None: it went meanwhile, or has nothing there."""
-    try:
-        found = islice(folder.removed(os.fsencode(batch.name), below), _COUNTED_MAX + 1)
-        paths = [folder.full(removed.path) for removed in found]
-    except FileNotFoundError:
-        return None
-    return (paths[:_COUNTED_MAX], len(paths) <= _COUNTED_MAX) if paths else None
 
 
 def _told(paths: list[bytes], is_all: bool) -> str:

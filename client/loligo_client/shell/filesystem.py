@@ -940,7 +940,7 @@ class FileSystem(Operations):
 
     def getxattr(self, ctx: Context, ino: int, name: bytes) -> Answer[Any]:
         if ino >= TRASH_INO:
-            return self._run(self._trash.getxattr(ino, name))
+            return self._run(self._trash.getxattr(ctx, ino, name))
         if ino >= FIRST_CLIENT_INO:
             raise OSError(ENODATA, "no such attribute")
         # Asked for each file that is written, so an inode that has none is told from its flags.

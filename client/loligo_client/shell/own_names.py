@@ -22,6 +22,8 @@ BATCH_XATTR: Final = b"loligo.trash.batch"
 PURGE_XATTR: Final = b"loligo.trash.purge"
 PURGE_WORDS: Final = {word.name.lower().encode(): word for word in Word if word is not Word.RATE}
 PURGE_RATE: Final = b"rate="
+#: Of the trash: its batches and what they have, as JSON, from the oldest on; with ".17" behind it: those after batch 17.
+BATCHES_XATTR: Final = b"loligo.trash.batches"
 #: Of a directory that is only the way to what was removed: what it was, as JSON. Nothing else has it.
 PLACE_XATTR: Final = b"loligo.trash.place"
 #: To set it on a directory removes that, with all that is in it.

@@ -6,6 +6,7 @@ again.
 mv DIR .trash/         a tree is removed with one rename, whatever is in it
 mv .trash/BATCH/a/b/c TARGET     it is restored, in one piece
 rmdir .trash/BATCH     it is purged
+getfattr -n loligo.trash.batches .trash                what is in it, as JSON
 setfattr -n loligo.trash.purge -v WORD .trash/BATCH     it hears `loligo_trash.batch.Word`, in small letters; or rate=100/s
 
 Rules
@@ -21,13 +22,22 @@ How the trash works is told in `loligo_mds.core.trash`.
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from errno import EACCES, EINVAL, EISDIR, ENODATA, ENOENT, ENOTEMPTY, EPERM, EROFS
 from heapq import merge
 from stat import S_IFDIR
-from typing import Final
+from typing import Any, Final
 
-from loligo_client.shell.own_names import BATCH_XATTR, PLACE_XATTR, PURGE_RATE, PURGE_WORDS, PURGE_XATTR, TRASH_INO
+from loligo_client.shell.own_names import (
+    BATCH_XATTR,
+    BATCHES_XATTR,
+    PLACE_XATTR,
+    PURGE_RATE,
+    PURGE_WORDS,
+    PURGE_XATTR,
+    TRASH_INO,
+)
 from loligo_client.shell.tasks import Task
 from loligo_fuse import Context, DirectoryEntry
 from loligo_mds.core.entries import cookie_of
@@ -39,6 +49,7 @@ from loligo_mds.core.requests import (
     GetXattr,
     ListBatches,
     ListPlaces,
+    ListRemoved,
     ListXattrs,
     LookInTrash,
     PurgeBatch,
@@ -49,6 +60,7 @@ from loligo_trash.batch import FLAG_COUNTED, FLAG_PURGED, Batch, Word, decode_ba
 from loligo_trash.names import batch_name, batch_of_name
 from loligo_trash.places import Step, decode_place
 from loligo_trash.rate import RateInvalid, parse_rate
+from loligo_trash.told import Told, decode_told
 from loligo_wire.attributes import FLAG_XATTR, Attributes
 from loligo_wire.ids import ROOT_INO
 
@@ -56,6 +68,12 @@ _DOT_COOKIE: Final = 1
 _DOTDOT_COOKIE: Final = 2
 #: For so long the kernel believes what it is shown.
 SHOWN_S: Final = 1.0
+#: A row of a listing that is no batch, but how far was looked.
+_BARE_BYTES: Final = 8
+#: What is told at once: batches that are asked for, and bytes of JSON, for which the kernel's 64 KiB must do.
+_TOLD_AT_ONCE: Final = 250
+_TOLD_MAX_BYTES: Final = 65_000
+_TOLD_NAME: Final = re.compile(re.escape(BATCHES_XATTR) + rb"(?:\.(\d{1,18}))?")
 #: Batches whose places are remembered.
 _BATCHES_KNOWN_MAX: Final = 64
 
@@ -174,27 +192,17 @@ class TrashFiles:
         while not entries:
             rows = yield ListBatches(after, count, ctx.uid)
             for row in rows:
-                batch = decode_batch(int.from_bytes(row[:8]), row[8:])
-                after = batch.id
-                if self._root_ino == ROOT_INO or (yield from self._is_visible(batch.id)):
-                    name = batch_name(batch.id, batch.first_ns)
-                    entries.append((name, batch.id + _DOTDOT_COOKIE, self._ino_in_listing(batch.id), S_IFDIR, None))
+                after = int.from_bytes(row[:8])
+                if len(row) == _BARE_BYTES:
+                    continue
+                name = batch_name(after, decode_batch(after, row[8:]).first_ns)
+                entries.append((name, after + _DOTDOT_COOKIE, self._ino_in_listing(after), S_IFDIR, None))
             if not rows:
                 break
         return entries
 
     def _ino_in_listing(self, batch: int) -> int:
         return self._numbers.get((batch, ROOT_INO), TRASH_INO)
-
-    def _is_visible(self, batch: int) -> Task[bool]:
-        """Of a mount of a directory: whether all of it was below that."""
-        try:
-            yield ListPlaces(batch, 0, 1)
-        except OSError as error:
-            if error.errno != EACCES:
-                raise
-            return False
-        return True
 
     def _below(self, ino: int, cookie: int, count: int) -> Task[list[DirectoryEntry]]:
         node = self._node(ino)
@@ -253,10 +261,15 @@ class TrashFiles:
         node = self._nodes.get(ino)
         return node.ino if node is not None and node.step is None and node.ino != ROOT_INO else 0
 
-    def getxattr(self, ino: int, name: bytes) -> Task[bytes]:
+    def getxattr(self, ctx: Context, ino: int, name: bytes) -> Task[bytes]:
+        if ino == TRASH_INO:
+            found = _TOLD_NAME.fullmatch(name)
+            if found is None:
+                raise OSError(ENODATA, "no such attribute")
+            return (yield from self._told(ctx, int(found[1] or 0)))
         node = self._nodes.get(ino)
         if node is not None and node.ino == ROOT_INO and name == BATCH_XATTR:
-            return _as_json((yield from self._batch(node.batch)))
+            return json.dumps(_described((yield from self._batch(node.batch)))).encode()
         if node is not None and node.step is not None and name == PLACE_XATTR:
             return _place_as_json(node.step)
         inode = self.inode(ino)
@@ -264,6 +277,21 @@ class TrashFiles:
             raise OSError(ENODATA, "no such attribute")
         value: bytes = yield GetXattr(inode, name)
         return value
+
+    def _told(self, ctx: Context, after: int) -> Task[bytes]:
+        """As many batches as an attribute has room for. "next": behind which it goes on; null: there are no more."""
+        rows: Sequence[bytes] = yield ListRemoved(after, _TOLD_AT_ONCE, ctx.uid)
+        told: list[bytes] = []
+        left_bytes = _TOLD_MAX_BYTES
+        for row in rows:
+            if len(row) > _BARE_BYTES:
+                text = _told_as_json(decode_told(row))
+                left_bytes -= len(text) + 2
+                if left_bytes < 0 and told:
+                    break
+                told.append(text)
+            after = int.from_bytes(row[:8])
+        return b'{"next": %s, "batches": [%s]}' % (b"%d" % after if rows else b"null", b", ".join(told))
 
     def listxattr(self, ino: int) -> Task[list[bytes]]:
         inode = self.inode(ino)
@@ -312,7 +340,7 @@ class TrashFiles:
 
     def _batch(self, id: int) -> Task[Batch]:
         rows: Sequence[bytes] = yield ListBatches(id - 1, 1, 0)
-        if not rows or int.from_bytes(rows[0][:8]) != id:
+        if not rows or int.from_bytes(rows[0][:8]) != id or len(rows[0]) == _BARE_BYTES:
             raise OSError(ENOENT, "the batch is not there any more")
         return decode_batch(id, rows[0][8:])
 
@@ -397,27 +425,36 @@ def _as_shown(found: Attributes, number: int) -> Attributes:
     return shown
 
 
-def _as_json(batch: Batch) -> bytes:
-    return json.dumps(
-        {
-            "batch": batch.id,
-            "uid": batch.uid,
-            "pid": batch.pid,
-            "first_ns": batch.first_ns,
-            "last_ns": batch.last_ns,
-            "due_ns": batch.due_ns,
-            "names": batch.names,
-            "inodes": batch.inodes,
-            "size_bytes": batch.size_bytes,
-            "label": os.fsdecode(batch.label),
-            "purged": bool(batch.flags & FLAG_PURGED),
-            "paused": batch.is_paused,
-            "partly_purged": batch.is_partly_purged,
-            "priority": batch.priority.name.lower(),
-            "rate": batch.rate,
-            "counted": not batch.label or bool(batch.flags & FLAG_COUNTED),
-        }
-    ).encode()
+def _told_as_json(told: Told) -> bytes:
+    """Of its paths as many as there is room for."""
+    batch, paths, is_all = told.batch, list(map(os.fsdecode, told.paths)), told.is_all
+    while True:
+        named = {"name": batch_name(batch.id, batch.first_ns).decode(), "paths": paths, "all_paths": is_all}
+        text = json.dumps({**_described(batch), **named}).encode()
+        if len(text) <= _TOLD_MAX_BYTES or len(paths) < 2:
+            return text
+        paths, is_all = paths[: len(paths) // 2], False
+
+
+def _described(batch: Batch) -> dict[str, Any]:
+    return {
+        "batch": batch.id,
+        "uid": batch.uid,
+        "pid": batch.pid,
+        "first_ns": batch.first_ns,
+        "last_ns": batch.last_ns,
+        "due_ns": batch.due_ns,
+        "names": batch.names,
+        "inodes": batch.inodes,
+        "size_bytes": batch.size_bytes,
+        "label": os.fsdecode(batch.label),
+        "purged": bool(batch.flags & FLAG_PURGED),
+        "paused": batch.is_paused,
+        "partly_purged": batch.is_partly_purged,
+        "priority": batch.priority.name.lower(),
+        "rate": batch.rate,
+        "counted": not batch.label or bool(batch.flags & FLAG_COUNTED),
+    }
 
 
 def _place_as_json(step: Step) -> bytes:

@@ -200,7 +200,7 @@ class Resume(_message.Message):
     def __init__(self, ino: _Optional[int] = ..., record: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "sequence", "promised_ns", "lookup", "get_attributes", "set_attributes", "record_access", "create", "create_unnamed", "unlink", "remove_directory", "rename", "link", "read_link", "read_directory", "get_xattr", "list_xattrs", "set_xattr", "remove_xattr", "open", "close", "claim", "release", "yielded", "read_inline", "unsettle", "publish", "settle", "get_usage", "sync", "reported", "set_lock", "get_lock", "cancel_lock", "lease_returned", "reserve_inodes", "remove_tree", "list_batches", "list_places", "read_trash", "look_in_trash", "fill_in", "restore", "purge_batch")
+    __slots__ = ("id", "sequence", "promised_ns", "lookup", "get_attributes", "set_attributes", "record_access", "create", "create_unnamed", "unlink", "remove_directory", "rename", "link", "read_link", "read_directory", "get_xattr", "list_xattrs", "set_xattr", "remove_xattr", "open", "close", "claim", "release", "yielded", "read_inline", "unsettle", "publish", "settle", "get_usage", "sync", "reported", "set_lock", "get_lock", "cancel_lock", "lease_returned", "reserve_inodes", "remove_tree", "list_batches", "list_places", "read_trash", "look_in_trash", "fill_in", "restore", "purge_batch", "list_removed")
     ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     PROMISED_NS_FIELD_NUMBER: _ClassVar[int]
@@ -245,6 +245,7 @@ class Request(_message.Message):
     FILL_IN_FIELD_NUMBER: _ClassVar[int]
     RESTORE_FIELD_NUMBER: _ClassVar[int]
     PURGE_BATCH_FIELD_NUMBER: _ClassVar[int]
+    LIST_REMOVED_FIELD_NUMBER: _ClassVar[int]
     id: int
     sequence: int
     promised_ns: int
@@ -289,7 +290,8 @@ class Request(_message.Message):
     fill_in: FillIn
     restore: Restore
     purge_batch: PurgeBatch
-    def __init__(self, id: _Optional[int] = ..., sequence: _Optional[int] = ..., promised_ns: _Optional[int] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., get_attributes: _Optional[_Union[GetAttributes, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributes, _Mapping]] = ..., record_access: _Optional[_Union[RecordAccess, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., create_unnamed: _Optional[_Union[CreateUnnamed, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., remove_directory: _Optional[_Union[RemoveDirectory, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., read_link: _Optional[_Union[ReadLink, _Mapping]] = ..., read_directory: _Optional[_Union[ReadDirectory, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattrs: _Optional[_Union[ListXattrs, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., yielded: _Optional[_Union[Yielded, _Mapping]] = ..., read_inline: _Optional[_Union[ReadInline, _Mapping]] = ..., unsettle: _Optional[_Union[Unsettle, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., get_usage: _Optional[_Union[GetUsage, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., reported: _Optional[_Union[Reported, _Mapping]] = ..., set_lock: _Optional[_Union[SetLock, _Mapping]] = ..., get_lock: _Optional[_Union[GetLock, _Mapping]] = ..., cancel_lock: _Optional[_Union[CancelLock, _Mapping]] = ..., lease_returned: _Optional[_Union[LeaseReturned, _Mapping]] = ..., reserve_inodes: _Optional[_Union[ReserveInodes, _Mapping]] = ..., remove_tree: _Optional[_Union[RemoveTree, _Mapping]] = ..., list_batches: _Optional[_Union[ListBatches, _Mapping]] = ..., list_places: _Optional[_Union[ListPlaces, _Mapping]] = ..., read_trash: _Optional[_Union[ReadTrash, _Mapping]] = ..., look_in_trash: _Optional[_Union[LookInTrash, _Mapping]] = ..., fill_in: _Optional[_Union[FillIn, _Mapping]] = ..., restore: _Optional[_Union[Restore, _Mapping]] = ..., purge_batch: _Optional[_Union[PurgeBatch, _Mapping]] = ...) -> None: ...
+    list_removed: ListRemoved
+    def __init__(self, id: _Optional[int] = ..., sequence: _Optional[int] = ..., promised_ns: _Optional[int] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., get_attributes: _Optional[_Union[GetAttributes, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributes, _Mapping]] = ..., record_access: _Optional[_Union[RecordAccess, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., create_unnamed: _Optional[_Union[CreateUnnamed, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., remove_directory: _Optional[_Union[RemoveDirectory, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., read_link: _Optional[_Union[ReadLink, _Mapping]] = ..., read_directory: _Optional[_Union[ReadDirectory, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattrs: _Optional[_Union[ListXattrs, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., yielded: _Optional[_Union[Yielded, _Mapping]] = ..., read_inline: _Optional[_Union[ReadInline, _Mapping]] = ..., unsettle: _Optional[_Union[Unsettle, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., get_usage: _Optional[_Union[GetUsage, _Mapping]] = ..., sync: _Optional[_Union[Sync, _Mapping]] = ..., reported: _Optional[_Union[Reported, _Mapping]] = ..., set_lock: _Optional[_Union[SetLock, _Mapping]] = ..., get_lock: _Optional[_Union[GetLock, _Mapping]] = ..., cancel_lock: _Optional[_Union[CancelLock, _Mapping]] = ..., lease_returned: _Optional[_Union[LeaseReturned, _Mapping]] = ..., reserve_inodes: _Optional[_Union[ReserveInodes, _Mapping]] = ..., remove_tree: _Optional[_Union[RemoveTree, _Mapping]] = ..., list_batches: _Optional[_Union[ListBatches, _Mapping]] = ..., list_places: _Optional[_Union[ListPlaces, _Mapping]] = ..., read_trash: _Optional[_Union[ReadTrash, _Mapping]] = ..., look_in_trash: _Optional[_Union[LookInTrash, _Mapping]] = ..., fill_in: _Optional[_Union[FillIn, _Mapping]] = ..., restore: _Optional[_Union[Restore, _Mapping]] = ..., purge_batch: _Optional[_Union[PurgeBatch, _Mapping]] = ..., list_removed: _Optional[_Union[ListRemoved, _Mapping]] = ...) -> None: ...
 
 class Lookup(_message.Message):
     __slots__ = ("parent", "name")
@@ -564,14 +566,28 @@ class ReserveInodes(_message.Message):
     def __init__(self, count: _Optional[int] = ...) -> None: ...
 
 class ListBatches(_message.Message):
-    __slots__ = ("after", "count", "uid")
+    __slots__ = ("after", "count", "uid", "below")
     AFTER_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
+    BELOW_FIELD_NUMBER: _ClassVar[int]
     after: int
     count: int
     uid: int
-    def __init__(self, after: _Optional[int] = ..., count: _Optional[int] = ..., uid: _Optional[int] = ...) -> None: ...
+    below: int
+    def __init__(self, after: _Optional[int] = ..., count: _Optional[int] = ..., uid: _Optional[int] = ..., below: _Optional[int] = ...) -> None: ...
+
+class ListRemoved(_message.Message):
+    __slots__ = ("after", "count", "uid", "below")
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    BELOW_FIELD_NUMBER: _ClassVar[int]
+    after: int
+    count: int
+    uid: int
+    below: int
+    def __init__(self, after: _Optional[int] = ..., count: _Optional[int] = ..., uid: _Optional[int] = ..., below: _Optional[int] = ...) -> None: ...
 
 class ListPlaces(_message.Message):
     __slots__ = ("batch", "after", "count")

@@ -19,14 +19,14 @@ from errno import E2BIG, EACCES, EFBIG, EINVAL, ENAMETOOLONG, ENFILE, ENOENT, ER
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK
 from typing import Any
 
-from loligo_mds.core import requests, trash
+from loligo_mds.core import requests
+from loligo_mds.core.batches import is_all_below
 from loligo_mds.core.events import HeldLock, Hold
 from loligo_mds.core.limits import (
     FILE_MAX_BYTES,
     GRANTED_MAX,
     INLINE_MAX_BYTES,
     LIMITED_DEPTH_MAX,
-    LISTING_PAGE_MAX,
     NAME_MAX_BYTES,
     OPEN_FILES_MAX,
     OPEN_RETURNED_MAX,
@@ -37,7 +37,6 @@ from loligo_mds.core.limits import (
 )
 from loligo_mds.core.state import ShardState
 from loligo_trash.batch import Word
-from loligo_trash.places import decode_place
 from loligo_trash.rate import RATE_MAX
 from loligo_wire.attributes import RECORD_SIZE, Attributes
 from loligo_wire.ids import COUNTER_BITS, COUNTER_MAX, ROOT_INO
@@ -278,8 +277,8 @@ def _restore(state: ShardState, request: requests.Restore) -> int:
     )
 
 
-def _list_batches(state: ShardState, request: requests.ListBatches) -> int:
-    return 0 if request.after <= BATCH_MAX else EINVAL
+def _list_batches(state: ShardState, request: requests.ListBatches | requests.ListRemoved) -> int:
+    return 0 if request.after <= BATCH_MAX and (not request.below or _is_ino(state, request.below)) else EINVAL
 
 
 def _list_places(state: ShardState, request: requests.ListPlaces) -> int:
@@ -325,6 +324,7 @@ _CHECKS: dict[type, _Check] = {
     requests.Publish: _publish,
     requests.Settle: _settle,
     requests.ListBatches: _list_batches,
+    requests.ListRemoved: _list_batches,
     requests.ListPlaces: _list_places,
     requests.ReadTrash: _in_trash,
     requests.LookInTrash: _look_in_trash,
@@ -365,23 +365,18 @@ def _within(state: ShardState, limits: SessionLimits, request: Any) -> int:
         # A file may have gone since, or have been moved away: the others are settled all the same.
         request.inos = [ino for ino in request.inos if _is_below(state, limits, ino)]
         return 0
+    if kind in (requests.ListBatches, requests.ListRemoved):
+        request.below = limits.root_ino  # it sees no others
+        return 0
     if kind is requests.Lookup and request.name == b".." and request.parent == limits.root_ino:
         return EACCES
-    if kind in (requests.ListPlaces, requests.PurgeBatch) and not _is_all_below(state, limits, request.batch):
+    if kind in (requests.ListPlaces, requests.PurgeBatch) and not is_all_below(state, request.batch, limits.root_ino):
         return EACCES
     for name in ("ino", "parent", "new_parent", "directory"):
         ino = getattr(request, name, None)
         if ino is not None and not _is_below(state, limits, ino):
             return EACCES if state.find_inode(ino) is not None else ENOENT
     return 0
-
-
-def _is_all_below(state: ShardState, limits: SessionLimits, batch: int) -> bool:
-    """Whether everything in the batch was below the session's root."""
-    page = trash.list_places(state, requests.ListPlaces(batch, 0, LISTING_PAGE_MAX), 0)
-    if len(page) == LISTING_PAGE_MAX:
-        return False  # it is not looked through for as long as that takes
-    return all(limits.root_ino in (step.ino for step in decode_place(record[8:]).steps) for record in page)
 
 
 def _is_below(state: ShardState, limits: SessionLimits, ino: int) -> bool:

@@ -383,14 +383,29 @@ class ListUnsettled:
 
 @dataclass(slots=True)
 class ListBatches:
-    """-> list of batch (8 bytes) ‖ its record (`loligo_trash.batch`), at most `count`, in order, with a number > `after`.
+    """-> list of batch (8 bytes) ‖ its record (`loligo_trash.batch`), at most `count`, in order, with a number > `after`. A row
+    without a record says how far was looked. None: there are no more.
 
-    `uid`: of who removed them; 0: of everybody.
+    `uid`: of who removed them; 0: of everybody. `below`: only those of which everything was removed below this directory; 0:
+    all.
     """
 
     after: int
     count: int
     uid: int = 0
+    below: int = 0
+
+
+@dataclass(slots=True)
+class ListRemoved:
+    """As ListBatches, with paths of what they have, from `below` or the root of the volume. -> list of rows of
+    `loligo_trash.told`, and in between those without a record
+    """
+
+    after: int
+    count: int
+    uid: int = 0
+    below: int = 0
 
 
 @dataclass(slots=True)
@@ -563,6 +578,7 @@ Request = (
     | Settle
     | ListUnsettled
     | ListBatches
+    | ListRemoved
     | ListPlaces
     | ReadTrash
     | LookInTrash

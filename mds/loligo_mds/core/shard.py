@@ -6,6 +6,7 @@ from stat import S_IFDIR
 from typing import Any
 
 from loligo_mds.core import (
+    batches,
     content,
     delegations,
     inodes,
@@ -78,7 +79,8 @@ _HANDLERS: dict[type, _Handler] = {
     requests.SetLock: locks.set_lock,
     requests.GetLock: locks.get_lock,
     requests.CancelLock: locks.cancel_lock,
-    requests.ListBatches: trash.list_batches,
+    requests.ListBatches: batches.list_batches,
+    requests.ListRemoved: batches.list_removed,
     requests.ListPlaces: trash.list_places,
     requests.ReadTrash: trash.read_trash,
     requests.LookInTrash: trash.look_in_trash,

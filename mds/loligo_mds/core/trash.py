@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from loligo_mds.core.entries import decode_entry, entry_key, first_key_behind
 from loligo_mds.core.limits import LISTING_PAGE_MAX
-from loligo_mds.core.requests import ListBatches, ListPlaces, LookInTrash, ReadTrash
+from loligo_mds.core.requests import ListPlaces, LookInTrash, ReadTrash
 from loligo_mds.core.state import InvariantBroken, ShardState, ino_key, ino_of_key
 from loligo_mds.core.tables import Table
 from loligo_trash.batch import FLAG_COUNTED, PRIORITIES, Batch, Word, decode_batch
@@ -471,18 +471,6 @@ def rows_below(state: ShardState, batch: int, directory: int, limit: int) -> lis
 
 
 # -- looking --------------------------------------------------------------------------------------------------------------
-
-
-def list_batches(state: ShardState, request: ListBatches, now_ns: int) -> list[bytes]:
-    page: list[bytes] = []
-    count = max(1, min(request.count, LISTING_PAGE_MAX))
-    for key, record in state.tables.scan(_BATCH, ino_key(request.after + 1)):
-        if request.uid and decode_batch(0, record).uid != request.uid:
-            continue
-        page.append(key + record)
-        if len(page) >= count:
-            break
-    return page
 
 
 def list_places(state: ShardState, request: ListPlaces, now_ns: int) -> list[bytes]:
