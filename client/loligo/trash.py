@@ -158,7 +158,9 @@ def find_batch(batch: int | Path, mount: Path) -> tuple[TrashFolder, bytes]:
     number = as_number(batch)
     if number is not None:
         folder, _ = trash_of(mount)
-        return folder, folder.name_of(number)
+        folder.check_reachable()
+        name = b"" if isinstance(batch, int) else os.fsencode(batch)
+        return folder, name if batch_of_name(name) and folder.is_ours(name) else folder.name_of(number)
     assert not isinstance(batch, int)
     folder, path = trash_of(batch)
     top, _, rest = path.partition(b"/")

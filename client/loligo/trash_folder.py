@@ -211,6 +211,13 @@ class TrashFolder:
             )
         return name
 
+    def is_ours(self, name: bytes) -> bool:
+        """Whether there is a batch of that name, and this user may see it."""
+        try:
+            return os.geteuid() in (0, os.lstat(self.path_of(name)).st_uid)
+        except FileNotFoundError:
+            return False
+
     def path_of(self, name: bytes) -> bytes:
         return join(self.path, name)
 

@@ -16,7 +16,7 @@ def command(path: str, yes: bool) -> None:
     Says how much it is, and asks. It goes in the background; 'loligo trash keep' takes it back, for what is not gone yet.
     """
     from loligo.each import for_each
-    from loligo.trash import batches, purge
+    from loligo.trash import Batch, batches, purge
     from loligo.trash_folder import trash_of
 
     folder, _ = trash_of(path)
@@ -33,9 +33,9 @@ def command(path: str, yes: bool) -> None:
     if not yes:
         click.confirm("Let all of it go for good?", abort=True, err=True)
 
-    def purge_one(batch: str) -> str:
-        purge(batch, mount=root)
-        return f"batch {batch} is being purged"
+    def purge_one(batch: Batch) -> str:
+        purge(batch.name, mount=root)
+        return f"batch {batch.number} is being purged"
 
-    if not for_each((str(batch.number) for batch in found), purge_one):
+    if not for_each(found, purge_one):
         sys.exit(1)
