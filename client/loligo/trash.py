@@ -162,14 +162,17 @@ def find_batch(batch: int | Path, mount: Path) -> tuple[TrashFolder, bytes]:
         name = b"" if isinstance(batch, int) else os.fsencode(batch)
         return folder, name if batch_of_name(name) and folder.is_ours(name) else folder.name_of(number)
     assert not isinstance(batch, int)
-    folder, path = trash_of(batch)
-    top, _, rest = path.partition(b"/")
-    number = batch_of_name(rest)
-    if top != TRASH_NAME or number is None:
-        raise TrashError(
-            f"{shown(os.fsencode(batch))} is no batch: give a number, as 'loligo trash list' shows it, or a directory of .trash"
-        )
-    return folder, folder.name_of(number)
+    text = os.fsencode(batch)
+    if b"/" in text or os.path.lexists(text):
+        folder, path = trash_of(batch)
+        top, _, rest = path.partition(b"/")
+        number = batch_of_name(rest)
+        if top == TRASH_NAME and number is not None:
+            return folder, folder.name_of(number)
+    raise TrashError(
+        f"{shown(text)} is no batch: 'loligo jobs' shows those that are being purged, with their numbers, and 'loligo trash"
+        " list' all of them; or give a directory of .trash"
+    )
 
 
 def as_number(what: int | Path) -> int | None:
@@ -212,8 +215,8 @@ def restore(*what: int | Path, to: Path | None = None, on_conflict: Conflicts = 
                 plan = plan_restore(_removed(of_mount, report), hands.look, policy, target)
             except PermissionError as error:
                 raise TrashError(
-                    f"you may not look where {shown(os.fsencode(error.filename or folder.root))} was: restore it elsewhere,"
-                    " with --to DIR, or ask root"
+                    f"you may not look into {shown(os.fsencode(error.filename))}, where it was: restore it elsewhere, with --to"
+                    " DIR, or ask root"
                 ) from None
             plans.append((folder, hands, plan))
         for folder, _, plan in plans:
@@ -321,10 +324,11 @@ def _carry_out(folder: TrashFolder, hands: Hands, plan: RestorePlan, report: Rep
     not_made: dict[bytes, str] = {}
     for step in plan.steps:
         if isinstance(step, Make):
+            above = os.path.dirname(step.path)
             try:
                 hands.make(step.path, step.like)
             except OSError as error:
-                not_made[step.path] = f"{shown(folder.full(step.path))} could not be made: {error.strerror}"
+                not_made[step.path] = not_made.get(above) or _why_not_made(folder, step, error)
             continue
         path = folder.full(step.removed.path)
         try:
@@ -334,6 +338,13 @@ def _carry_out(folder: TrashFolder, hands: Hands, plan: RestorePlan, report: Rep
             report.left.append((path, why))
         else:
             report.restored.append(Restored(path, folder.full(step.target), step.target != step.wanted))
+
+
+def _why_not_made(folder: TrashFolder, make: Make, error: OSError) -> str:
+    path, above = shown(folder.full(make.path)), shown(folder.full(os.path.dirname(make.path)))
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{path} is gone, and you may not write in {above} to make it again: root can restore it, or you with --to DIR"
+    return f"{path} is gone, and could not be made again: {error.strerror}"
 
 
 def _why(folder: TrashFolder, hands: Hands, move: Move, error: OSError) -> str:

@@ -1,16 +1,18 @@
 """What a restore does with its hands: looks, makes directories, moves.
 
 Root restores what others own, and they may change the tree meanwhile; so every path is walked from the root of the mount,
-directory by directory, and no symlink is followed.
+directory by directory, and no symlink is followed. What may not be looked at is PermissionError, with the full path of the
+directory that does not let us.
 """
 
 import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from typing import Final
 
-from loligo_trash.restore_plan import Directory, There
+from loligo_trash.restore_plan import Directory, There, join
 
 _WALK: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -25,6 +27,7 @@ class Hands:
     """
 
     def __init__(self, root: bytes) -> None:
+        self._path = root
         self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: dict[bytes, int] = {}
         #: Directories, by path, that get their modes last.
@@ -48,8 +51,10 @@ class Hands:
 
     def look(self, path: bytes) -> There:
         above, name = os.path.split(path)
+        directory = self._directory(above)
         try:
-            found = os.stat(name, dir_fd=self._directory(above), follow_symlinks=False)
+            with self._saying_where(above):
+                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return There.NOTHING
         return There.DIRECTORY if stat.S_ISDIR(found.st_mode) else There.OTHER
@@ -104,15 +109,28 @@ class Hands:
     def _walk(self, path: bytes) -> int:
         above, _, name = path.rpartition(b"/")
         if above in self._open or not above:
-            return os.open(name, _WALK, dir_fd=self._directory(above))
+            directory = self._directory(above)
+            with self._saying_where(above):
+                return os.open(name, _WALK, dir_fd=directory)
         at = os.dup(self._root)
+        above = b""
         for step in path.split(b"/"):
             try:
-                below = os.open(step, _WALK, dir_fd=at)
+                with self._saying_where(above):
+                    below = os.open(step, _WALK, dir_fd=at)
             finally:
                 os.close(at)
             at = below
+            above = join(above, step)
         return at
+
+    @contextlib.contextmanager
+    def _saying_where(self, directory: bytes) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            full = join(self._path.rstrip(b"/"), directory) if directory else self._path
+            raise PermissionError(error.errno, error.strerror, full) from None
 
     def _forget(self) -> None:
         while self._open:

@@ -411,6 +411,27 @@ def test_a_user_restores_below_a_directory_that_he_cannot_list(cli: CommandLine,
     assert file.read_text() == "text"
 
 
+def test_why_a_user_cannot_restore_is_told_with_the_whole_path(cli: CommandLine, mnt: Path) -> None:
+    for name in ("closed", "fixed"):
+        (mnt / "a" / name / "in" / "it").mkdir(parents=True)
+        subprocess.run(["chmod", "-R", "777", mnt / "a" / name], check=True)
+        as_user(lambda name=name: (mnt / "a" / name / "in" / "it" / "f").touch(), SOMEBODY)  # type: ignore[misc]
+        as_user(lambda name=name: remove(mnt / "a" / name / "in" / "it" / "f"), SOMEBODY)  # type: ignore[misc]
+    (mnt / "a" / "closed").chmod(0o700)
+    with pytest.raises(TrashError, match=f"you may not look into {mnt}/a/closed, where it was: .*--to"):
+        as_user(lambda: loligo.trash.restore(1, mount=mnt), SOMEBODY)
+    remove(mnt / "a" / "fixed" / "in")
+    (mnt / "a" / "fixed").chmod(0o755)
+    with pytest.raises(NotRestored) as refused:
+        as_user(lambda: loligo.trash.restore(2, mount=mnt), SOMEBODY)
+    ((path, why),) = refused.value.report.left
+    assert path == os.fsencode(mnt / "a" / "fixed" / "in" / "it" / "f")
+    assert why.startswith(f"{mnt}/a/fixed/in is gone, and you may not write in {mnt}/a/fixed to make it again")
+    (mnt / "to").mkdir()
+    (mnt / "to").chmod(0o777)
+    as_user(lambda: loligo.trash.restore(1, 2, to=mnt / "to", on_conflict="rename", mount=mnt), SOMEBODY)
+
+
 def test_a_user_cannot_restore_into_what_is_not_his(cli: CommandLine, mnt: Path) -> None:
     (mnt / "d").mkdir()
     (mnt / "d").chmod(0o777)
@@ -558,7 +579,9 @@ def test_jobs_that_are_nobodys_or_somebody_elses(cli: CommandLine, mnt: Path) ->
     for arguments in (["pause"], ["priority", "1"], ["priority", "1", "highest"], ["--watch", "--json"]):
         cli.run("jobs", "--mount", str(mnt), *arguments, code=2)
     done = cli.run("jobs", "--mount", str(mnt), "pause", "all", "1", code=1)
-    assert "is on no Loligo volume" in done.stderr or "is no batch" in done.stderr
+    assert "loligo: all is no batch: 'loligo jobs' shows those that are being purged" in done.stderr
+    assert "is on no Loligo volume" in cli.run("jobs", "--mount", str(mnt), "pause", "/usr", code=1).stderr
+    assert "is no batch" in cli.run("jobs", "--mount", str(mnt), "pause", str(mnt / "f"), code=1).stderr
     assert done.stdout == "batch 1 is paused\n"
     (batch,) = loligo.trash.batches(mnt)
     for change in (loligo.trash.pause, loligo.trash.resume, partial(loligo.trash.set_priority, priority="low")):
@@ -647,7 +670,12 @@ def test_a_policy_is_shown_with_who_says_it(cli: CommandLine, mnt: Path) -> None
         "retention 7d by default",
         f"minimum age 0 set for {mnt}",
     ]
-    cli.run("trash", "policy", str(mnt / "a"), "--retention", "0")
+    cli.run("trash", "policy", str(mnt / "a"), "--retention", "0d", "--minimum-age", "0")
+    assert told(mnt / "a")[:2] == [
+        f"retention none set for {mnt}/a: what is removed is gone at once",
+        f"minimum age 0 set for {mnt}/a",
+    ]
+    cli.run("trash", "policy", str(mnt / "a"), "--minimum-age", "inherit")
     (mnt / "a" / "f").touch()
     remove(mnt / "a" / "f")
     assert loligo.trash.batches(mnt) == []

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from loligo_trash.policy import LIMIT_NAME, MINIMUM_AGE_NAME, RETENTION_NAME
+from loligo_trash.policy import LIMIT_NAME, MINIMUM_AGE_NAME, RETENTION_NAME, parse_limit, parse_time
 
 _INHERIT: Final = "inherit"
 
@@ -42,5 +42,8 @@ def command(path: str, retention: str | None, minimum_age: str | None, limit: st
             set_policy(path, name, None if value == _INHERIT else value)
     for said in policy_of(path):
         label = os.fsdecode(said.name.rpartition(b".")[2]).replace("_", " ")
-        value = "none" if said.name == LIMIT_NAME and said.value == "0" else said.value
-        click.echo(f"{label:<12} {value:<8} {f'set for {shown(said.where)}' if said.where else 'by default'}")
+        keeps_nothing = said.name == RETENTION_NAME and not parse_time(said.value.encode())
+        is_none = keeps_nothing or (said.name == LIMIT_NAME and not parse_limit(said.value.encode()))
+        where = f"set for {shown(said.where)}" if said.where else "by default"
+        more = ": what is removed is gone at once" if keeps_nothing else ""
+        click.echo(f"{label:<12} {'none' if is_none else said.value:<8} {where}{more}")
