@@ -147,7 +147,9 @@ def _explained(error: OSError, full: bytes) -> Exception:
             " where that is sticky, as /tmp is, it must be yours as well"
         )
     if error.errno == errno.EBUSY:
-        return TrashError(f"{shown(full)} is a mount point, maybe of another namespace: unmount that first")
+        return TrashError(
+            f"{shown(full)} is a mount point, maybe of another namespace or another mount of the volume: unmount that first"
+        )
     if error.errno == errno.EROFS:
         return TrashError(f"{shown(full)} is on a mount that is read-only: mount it without 'ro' to change anything")
     return OSError(error.errno, error.strerror, full)

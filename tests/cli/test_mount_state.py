@@ -55,6 +55,47 @@ def test_what_is_mounted_on_a_mount_is_found(tmp_path: Path, path: bytes, expect
     assert has_mounts("0:58", b"/a b/c/x", str(table)), "below the bind mount of a directory"
 
 
+@pytest.mark.parametrize(
+    ("other", "path", "expected"),
+    [
+        ("mds1:9440/work", b"/a", True),
+        ("mds1:9440/work", b"/a/b/c", True),
+        ("mds1:9440/work", b"/a/b/c/d", False),
+        ("mds2:9440,mds1:9440/work", b"/a/b", True),  # one server in common
+        ("mds1:9440/work/top", b"/top/a", True),
+        ("mds1:9440/work/top", b"/a", False),
+        ("mds1:9440/work/top/a", b"/top", False),  # its root has no name there
+        ("mds1:9440/other", b"/a", False),
+        ("mds2:9440/work", b"/a", False),
+        ("mds1:no port/work", b"/a", False),
+        ("work", b"/a", False),
+    ],
+)
+def test_what_is_mounted_on_another_mount_of_the_volume_is_found(
+    tmp_path: Path, other: str, path: bytes, expected: bool
+) -> None:
+    table = tmp_path / "mountinfo"
+    source = other.replace(" ", "\\040")
+    table.write_text(
+        "61 22 0:57 / /one rw - fuse.loligo mds1:9440/work rw,user_id=0,group_id=0\n"
+        f"62 22 0:58 / /two rw - fuse.loligo {source} rw,user_id=0,group_id=0\n"
+        "63 62 0:59 / /two/a/b/c rw - tmpfs none rw\n"
+    )
+    assert has_mounts("0:57", path, str(table)) is expected
+    assert has_mounts("0:58", b"/a", str(table)) and not has_mounts("0:58", b"/b", str(table))
+
+
+def test_a_mount_of_a_directory_knows_what_is_mounted_on_that_of_the_volume(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "61 22 0:57 / /part rw - fuse.loligo mds1:9440/work/top rw\n"
+        "62 22 0:58 / /whole rw - fuse.loligo mds1:9440/work rw\n"
+        "63 62 0:59 / /whole/top/a/b rw - tmpfs none rw\n"
+        "64 62 0:60 / /whole/c rw - tmpfs none rw\n"
+    )
+    assert has_mounts("0:57", b"/a", str(table)) and not has_mounts("0:57", b"/c", str(table))
+
+
 def test_a_process_is_known_by_when_it_started() -> None:
     start = process_start(os.getpid())
     assert start is not None and start > 0

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from errno import ENOENT
+from errno import EBUSY, ENOENT
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,26 @@ def test_each_sees_what_the_other_has_removed_and_restored(two: tuple[Path, Path
         assert (one / "back").read_bytes() == b"content" * number * 500
         assert not any((batch / name).exists() for batch in (one / ".trash").iterdir())
         (one / "back").unlink()
+
+
+def test_what_is_mounted_on_the_other_mount_is_not_unmounted(two: tuple[Path, Path]) -> None:
+    """The kernel would do that, and what is in a tmpfs would be lost."""
+    one, other = two
+    (one / "tree" / "point").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", other / "tree" / "point"], check=True)
+    try:
+        (other / "tree" / "point" / "precious").write_text("text")
+        with pytest.raises(OSError) as busy:
+            os.rename(one / "tree", one / ".trash" / "tree")
+        assert busy.value.errno == EBUSY
+        with pytest.raises(OSError) as busy:
+            os.setxattr(one / "tree", "loligo.rmtree", b"")
+        assert busy.value.errno == EBUSY
+        assert (other / "tree" / "point" / "precious").read_text() == "text"
+    finally:
+        subprocess.run(["umount", other / "tree" / "point"], check=True)
+    os.rename(one / "tree", one / ".trash" / "tree")
+    assert not (other / "tree").exists()
 
 
 def test_a_tree_in_which_another_works_is_removed(two: tuple[Path, Path]) -> None:

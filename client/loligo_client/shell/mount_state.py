@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from loligo_client.shell.server_source import ServerSource, SourceError, parse_source
 from loligo_runtime.state_folder import make_state_folder, state_folder
 
 FS_TYPE = "fuse.loligo"
@@ -97,24 +98,48 @@ def mount_points(table: str = _OWN_TABLE) -> list[str]:
 
 
 def has_mounts(device: str, path: bytes, table: str = _OWN_TABLE) -> bool:
-    """Whether something is mounted on our mount with that number: on `path`, which is from the root of the mount and
-    begins with a slash, or below. A table that cannot be read is that of a process which is gone, or out of our sight.
+    """Whether something is mounted on our mount with that number, or on another mount of the same volume of a server: on
+    `path`, which is from the root of ours and begins with a slash, or below. A table that cannot be read is that of a process
+    which is gone, or out of our sight.
     """
     inner = os.fsdecode(path)
     try:
         rows = _rows(table)
     except OSError:
         rows = _rows(_OWN_TABLE)
-    for ours in rows:
-        root = _unescape(ours[3]).rstrip("/")
-        if ours[2] != device or not f"{inner}/".startswith(f"{root}/"):
+    source = next((_server_source(row) for row in rows if row[2] == device), None)
+    for one in rows:
+        root = _unescape(one[3]).rstrip("/")
+        within = inner if one[2] == device else _within(source, inner, _server_source(one))
+        if within is None or not f"{within}/".startswith(f"{root}/"):
             continue
-        if root and inner == root:
+        if root and within == root:
             return True  # it is mounted elsewhere, too: who calls may mean that
-        there = _unescape(ours[4]).rstrip("/") + inner[len(root) :]
-        if any(row is not ours and f"{_unescape(row[4])}/".startswith(f"{there}/") for row in rows):
+        there = _unescape(one[4]).rstrip("/") + within[len(root) :]
+        if any(row is not one and f"{_unescape(row[4])}/".startswith(f"{there}/") for row in rows):
             return True
     return False
+
+
+def _server_source(row: list[str]) -> ServerSource | None:
+    dash = row.index("-", 6)
+    if row[dash + 1] != FS_TYPE:
+        return None
+    try:
+        return parse_source(_unescape(row[dash + 2]))
+    except SourceError:
+        return None
+
+
+def _within(source: ServerSource | None, path: str, other: ServerSource | None) -> str | None:
+    """Where what one mount has at `path` is on the other; None: nowhere."""
+    if source is None or other is None or source.volume != other.volume:
+        return None
+    if not set(source.addresses) & set(other.addresses):
+        return None
+    whole = f"/{os.fsdecode(source.root_path)}".rstrip("/") + path
+    above = f"/{os.fsdecode(other.root_path)}".rstrip("/")
+    return whole[len(above) :] if f"{whole}/".startswith(f"{above}/") else None
 
 
 def _rows(table: str) -> list[list[str]]:
