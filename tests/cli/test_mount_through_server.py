@@ -507,6 +507,10 @@ def test_what_was_purged_in_part_is_restored_in_part_and_that_is_told(
     subprocess.run(["rm", "-rf", root / "tree"], check=True)
     loligo.trash.purge(1, mount=root)
     wait_until(lambda: loligo.trash.batches(root)[0].inodes < 101, "it begins")
+    told = cli.run("trash", "list", str(root)).stdout
+    assert told.endswith(f" {root}/tree (what is left: some of it is purged)\n")
+    assert json.loads(cli.run("trash", "list", str(root), "--json").stdout)[0]["partly_purged"]
+    assert json.loads(cli.run("jobs", "--mount", str(root), "--json").stdout)[0]["partly_purged"]
     (root / "tree").touch()
     assert "in the way" in cli.run("trash", "restore", "--mount", str(root), "1", code=1).stderr
     (batch,) = loligo.trash.batches(root)

@@ -207,6 +207,7 @@ def _describe(batch: Any) -> dict[str, Any]:
         "uid": batch.uid,
         "due": moment(batch.due_ns) if batch.due_ns else None,
         "purged": batch.is_purged,
+        "partly_purged": batch.is_partly_purged,
         "paused": batch.is_paused,
         "priority": batch.priority,
         "rate": batch.rate or None,

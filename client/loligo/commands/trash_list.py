@@ -13,6 +13,7 @@ import click
 from loligo.failures import CommandError
 from loligo_runtime.sizes import format_size
 
+_IN_PART = " (what is left: some of it is purged)"
 _AGO = re.compile(r"\d+[smhdw]")
 
 
@@ -63,7 +64,8 @@ def command(path: str | None, since: str | None, by: str | None, as_json: bool) 
                 str(batch.inodes if batch.label else batch.names) if batch.is_counted else "tree",
                 format_size(batch.size_bytes) if batch.is_counted else "-",
                 _goes_in(batch, now_ns),
-                _told(paths, is_all) if not shows_all else shown(paths[0]),
+                (_told(paths, is_all) if not shows_all else shown(paths[0]))
+                + (_IN_PART if batch.is_partly_purged else ""),
             )
         )
         if shows_all:
@@ -96,6 +98,7 @@ def _describe(batch: Any, paths: list[bytes], is_all: bool) -> dict[str, Any]:
         "last": moment(batch.last_ns),
         "due": moment(batch.due_ns) if batch.due_ns else None,
         "purged": batch.is_purged,
+        "partly_purged": batch.is_partly_purged,
         "paused": batch.is_paused,
         "priority": batch.priority,
         "rate": batch.rate or None,
