@@ -9,8 +9,8 @@ Rules
 2. The object store sets the speed: nothing is purged while more than OBJECTS_LEFT_MAX objects are to be removed, or, while
    sessions ask for something, OBJECTS_LEFT_SHARED_MAX. With the cluster away, purging stops.
 3. A directory that was moved to the trash as a whole is counted before it is purged, so that it can be told how much is left.
-4. Nothing is purged before it is due, nor while it is paused (`core.purging` sees to that), but by `PurgeBatch`: by who removed
-   it, or here, if `loligo_trash.pressure` says so.
+4. Nothing is purged before it is due, nor while it is paused, nor faster than its rate (`core.purging` sees to that), but by
+   `PurgeBatch`: by who removed it, or here, if `loligo_trash.pressure` says so.
 """
 
 import logging
