@@ -18,10 +18,12 @@ def explain(error: BaseException) -> str | None:
     from loligo_fuse import MountError, UnsupportedKernelError
     from loligo_mds.shell.config import ServeError
     from loligo_mds.store.errors import StoreError
+    from loligo_runtime.ceph_users import CephUserError
     from loligo_runtime.object_store import ObjectStoreError
     from loligo_runtime.volume import VolumeError
 
     expected = (
+        CephUserError,
         CommandError,
         MountError,
         ObjectStoreError,

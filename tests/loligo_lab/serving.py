@@ -23,13 +23,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loligo.ceph_users import ADMIN, Administration, users_of
 from loligo.servers import evict, running_servers
 from loligo_lab.ceph import LoopbackCeph
 from loligo_lab.mounts import LabMount
 from loligo_lab.ports import free_port
 from loligo_lab.processes import LabProcess, ProcessFailed, end_with_parent
 from loligo_mds.shell.admin import socket_path
+from loligo_runtime.ceph_keys import ADMIN, Administration
+from loligo_runtime.ceph_users import users_of
 from loligo_runtime.object_url import RadosUrl, format_rados_url
 from loligo_runtime.volume import Volume
 
@@ -175,7 +176,7 @@ def make_users(cluster: LoopbackCeph, pool: str, namespace: str, folder: Path) -
     """(URL of the data as the daemon's user sees it, mount options of clients). Keyrings go into `folder`."""
     conf = cluster.write_user_conf(folder)
     data = RadosUrl(pool, namespace, str(conf), ADMIN)
-    daemon, client = users_of(data, f"client.{namespace}-daemon", f"client.{namespace}")
+    daemon, client = users_of(pool, namespace, f"client.{namespace}-daemon", f"client.{namespace}")
     with Administration(str(cluster.conf)) as administration:
         for user in (daemon, client):
             administration.make(user, str(folder))

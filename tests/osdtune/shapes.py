@@ -68,9 +68,13 @@ def disk(number: int, release: str, host: str = "a") -> Osd:
         osd=number,
         host=host,
         device_class="hdd",
+        crush_root="default",
+        crush_host=host,
+        crush_weight=3.63869,
         version=VERSIONS.get(release, "99.1.0"),
         release=release,
         is_up=True,
+        is_in=True,
         object_store="bluestore",
         size_bytes=4 * TIB,
         is_rotational=True,
@@ -133,7 +137,27 @@ def host(name: str = "a") -> Host:
 
 
 def pool(name: str, rule: str, pg_num: int = 128) -> Pool:
-    return Pool(name, pg_num, 3, False, rule, "on", False, False, GIB, ("loligo",))
+    return Pool(
+        pool=name,
+        pg_num=pg_num,
+        size=3,
+        min_size=2,
+        is_erasure_coded=False,
+        ec_profile="",
+        has_overwrites=False,
+        crush_rule=rule,
+        autoscale_mode="on",
+        is_bulk=False,
+        target_size_ratio=0.0,
+        is_tiered=False,
+        stored_bytes=GIB,
+        objects=300,
+        applications=("loligo",),
+    )
+
+
+def crush_rule(name: str, device_class: str, domain: str = "host") -> CrushRule:
+    return CrushRule(name, (device_class,), ("default",), (domain,), False)
 
 
 def cluster(*osds: Osd, pools: tuple[Pool, ...] | None = None) -> Facts:
@@ -143,7 +167,11 @@ def cluster(*osds: Osd, pools: tuple[Pool, ...] | None = None) -> Facts:
         checks=(),
         osds=osds,
         pools=(pool("data", "hdd"), pool("meta", "ssd", 32)) if pools is None else pools,
-        crush_rules=(CrushRule("any", ("",)), CrushRule("hdd", ("hdd",)), CrushRule("ssd", ("ssd",))),
+        crush_rules=(crush_rule("any", ""), crush_rule("hdd", "hdd"), crush_rule("ssd", "ssd")),
+        ec_profiles=(),
+        flags=("sortbitwise",),
+        is_stretched=False,
+        has_autoscaler=True,
         config=(),
         hosts=(host(),),
         gaps=(),

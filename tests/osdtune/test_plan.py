@@ -124,8 +124,8 @@ def test_few_commits_say_nothing_about_speed() -> None:
     [
         ("{", "this is no JSON"),
         ("[]", "no recorded facts"),
-        ('{"osdtune_facts": 99}', "format 99, I read 1"),
-        ('{"osdtune_facts": 1, "fsid": "x"}', "missing or unknown"),
+        ('{"osdtune_facts": 99}', "format 99, I read 2"),
+        ('{"osdtune_facts": 2, "fsid": "x"}', "missing or unknown"),
         (json.dumps({**encode(shapes.loopback()), "health": 3}), "facts.health is 3"),
     ],
 )

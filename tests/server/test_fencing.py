@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from cli.command_line import CommandLine
-from loligo.ceph_users import ADMIN, Administration, users_of
 from loligo_client.shell.mount_options import ServerOptions
 from loligo_client.shell.remote import RemoteVolume
 from loligo_client.shell.server_source import ServerSource
@@ -24,6 +23,8 @@ from loligo_lab.raw_client import RawClient, Refused
 from loligo_lab.serving import LabServer
 from loligo_mds.core.requests import Create, Unlink, Unsettle
 from loligo_mds.shell.fence import is_client_address
+from loligo_runtime.ceph_keys import ADMIN, Administration
+from loligo_runtime.ceph_users import users_of
 from loligo_runtime.object_store import ObjectStore, ShutOutError
 from loligo_runtime.object_url import RadosUrl, format_rados_url, open_object_store
 from loligo_runtime.volume import Volume
@@ -46,7 +47,7 @@ def data(ceph_cluster: LoopbackCeph, tmp_path: Path, request: pytest.FixtureRequ
     with conf.open("a") as lines:
         lines.write("rados mon op timeout = 1\n")
     url = RadosUrl(POOL, namespace, str(conf), f"{DAEMON}-{namespace}")
-    daemon, _ = users_of(url, url.name, "client.nobody")
+    daemon, _ = users_of(POOL, namespace, url.name, "client.nobody")
     with Administration(str(ceph_cluster.conf)) as administration:
         administration.make(daemon, str(tmp_path))
     return url

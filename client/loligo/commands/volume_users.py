@@ -1,7 +1,6 @@
 """`loligo volume users`"""
 
 import os
-import re
 
 import click
 
@@ -30,17 +29,18 @@ def command(
       loligo volume create big --meta file:///srv/big/meta \\
         --data 'rados://pool/big?conf=/etc/ceph/ceph.conf&name=client.loligo-big-daemon'
     """
-    from loligo.ceph_users import Administration, finds_keyring, users_of
     from loligo.failures import CommandError
     from loligo_runtime import volume as volumes
+    from loligo_runtime.ceph_keys import Administration, finds_keyring
+    from loligo_runtime.ceph_users import entities_of, users_of
     from loligo_runtime.object_url import RadosUrl, parse_object_url
 
     found = None if volume.startswith("rados://") else volumes.resolve(volume)
     data = parse_object_url(found.data_url if found else volume)
     if not isinstance(data, RadosUrl):
         raise CommandError(f"{volume} has its data in a local folder: only data on Ceph needs Ceph users")
-    name = found.name if found else re.sub(r"[^A-Za-z0-9_.-]", "-", data.namespace or data.pool)
-    users = users_of(data, daemon or f"client.loligo-{name}-daemon", client or f"client.loligo-{name}")
+    names = entities_of(found.name if found else data.namespace or data.pool)
+    users = users_of(data.pool, data.namespace, daemon or names[0], client or names[1])
     folder = keyrings or os.path.dirname(data.conf)
     if not data.namespace:
         click.echo(

@@ -12,6 +12,7 @@ from loligo_osdtune.core.facts import (
     ConfigEntry,
     Counters,
     CrushRule,
+    ErasureProfile,
     Facts,
     FactsError,
     HealthCheck,
@@ -21,6 +22,7 @@ from loligo_osdtune.core.facts import (
     Pool,
 )
 
+_ERASURE_CODED = 3  # of pools and rules, as Ceph numbers their types
 _SHADOW = re.compile(r"~(?P<device_class>[^~]+)$")
 
 
@@ -33,8 +35,9 @@ class Answers:
     metadata: Any
     osd_df: Any
     df: Any
-    crush_rules: Any
+    crush: Any
     config_dump: Any
+    has_autoscaler: bool | None
     config: Mapping[int, Any] = field(default_factory=dict)
     counters: Mapping[int, Any] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()
@@ -49,7 +52,14 @@ def facts_of(answers: Answers, hosts: tuple[Host, ...], wanted_options: Iterable
             checks=_checks(answers.health),
             osds=_osds(answers, wanted),
             pools=_pools(answers),
-            crush_rules=tuple(sorted(map(_crush_rule, answers.crush_rules), key=lambda rule: rule.rule)),
+            crush_rules=tuple(sorted(map(_crush_rule, answers.crush["rules"]), key=lambda rule: rule.rule)),
+            ec_profiles=tuple(
+                _ec_profile(name, settings)
+                for name, settings in sorted(answers.osd_dump["erasure_code_profiles"].items())
+            ),
+            flags=tuple(sorted(answers.osd_dump["flags"].split(","))),
+            is_stretched=answers.osd_dump.get("stretch_mode", {}).get("stretch_mode_enabled", False),
+            has_autoscaler=answers.has_autoscaler,
             config=_config(answers.config_dump or (), wanted),
             hosts=hosts,
             gaps=answers.gaps,
@@ -96,13 +106,14 @@ def _checks(health: Any) -> tuple[HealthCheck, ...]:
 def _osds(answers: Answers, wanted: frozenset[str]) -> tuple[Osd, ...]:
     metadata = {row["id"]: row for row in answers.metadata}
     usage = {row["id"]: row for row in answers.osd_df["nodes"]}
+    above = _buckets_above(answers.crush["buckets"])
     return tuple(
-        _osd(row, metadata.get(row["osd"], {}), usage.get(row["osd"], {}), answers, wanted)
+        _osd(row, metadata.get(row["osd"], {}), usage.get(row["osd"], {}), _path(above, row["osd"]), answers, wanted)
         for row in sorted(answers.osd_dump["osds"], key=lambda row: int(row["osd"]))
     )
 
 
-def _osd(row: Any, told: Any, used: Any, answers: Answers, wanted: frozenset[str]) -> Osd:
+def _osd(row: Any, told: Any, used: Any, path: list[Any], answers: Answers, wanted: frozenset[str]) -> Osd:
     number = row["osd"]
     options = answers.config.get(number) or ()
     counters = answers.counters.get(number)
@@ -111,9 +122,13 @@ def _osd(row: Any, told: Any, used: Any, answers: Answers, wanted: frozenset[str
         osd=number,
         host=told.get("hostname", ""),
         device_class=used.get("device_class", ""),
+        crush_root=path[-1]["name"] if path else "",
+        crush_host=next((bucket["name"] for bucket in path if bucket["type_name"] == "host"), ""),
+        crush_weight=round(float(used.get("crush_weight", 0.0)), 5),
         version=told.get("ceph_version_short", ""),
         release=told.get("ceph_release") or _release(told.get("ceph_version", "")),
         is_up=bool(row["up"]),
+        is_in=bool(row["in"]),
         object_store=told.get("osd_objectstore", ""),
         size_bytes=int(told.get("bluestore_bdev_size", 0)),
         is_rotational=_flag(told.get("bluestore_bdev_rotational", told.get("rotational"))),
@@ -139,6 +154,19 @@ def _osd(row: Any, told: Any, used: Any, answers: Answers, wanted: frozenset[str
     )
 
 
+def _buckets_above(buckets: Iterable[Any]) -> dict[int, Any]:
+    """Of each OSD and bucket the bucket that it is in, shadows of the tree ("default~hdd") left out."""
+    return {item["id"]: bucket for bucket in buckets if not _SHADOW.search(bucket["name"]) for item in bucket["items"]}
+
+
+def _path(above: dict[int, Any], osd: int) -> list[Any]:
+    """The buckets above an OSD, the nearest first."""
+    path: list[Any] = []
+    while (bucket := above.get(path[-1]["id"] if path else osd)) is not None:
+        path.append(bucket)
+    return path
+
+
 def _release(version: str) -> str:
     """From "ceph version 16.2.15 (…) pacific (stable)", for OSDs that do not name it by itself."""
     words = version.split()
@@ -154,19 +182,24 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _pools(answers: Answers) -> tuple[Pool, ...]:
-    rules = {rule["rule_id"]: rule["rule_name"] for rule in answers.crush_rules}
-    stored = {pool["name"]: pool["stats"].get("stored", 0) for pool in answers.df["pools"]}
+    rules = {rule["rule_id"]: rule["rule_name"] for rule in answers.crush["rules"]}
+    usage = {pool["name"]: pool["stats"] for pool in answers.df["pools"]}
     pools = [
         Pool(
             pool=pool["pool_name"],
             pg_num=pool["pg_num"],
             size=pool["size"],
-            is_erasure_coded=pool["type"] == 3,
+            min_size=pool["min_size"],
+            is_erasure_coded=pool["type"] == _ERASURE_CODED,
+            ec_profile=pool.get("erasure_code_profile", ""),
+            has_overwrites="ec_overwrites" in pool["flags_names"].split(","),
             crush_rule=rules.get(pool["crush_rule"], ""),
             autoscale_mode=pool.get("pg_autoscale_mode", "off"),
             is_bulk="bulk" in pool["flags_names"].split(","),
+            target_size_ratio=float(pool.get("options", {}).get("target_size_ratio", 0.0)),
             is_tiered=bool(pool.get("tiers")) or pool.get("tier_of", -1) >= 0,
-            stored_bytes=stored.get(pool["pool_name"], 0),
+            stored_bytes=usage.get(pool["pool_name"], {}).get("stored", 0),
+            objects=usage.get(pool["pool_name"], {}).get("objects", 0),
             applications=tuple(sorted(pool.get("application_metadata", {}))),
         )
         for pool in answers.osd_dump["pools"]
@@ -175,12 +208,29 @@ def _pools(answers: Answers) -> tuple[Pool, ...]:
 
 
 def _crush_rule(rule: Any) -> CrushRule:
-    classes = []
+    classes, roots, domains = [], [], []
     for step in rule["steps"]:
         if step["op"] == "take":
             shadow = _SHADOW.search(step["item_name"])
             classes.append(shadow["device_class"] if shadow else "")
-    return CrushRule(rule["rule_name"], tuple(classes))
+            roots.append(_SHADOW.sub("", step["item_name"]))
+        elif step["op"].startswith("choose"):
+            domains.append(step["type"])
+    return CrushRule(
+        rule["rule_name"], tuple(classes), tuple(roots), tuple(domains), rule.get("type") == _ERASURE_CODED
+    )
+
+
+def _ec_profile(name: str, settings: Any) -> ErasureProfile:
+    """What is not said is Ceph's default."""
+    return ErasureProfile(
+        profile=name,
+        k=int(settings.get("k", 0)),
+        m=int(settings.get("m", 0)),
+        crush_class=settings.get("crush-device-class", ""),
+        crush_root=settings.get("crush-root", "default"),
+        crush_domain=settings.get("crush-failure-domain", "host"),
+    )
 
 
 def _config(entries: Iterable[Any], wanted: frozenset[str]) -> tuple[ConfigEntry, ...]:

@@ -49,9 +49,13 @@ class Osd:
     osd: int
     host: str
     device_class: str  # as CRUSH has it; "" for none
+    crush_root: str  # the bucket that nothing is above, "default"; "" if CRUSH does not have the OSD
+    crush_host: str  # the bucket of type host that it is in, usually as `host`; "" if there is none
+    crush_weight: float  # 0: CRUSH gives it nothing
     version: str  # "16.2.15"
     release: str  # "pacific"
     is_up: bool
+    is_in: bool
     object_store: str
     size_bytes: int
     is_rotational: bool | None  # what the kernel told the OSD about its main device
@@ -84,12 +88,17 @@ class Pool:
     pool: str
     pg_num: int
     size: int
+    min_size: int
     is_erasure_coded: bool
+    ec_profile: str  # "" without erasure coding
+    has_overwrites: bool  # erasure coded, and objects may be changed in place
     crush_rule: str
     autoscale_mode: str
     is_bulk: bool
+    target_size_ratio: float
     is_tiered: bool  # a cache tier, or one lies over it
     stored_bytes: int
+    objects: int
     applications: tuple[str, ...]
 
 
@@ -97,6 +106,21 @@ class Pool:
 class CrushRule:
     rule: str
     device_classes: tuple[str, ...]  # in the order of its steps; "" for a step that takes any class
+    roots: tuple[str, ...]  # what each of those steps takes, "default"
+    domains: tuple[str, ...]  # bucket types of the steps that choose, "host"; the last is what copies are kept apart by
+    is_erasure_coded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureProfile:
+    """How objects are cut and coded. `crush_*`: what a CRUSH rule that is made from it takes; "" for any class."""
+
+    profile: str
+    k: int
+    m: int
+    crush_class: str
+    crush_root: str
+    crush_domain: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +175,10 @@ class Facts:
     osds: tuple[Osd, ...]
     pools: tuple[Pool, ...]
     crush_rules: tuple[CrushRule, ...]
+    ec_profiles: tuple[ErasureProfile, ...]
+    flags: tuple[str, ...]  # of the OSD map
+    is_stretched: bool  # over two sites and a tie-breaker
+    has_autoscaler: bool | None  # the manager answers for it
     config: tuple[ConfigEntry, ...]
     hosts: tuple[Host, ...]
     gaps: tuple[str, ...]

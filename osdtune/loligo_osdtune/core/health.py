@@ -51,5 +51,10 @@ def reported_since(placement_groups: Any, epoch: int) -> bool:
     return all(int(group["reported_epoch"]) >= epoch for group in placement_groups.get("pg_stats", ()))
 
 
+def clean_among(placement_groups: Any) -> int:
+    """From `pg ls-by-pool`: how many are active+clean."""
+    return sum(_is_clean(group["state"]) for group in placement_groups.get("pg_stats", ()))
+
+
 def _is_clean(state: str) -> bool:
     return {"active", "clean"} <= set(state.split("+"))

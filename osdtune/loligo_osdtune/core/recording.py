@@ -16,7 +16,7 @@ from loligo_osdtune.core.bursts import Load
 from loligo_osdtune.core.facts import Facts, FactsError
 from loligo_osdtune.core.figures import Effect, Measurement, Move
 
-VERSION = 1
+VERSION = 2
 MEASUREMENT_VERSION = 1
 
 

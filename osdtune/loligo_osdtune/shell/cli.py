@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import platform
 import re
 import sys
@@ -17,6 +18,10 @@ from loligo_osdtune.core.answers import facts_of
 from loligo_osdtune.core.bursts import Sample, load_of
 from loligo_osdtune.core.facts import Facts
 from loligo_osdtune.core.figures import compare, effects_of
+from loligo_osdtune.core.layout.judge import Layout, layout_of
+from loligo_osdtune.core.layout.steps import Right, Step
+from loligo_osdtune.core.layout.values import LAYOUT_OPTIONS
+from loligo_osdtune.core.layout.wish import HOST, OSD, Erasure, Replicas, Wish, parse_coding
 from loligo_osdtune.core.opinion import opinion_of
 from loligo_osdtune.core.plan import plan_of
 from loligo_osdtune.core.recording import decode, decode_measurement, encode, encode_measurement
@@ -30,10 +35,12 @@ from loligo_osdtune.shell.cluster import Cluster
 from loligo_osdtune.shell.failures import OsdtuneError, explain
 from loligo_osdtune.shell.host import host_facts
 from loligo_osdtune.shell.journal_file import FOLDER
+from loligo_osdtune.shell.layout import LayingOut
 from loligo_osdtune.shell.places import Places
 from loligo_osdtune.shell.plot import require_matplotlib, write_plot
 from loligo_osdtune.shell.restart import restarter_of
 from loligo_osdtune.shell.sampling import sample_load
+from loligo_runtime.ceph_keys import Administration
 
 _LENGTH = re.compile(r"(\d+)([smh]?)")
 _DRY_RUN = "nothing was changed; --yes does it"
@@ -72,8 +79,9 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="For scripts
 def osdtune() -> None:
     """Looks at a Ceph cluster, and says what to change so that small synchronous writes become faster, and why.
 
-    Works on any cluster of Pacific (16) to Squid (19). Only 'apply' and 'undo' change it, and only with --yes. Kernel and disks
-    are looked at on the host it runs on. Exit codes: 0, 1 (could not; the line says why and what to do), 2 (called wrongly).
+    Works on any cluster of Pacific (16) to Squid (19). Only 'apply' and 'undo' (with --yes) and 'layout' (with --apply) change
+    it. Kernel and disks are looked at on the host it runs on. Exit codes: 0, 1 (could not; the line says why and what to do), 2
+    (called wrongly).
     """
 
 
@@ -258,6 +266,121 @@ def verify(
         _print(report.move_lines(moves, effects))
 
 
+def _coding(ctx: click.Context, param: click.Parameter, value: str | None) -> Erasure | None:
+    try:
+        return None if value is None else parse_coding(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@osdtune.command()
+@_cluster_options
+@_facts_option
+@_json_option
+@click.option("--apply", "does", is_flag=True, help="Make what is missing. Without, it is only shown.")
+@click.option(
+    "--hdd", required=True, metavar="CLASS", help="Device class of the data pool: hdd, or ssd where all is flash."
+)
+@click.option(
+    "--ssd",
+    metavar="CLASS",
+    help="Device class of pools for metadata and journal. This release of Loligo uses neither: left out, they are not wanted.",
+)
+@click.option(
+    "--prefix", default="loligo", show_default=True, help="What the names of pools, rules and profiles begin with."
+)
+@click.option(
+    "--replicas", type=click.IntRange(2, 10), default=3, show_default=True, help="Copies in pools without --ec."
+)
+@click.option("--ec", "erasure", metavar="K+M", callback=_coding, help="Erasure code the data pool, such as 4+2.")
+@click.option(
+    "--failure-domain",
+    "domain",
+    type=click.Choice([HOST, OSD]),
+    default=HOST,
+    show_default=True,
+    help="What no two copies are on.",
+)
+@click.option("--root", default="default", show_default=True, help="Root of the CRUSH tree.")
+@click.option(
+    "--volume",
+    "volumes",
+    multiple=True,
+    metavar="NAME",
+    help="A volume with its data in namespace NAME of the data pool: its two Ceph users, too; may be repeated.",
+)
+@click.option("--keyrings", metavar="FOLDER", help="Where keys of users go.  [default: the folder of --conf]")
+def layout(
+    conf: str,
+    name: str,
+    recorded: str | None,
+    as_json: bool,
+    does: bool,
+    hdd: str,
+    ssd: str | None,
+    prefix: str,
+    replicas: int,
+    erasure: Erasure | None,
+    domain: str,
+    root: str,
+    volumes: tuple[str, ...],
+    keyrings: str | None,
+) -> None:
+    """The pools that Loligo volumes want, with CRUSH rules by device class, and the Ceph users of volumes: what is there and
+    right, what is missing, what is wrong.
+
+    With --apply makes what is missing: each step can be repeated, so after a crash do the same again. It never removes, shrinks
+    or moves anything, and what would is left to you with its price. Keys are written to ceph.NAME.keyring, mode 0600, and
+    shown nowhere.
+
+    \b
+    Examples:
+      osdtune layout --hdd hdd --volume big
+      osdtune layout --hdd hdd --volume big --apply
+      osdtune layout --hdd hdd --ec 4+2 --prefix archive --apply
+    """
+    if recorded is not None and (does or volumes):
+        raise click.UsageError("--facts asks no cluster: neither can anything be made there, nor are users known")
+    wish = Wish(
+        hdd=hdd,
+        ssd=ssd,
+        prefix=prefix,
+        replicas=Replicas(replicas),
+        erasure=erasure,
+        domain=domain,
+        root=root,
+        volumes=tuple(dict.fromkeys(volumes)),
+    )
+    if recorded is not None:
+        _show_layout(layout_of(decode(Path(recorded).read_text()), wish, {}), as_json, does)
+        return
+    folder = keyrings or os.path.dirname(os.path.abspath(conf))
+    if volumes and not os.path.isdir(folder):
+        raise OsdtuneError(f"there is no folder {folder} for keyrings: make it, or name another with --keyrings")
+    with Cluster(conf, name) as cluster, Administration(conf, name) as administration:
+        laying_out = LayingOut(cluster, administration, conf, wish, folder)
+        found = laying_out.look()
+        _show_layout(found, as_json, does)
+        if does:
+            laying_out.carry_out(found, functools.partial(click.echo, err=True))
+            click.echo("all is as it should be", err=True)
+        elif found.steps:
+            click.echo("nothing was changed; --apply makes what is missing", err=True)
+        for line in laying_out.volume_lines(found):
+            click.echo(line, err=True)
+
+
+def _show_layout(layout: Layout, as_json: bool, does: bool) -> None:
+    if not as_json:
+        _print(report.layout_lines(layout))
+        return
+    kinds = {Right: "right", Step: "missing"}
+    findings = [
+        {"finding": kinds.get(type(finding), "wrong"), **dataclasses.asdict(finding)} for finding in layout.findings
+    ]
+    _print_json({"applied": does, **dataclasses.asdict(layout), "findings": findings})
+
+
 def _applying(cluster: Cluster, journals: Path) -> Applying:
     places = Places(cluster)
     restarter = restarter_of(cluster, platform.node())
@@ -273,7 +396,7 @@ def _facts(conf: str, name: str, recorded: str | None) -> Facts:
 
 
 def _observe(cluster: Cluster) -> Facts:
-    return facts_of(cluster.observe(_track("asking OSDs")), (host_facts(),), OPTIONS)
+    return facts_of(cluster.observe(_track("asking OSDs")), (host_facts(),), (*OPTIONS, *LAYOUT_OPTIONS))
 
 
 def _track(label: str) -> Callable[[Iterable[int]], Iterator[int]]:

@@ -1,5 +1,5 @@
 """Asks a Ceph cluster, and changes it. Every command is in this file; those that change something are in the last part, and
-only apply and undo use them.
+only apply, undo and layout use them.
 
 Rules
 1. No answer takes longer than ANSWER_LIMIT_S: an OSD that hangs, or whose admin socket is off, is a gap and not a wait
@@ -18,14 +18,27 @@ import rados
 
 from loligo_osdtune.core.actions import ConfigLine
 from loligo_osdtune.core.answers import Answers
-from loligo_osdtune.core.health import Health, health_of, reported_since
-from loligo_osdtune.shell.failures import OsdtuneError
+from loligo_osdtune.core.health import Health, clean_among, health_of, reported_since
+from loligo_osdtune.shell.failures import NotOffered, OsdtuneError
 from loligo_runtime.rados_objects import connect
 
 ANSWER_LIMIT_S = 10
 _NO_SOCKET = "does it hang, or has it no admin socket?"
 _HINTS = {"perf dump": _NO_SOCKET, "config get": _NO_SOCKET}
-_CHANGES = ("config set", "config rm", "config-key dump", "config-key set", "config-key rm", "orch daemon")
+_CHANGES = (
+    "config set",
+    "config rm",
+    "config-key dump",
+    "config-key set",
+    "config-key rm",
+    "orch daemon",
+    "osd crush rule create-erasure",
+    "osd crush rule create-replicated",
+    "osd erasure-code-profile set",
+    "osd pool application enable",
+    "osd pool create",
+    "osd pool set",
+)
 #: In the monitors' key store: who is at work on the cluster. It is there from the first change to the last, also after a crash.
 _LOCK = "osdtune/apply"
 
@@ -56,8 +69,9 @@ class Cluster:
             metadata=self._monitor("osd metadata"),
             osd_df=self._monitor("osd df"),
             df=self._monitor("df"),
-            crush_rules=self._monitor("osd crush rule dump"),
+            crush=self._monitor("osd crush dump"),
             config_dump=self._monitor("config dump"),
+            has_autoscaler=self._has_autoscaler(gaps),
         )
         up = sorted(row["osd"] for row in osd_dump["osds"] if row["up"])
         config, counters = {}, {}
@@ -125,6 +139,11 @@ class Cluster:
         groups = self._monitor("pg ls-by-pool", poolstr=pool)["pg_stats"]
         return tuple(sorted({int(group["acting_primary"]) for group in groups} - {-1}))
 
+    def unclean_in(self, pool: str) -> int:
+        """How many of its placement groups are not active+clean; those that nobody has reported yet are among them."""
+        groups = self._monitor("osd pool get", pool=pool, var="pg_num")["pg_num"]
+        return int(groups) - clean_among(self._monitor("pg ls-by-pool", poolstr=pool))
+
     def primary_of(self, pool: str, namespace: str, name: str) -> int:
         """The OSD that has the first copy of an object, whether that exists or not; -1 for none."""
         return int(self._monitor("osd map", pool=pool, object=name, nspace=namespace)["acting_primary"])
@@ -136,6 +155,16 @@ class Cluster:
         except OsdtuneError:  # no such module is loaded
             return False
 
+    def _has_autoscaler(self, gaps: list[str]) -> bool | None:
+        try:
+            self._manager("osd pool autoscale-status")
+        except NotOffered:
+            return False
+        except OsdtuneError as error:
+            gaps.append(f"placement group autoscaler: {error}")
+            return None
+        return True
+
     # -- changing --------------------------------------------------------------------------------
 
     def set_config(self, line: ConfigLine, value: str | None) -> None:
@@ -144,6 +173,11 @@ class Cluster:
             self._monitor("config rm", who=line.section, name=line.name)
         else:
             self._monitor("config set", who=line.section, name=line.name, value=value)
+
+    def carry_out(self, command: Mapping[str, object]) -> None:
+        """A step of a layout."""
+        arguments = dict(command)
+        self._monitor(str(arguments.pop("prefix")), **arguments)
 
     def restart_by_orchestrator(self, osd: int) -> None:
         self._manager("orch daemon", action="restart", name=f"osd.{osd}")
@@ -215,4 +249,5 @@ class Cluster:
         if -code == errno.ETIMEDOUT:
             hint = _HINTS.get(prefix, "see 'ceph -s': is a monitor in quorum, and a manager active?")
             raise OsdtuneError(f"no answer to '{prefix}' within {ANSWER_LIMIT_S} s; {hint}")
-        raise OsdtuneError(f"'{prefix}' failed: {status or os.strerror(-code)}")
+        text = f"'{prefix}' failed: {status or os.strerror(-code)}"
+        raise NotOffered(text) if -code in (errno.EINVAL, errno.EOPNOTSUPP) else OsdtuneError(text)

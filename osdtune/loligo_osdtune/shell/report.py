@@ -1,4 +1,4 @@
-"""Facts, loads, plans and opinions as text for a terminal."""
+"""Facts, loads, plans, opinions and layouts as text for a terminal."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,8 @@ from loligo_osdtune.core.actions import OwnFile, Put, Work, describe
 from loligo_osdtune.core.bursts import Load
 from loligo_osdtune.core.facts import Counters, Facts, Osd
 from loligo_osdtune.core.figures import Effect, Measurement, Move, small_write_ratios
+from loligo_osdtune.core.layout.judge import Layout
+from loligo_osdtune.core.layout.steps import Right
 from loligo_osdtune.core.opinion import Opinion
 from loligo_osdtune.core.plan import Plan, Step
 from loligo_runtime.sizes import format_size
@@ -156,6 +158,41 @@ def work_lines(work: Work) -> Iterator[str]:
             yield from _wrapped(f"  {_targets(one.targets)}: ", f"{one.why}  [{one.rule}]")
 
 
+def layout_lines(layout: Layout) -> Iterator[str]:
+    """All that was found; of steps also what is typed for them."""
+    right = [finding for finding in layout.findings if isinstance(finding, Right)]
+    yield (
+        f"layout on cluster {layout.fsid} (Ceph {layout.release}): {len(right)} right, {len(layout.steps)} missing, "
+        f"{len(layout.wrong)} wrong"
+    )
+    for pool in layout.pools:
+        yield from _wrapped(f"  {pool.pool}: ", f"for {pool.use}")
+    if right:
+        yield ""
+        yield "right:"
+        for finding in right:
+            yield from _wrapped(f"  {finding.target}: ", finding.says)
+    if layout.steps:
+        yield ""
+        yield "missing, in this order:"
+        for number, step in enumerate(layout.steps, 1):
+            yield from _wrapped(f"{number:4}. ", f"{step.target}: {step.does}")
+            yield f"      $ {step.words}"
+            yield from _wrapped("      why     ", step.why)
+            yield from _wrapped("      source  ", step.source)
+    if layout.wrong:
+        yield ""
+        yield "wrong, and left to you:"
+        for wrong in layout.wrong:
+            yield from _wrapped(f"  {wrong.target}: ", wrong.says)
+            yield from _wrapped("      ", wrong.remedy)
+    if layout.notes:
+        yield ""
+        yield "to know:"
+        for note in layout.notes:
+            yield from _wrapped("  - ", note)
+
+
 def measurement_lines(measurement: Measurement) -> Iterator[str]:
     yield f"pool {measurement.pool}, {measurement.rounds} rounds: the median, and the spread of the rounds"
     rows: dict[tuple[str, str], list[str]] = {}
@@ -281,7 +318,8 @@ def _gap_lines(gaps: Sequence[str]) -> Iterator[str]:
 
 
 def _wrapped(label: str, text: str) -> Iterator[str]:
-    yield from textwrap.wrap(text, WIDTH, initial_indent=label, subsequent_indent=" " * min(len(label), 13))
+    indent = " " * min(len(label), 13)
+    yield from textwrap.wrap(text, WIDTH, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
