@@ -44,6 +44,31 @@ def test_a_plan_as_json_and_as_a_diff(recorded: Path) -> None:
     assert "-pg_num = 100\n+pg_num = 128\n" in diff
 
 
+def test_a_layout_of_recorded_facts(tmp_path: Path) -> None:
+    path = tmp_path / "facts.json"
+    osds = (shapes.disk(number, "reef", host) for number, host in enumerate("abc"))
+    path.write_text(json.dumps(encode(shapes.cluster(*osds, pools=()))))
+    done = osdtune("layout", "--facts", path, "--hdd", "hdd")
+    assert done.returncode == 0, done.stderr
+    assert "1 right, 3 missing, 0 wrong" in done.stdout
+    assert (
+        "$ ceph osd pool create loligo-data 128 128 replicated hdd --size 3 --autoscale-mode on --bulk" in done.stdout
+    )
+    told = json.loads(osdtune("layout", "--json", "--facts", path, "--hdd", "hdd").stdout)
+    assert [one["finding"] for one in told["findings"]] == ["right", "missing", "missing", "missing"]
+    assert told["findings"][1]["command"]["bulk"] is True and told["applied"] is False
+    other = osdtune("layout", "--facts", path, "--hdd", "ssd")
+    assert other.returncode == 1 and "no OSD below root default has the device class 'ssd'" in other.stderr
+    for option in (("--apply",), ("--volume", "x")):
+        assert osdtune("layout", "--facts", path, "--hdd", "hdd", *option).returncode == 2
+
+
+@pytest.mark.parametrize("wrong", [("--ec", "4"), ("--replicas", "1"), ("--failure-domain", "rack"), ()])
+def test_a_layout_that_is_called_wrongly(recorded: Path, wrong: tuple[str, ...]) -> None:
+    hdd = ("--hdd", "hdd") if wrong else ()
+    assert osdtune("layout", "--facts", recorded, *hdd, *wrong).returncode == 2
+
+
 def test_the_doctor_fits_on_a_page(recorded: Path) -> None:
     done = osdtune("doctor", "--facts", recorded)
     assert done.returncode == 0, done.stderr

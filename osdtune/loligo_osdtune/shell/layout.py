@@ -58,8 +58,8 @@ class LayingOut:
         left = self.look()
         if left.steps:
             raise OsdtuneError(f"done, but still missing: {'; '.join(step.words for step in left.steps)}")
-        new = {str(step.command.get("pool", "")) for step in layout.steps}
-        self._wait_until_clean(pool.pool for pool in layout.pools if pool.pool in new)
+        # Which of them are new cannot be told after a crash; one that is in use may be unclean for other reasons.
+        self._wait_until_clean(pool.pool for pool in left.pools if pool.is_empty)
         if left.wrong:
             raise OsdtuneError(
                 f"nothing is missing any more; what is wrong is left to you: {'; '.join(one.target for one in left.wrong)}"

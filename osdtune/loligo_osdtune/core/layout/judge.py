@@ -58,9 +58,12 @@ class KnownUser:
 
 @dataclass(frozen=True, slots=True)
 class PoolUse:
+    """`is_empty`: it has no objects, or is not there yet."""
+
     role: str
     pool: str
     use: str
+    is_empty: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,10 @@ def layout_of(facts: Facts, wish: Wish, known: Mapping[str, KnownUser]) -> Layou
     return Layout(
         fsid=facts.fsid,
         release=release,
-        pools=tuple(PoolUse(one.role, one.pool, USES[one.role]) for one in wanted),
+        pools=tuple(
+            PoolUse(one.role, one.pool, USES[one.role], one.pool not in pools or not pools[one.pool].objects)
+            for one in wanted
+        ),
         volumes=tuple(VolumeUse(volume, _name(wish, DATA), *entities_of(volume)) for volume in wish.volumes),
         findings=tuple(findings),
         notes=(*notes, *_notes(facts, wish, off), *facts.gaps),
@@ -429,7 +435,7 @@ def _spare(wanted: _Wanted, wish: Wish) -> Iterator[str]:
     if wanted.room.domains(wish.domain) == wanted.copies.size:
         yield (
             f"pool {wanted.pool} takes all {plural(wish.domain)} that have class {wanted.room.device_class}: when one fails, "
-            "its copies cannot be made anew elsewhere before it is back or replaced"
+            "what it had cannot be made anew elsewhere before it is back or replaced"
         )
 
 
