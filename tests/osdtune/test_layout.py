@@ -206,8 +206,15 @@ def test_without_the_autoscaler_placement_groups_are_reckoned(changed: dict[str,
     layout = layout_of(replace(rack(), **changed), DATA, {})
     assert words(layout)[1].endswith("loligo-data 1024 1024 replicated loligo-hdd-host --size 3 --autoscale-mode off")
     assert any(why in note for note in layout.notes)
-    others = tuple(replace(entry, value="on") for entry in (DEFAULT_OFF,))
-    assert not any("autoscaler is off" in note for note in layout_of(replace(rack(), config=others), DATA, {}).notes)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [replace(DEFAULT_OFF, value="on"), replace(DEFAULT_OFF, section="osd.3"), replace(NO_SCALING, value="false")],
+)
+def test_what_does_not_turn_the_autoscaler_off(entry: ConfigEntry) -> None:
+    layout = layout_of(replace(rack(), config=(entry,)), DATA, {})
+    assert words(layout)[1].endswith("--autoscale-mode on --bulk")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from loligo_osdtune.core.layout.wish import Wish
 from loligo_osdtune.shell.cluster import Cluster
 from loligo_runtime.object_store import ObjectStore
 from loligo_runtime.object_url import open_object_store
+from osdtune.test_changes_on_ceph import wait_for
 from osdtune.test_command import OSDTUNE, osdtune
 
 pytestmark = pytest.mark.ceph
@@ -314,7 +315,7 @@ def test_what_has_data_in_the_wrong_place_is_told_and_left(lab: LoopbackCeph) ->
             pool.write_full("precious", b"squid" * 1000)
     finally:
         admin.shutdown()
-    lab._wait("its statistics", "mgr.a", lambda: has_objects(lab, "odd-data"))
+    wait_for(lambda: has_objects(lab, "odd-data"), "statistics of the pool")
     before = state(lab)
     wish = ("--hdd", "hdd", "--failure-domain", "osd", "--prefix", "odd")
     wrong = {one["says"].split()[0] + " " + one["says"].split()[1]: one for one in found(lab, *wish)["wrong"]}

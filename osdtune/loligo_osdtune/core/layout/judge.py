@@ -426,7 +426,7 @@ def _autoscaler_off(facts: Facts) -> str:
     for entry in facts.config:
         if entry.name == NOAUTOSCALE and entry.value == "true":
             return "the flag noautoscale is set"
-        if entry.name == AUTOSCALE_DEFAULT and entry.value != "on":
+        if entry.name == AUTOSCALE_DEFAULT and entry.section in ("global", "mon") and entry.value != "on":
             return f"{AUTOSCALE_DEFAULT} is {entry.value}"
     return "the manager does not run its module pg_autoscaler" if facts.has_autoscaler is False else ""
 
