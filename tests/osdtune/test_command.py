@@ -59,7 +59,7 @@ def test_a_layout_of_recorded_facts(tmp_path: Path) -> None:
     assert told["findings"][1]["command"]["bulk"] is True and told["applied"] is False
     other = osdtune("layout", "--facts", path, "--hdd", "ssd")
     assert other.returncode == 1 and "no OSD below root default has the device class 'ssd'" in other.stderr
-    for option in (("--apply",), ("--volume", "x")):
+    for option in (("--yes",), ("--volume", "x")):
         assert osdtune("layout", "--facts", path, "--hdd", "hdd", *option).returncode == 2
 
 

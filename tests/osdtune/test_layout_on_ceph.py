@@ -132,7 +132,7 @@ def made(lab: LoopbackCeph, keys: Path) -> str:
     assert left == 13
     for number in range(left):
         done = subprocess.run(
-            [OSDTUNE, "layout", "--conf", lab.conf, *wish, "--apply"],
+            [OSDTUNE, "layout", "--conf", lab.conf, *wish, "--yes"],
             env={**os.environ, "LOLIGO_FAILPOINT": f"osdtune.layout.{points[number % len(points)]}"},
             capture_output=True,
             text=True,
@@ -156,7 +156,7 @@ def test_to_look_changes_nothing(lab: LoopbackCeph, keys: Path) -> None:
     for wish in (HYBRID, CODED):
         done = layout(lab, *wish, "--volume", "looked-at", "--keyrings", keys)
         assert done.returncode == 0, done.stderr
-        assert "nothing was changed; --apply makes what is missing" in done.stderr
+        assert "nothing was changed; --yes makes what is missing" in done.stderr
     assert state(lab) == before
     assert not any("looked-at" in path.name for path in keys.iterdir())
 
@@ -176,7 +176,7 @@ def test_then_all_is_right_and_doing_it_again_changes_nothing(lab: LoopbackCeph,
     wish = (*HYBRID, "--volume", "big", "--keyrings", keys)
     found_now = found(lab, *wish)
     assert found_now["missing"] == [] and found_now["wrong"] == [] and len(found_now["right"]) == 17
-    again = layout(lab, *wish, "--apply")
+    again = layout(lab, *wish, "--yes")
     assert again.returncode == 0, again.stderr
     assert "all is as it should be" in again.stderr
     assert state(lab) == before
@@ -217,7 +217,7 @@ def test_a_key_that_was_made_and_not_written_is_written(lab: LoopbackCeph, keys:
     before = path.read_text()
     path.unlink()
     assert [step["target"] for step in found(lab, *wish)["missing"]] == ["user client.loligo-big"]
-    done = layout(lab, *wish, "--apply")
+    done = layout(lab, *wish, "--yes")
     assert done.returncode == 0, done.stderr
     assert path.read_text() == before
     path.write_text(before.replace("key = ", "key = AAAA"))
@@ -242,7 +242,7 @@ def coded(lab: LoopbackCeph, keys: Path) -> Path:
         assert done.returncode == 0, f"{step['words']}: {done.stderr}"
     rest = found(lab, *wish)
     assert rest["missing"] == [] and rest["wrong"] == []
-    done = layout(lab, *wish, "--apply")
+    done = layout(lab, *wish, "--yes")
     assert done.returncode == 0, done.stderr
     return lab.write_user_conf(keys)
 
@@ -321,7 +321,7 @@ def test_what_has_data_in_the_wrong_place_is_told_and_left(lab: LoopbackCeph) ->
     wrong = {one["says"].split()[0] + " " + one["says"].split()[1]: one for one in found(lab, *wish)["wrong"]}
     assert "copies all that is in it once more" in wrong["it has"]["remedy"]
     assert "moves all that is in it" in wrong["its rule"]["remedy"]
-    done = layout(lab, *wish, "--apply")
+    done = layout(lab, *wish, "--yes")
     assert done.returncode == 1
     assert "what is wrong is left to you: pool odd-data" in done.stderr
     assert state(lab) == before
@@ -367,7 +367,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
     lab: LoopbackCeph, wish: tuple[str, ...], parts: list[str]
 ) -> None:
     before = state(lab)
-    said = refusal(lab, *wish, "--apply")
+    said = refusal(lab, *wish, "--yes")
     assert all(part in said for part in parts), said
     assert state(lab) == before
 
@@ -382,7 +382,7 @@ def test_who_may_only_read_looks_and_makes_nothing(lab: LoopbackCeph, tmp_path: 
     try:
         before = state(lab)
         looked = osdtune("layout", *arguments)
-        applied = osdtune("layout", *arguments, "--apply")
+        applied = osdtune("layout", *arguments, "--yes")
         users = osdtune("layout", *arguments, "--volume", "x")
         assert state(lab) == before
     finally:

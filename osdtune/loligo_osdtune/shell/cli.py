@@ -79,9 +79,9 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="For scripts
 def osdtune() -> None:
     """Looks at a Ceph cluster, and says what to change so that small synchronous writes become faster, and why.
 
-    Works on any cluster of Pacific (16) to Squid (19). Only 'apply' and 'undo' (with --yes) and 'layout' (with --apply) change
-    it. Kernel and disks are looked at on the host it runs on. Exit codes: 0, 1 (could not; the line says why and what to do), 2
-    (called wrongly).
+    Works on any cluster of Pacific (16) to Squid (19). Only 'apply', 'undo' and 'layout' change it,
+    with --yes. Kernel and disks are looked at on the host it runs on. Exit codes: 0, 1 (could not; the line says why and what
+    to do), 2 (called wrongly).
     """
 
 
@@ -277,7 +277,7 @@ def _coding(ctx: click.Context, param: click.Parameter, value: str | None) -> Er
 @_cluster_options
 @_facts_option
 @_json_option
-@click.option("--apply", "does", is_flag=True, help="Make what is missing. Without, it is only shown.")
+@click.option("--yes", "does", is_flag=True, help="Make what is missing. Without, it is only shown.")
 @click.option(
     "--hdd", required=True, metavar="CLASS", help="Device class of the data pool: hdd, or ssd where all is flash."
 )
@@ -329,15 +329,15 @@ def layout(
     """The pools that Loligo volumes want, with CRUSH rules by device class, and the Ceph users of volumes: what is there and
     right, what is missing, what is wrong.
 
-    With --apply makes what is missing: each step can be repeated, so after a crash do the same again. It never removes, shrinks
+    With --yes makes what is missing: each step can be repeated, so after a crash do the same again. It never removes, shrinks
     or moves anything, and what would is left to you with its price. Keys are written to ceph.NAME.keyring, mode 0600, and
     shown nowhere.
 
     \b
     Examples:
       osdtune layout --hdd hdd --volume big
-      osdtune layout --hdd hdd --volume big --apply
-      osdtune layout --hdd hdd --ec 4+2 --prefix archive --apply
+      osdtune layout --hdd hdd --volume big --yes
+      osdtune layout --hdd hdd --ec 4+2 --prefix archive --yes
     """
     if recorded is not None and (does or volumes):
         raise click.UsageError("--facts asks no cluster: neither can anything be made there, nor are users known")
@@ -365,7 +365,7 @@ def layout(
             laying_out.carry_out(found, functools.partial(click.echo, err=True))
             click.echo("all is as it should be", err=True)
         elif found.steps:
-            click.echo("nothing was changed; --apply makes what is missing", err=True)
+            click.echo("nothing was changed; --yes makes what is missing", err=True)
         for line in laying_out.volume_lines(found):
             click.echo(line, err=True)
 
