@@ -1,5 +1,6 @@
 """The data path, case by case: who is told of an error, who waits and wakes, and what the races leave behind."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from errno import EFBIG, EIO, ENOSPC
 from random import Random
@@ -136,6 +137,23 @@ def test_the_metadata_may_have_no_room(lab: DataLab, kind: type, data: bytes) ->
     lab.fsync(file)
     assert lab.stat(file.ino).size == len(data)
     assert lab.content(file) == data
+
+
+def test_who_syncs_a_file_hears_that_it_could_not_be_made(lab: DataLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is promised, and its content with it: the server says so when it is asked to sync."""
+    told: list[Callable[[BaseException | None], object]] = []
+
+    def when_made(ino: int, tell: Callable[[BaseException | None], object]) -> bool:
+        told.append(tell)
+        return True
+
+    monkeypatch.setattr(lab.metadata, "when_made", when_made)
+    file = lab.create(b"f")
+    lab.write(file, 0, b"inline")
+    monkeypatch.setattr(lab.metadata, "sync", lambda: told[0](OSError(ENOSPC, "no room")))
+    with pytest.raises(OSError) as refused:
+        lab.fsync(file)
+    assert refused.value.errno == ENOSPC
 
 
 def refused_at_close(lab: DataLab) -> FileData:

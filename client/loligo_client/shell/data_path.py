@@ -250,7 +250,7 @@ class DataPath:
         failpoint("data.fsync.stored")
         self._metadata.sync()
         with self._lock:
-            if file.refused:  # answered before the sync was
+            if file.error or file.refused:  # answered before the sync was, what makes the file among it
                 raise self._writing.reported(file)
         failpoint("data.fsync.after")
 
