@@ -355,7 +355,7 @@ def test_who_needs_room_does_not_stop_at_a_pause(tree: Tree, client: RawClient) 
 def test_operators_see_what_is_in_the_trash(
     make_server: MakeServer, make_client: MakeClient, objects: ObjectStore, cli: CommandLine
 ) -> None:
-    server = make_server("--purge-rate", "0.5")
+    server = make_server("--purge-rate", "0.01")  # the second in 100 s
     client = make_client(server)
     tree = Tree(client, objects)
     tree.kept_for(R, b"1s")
