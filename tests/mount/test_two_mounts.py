@@ -265,6 +265,29 @@ def _reads(file: BinaryIO, expected: bytes) -> bool:
     return bool(found)
 
 
+@pytest.mark.parametrize("appends", [False, True])
+def test_a_writer_sees_at_once_that_another_has_set_the_times(places: tuple[Path, Path], appends: bool) -> None:
+    """Though what it has written is not published, and would move them."""
+    for number in range(10):
+        for (here, there), then_ns in ((places, 10**17), (places[::-1], 2 * 10**17)):
+            name = f"f{number}-{then_ns}"
+            flags = os.O_CREAT | os.O_RDWR | (os.O_APPEND if appends else 0)
+            fd = os.open(here / name, flags)
+            for _ in range(3 if appends else 1):
+                os.write(fd, b"text" * 2000)
+            os.utime(there / name, ns=(then_ns, then_ns))
+            assert os.fstat(fd).st_mtime_ns == (here / name).stat().st_mtime_ns == then_ns
+            assert (there / name).stat().st_mtime_ns == then_ns
+            if number % 2:
+                os.write(fd, b"more")
+                assert os.fstat(fd).st_mtime_ns > 10**18, "it has written since"
+            os.close(fd)
+            sizes = [(place / name).stat().st_size for place in places]
+            times = [(place / name).stat().st_mtime_ns for place in places]
+            assert sizes[0] == sizes[1] and times[0] == times[1]
+            assert (times[0] == then_ns) is (number % 2 == 0)
+
+
 def test_times_that_are_set_stay_whatever_another_has_written_before(places: tuple[Path, Path]) -> None:
     """As `cp -p` and rsync do on one mount, right after a program on the other has written."""
     when_ns = 10**18

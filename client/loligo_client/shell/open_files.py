@@ -360,6 +360,8 @@ class OpenFiles:
     def saw(self, file: FileData, attributes: Attributes) -> None:
         """News from the metadata about an open file. Somebody here who changes its size knows better."""
         before = file.seen
+        if self._mtime_was_set(file, attributes):
+            file.mtime_ns = None
         if file.unsure:
             file.unsure = False
             if file.clean and state(attributes) != state(before):
@@ -376,6 +378,14 @@ class OpenFiles:
         elif file.clean and attributes.size != file.stored_size:
             file.stands_at(attributes)
             self.forget_pages(file.ino)
+
+    def _mtime_was_set(self, file: FileData, attributes: Attributes) -> bool:
+        """By another client, later than we have written: nothing that we say is under way, and mtime is another than we knew.
+        The metadata compares these two clocks, too.
+        """
+        if file.mtime_ns is None or file.publishing or file.telling or attributes.mtime_ns == file.seen.mtime_ns:
+            return False
+        return attributes.ctime_ns >= file.mtime_ns
 
     def grew(self, file: FileData, attributes: Attributes) -> None:
         """Between two claims a contended file does nothing else."""
