@@ -226,7 +226,7 @@ def test_a_stopped_server_blames_nobody(make_server: MakeServer, make_client: Ma
     time.sleep(3)
     os.kill(server.pid, signal.SIGCONT)
     assert client.ask(GetAttributes(ROOT_INO)).is_directory
-    assert "busy, or stopped" in server.log()
+    wait_until(lambda: "busy, or stopped" in server.log(), "it says why it asked for nobody")
 
 
 def test_sessions_survive_a_restart_and_have_the_full_time_to_come_back(
