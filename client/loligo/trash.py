@@ -24,7 +24,7 @@ from typing import Literal, get_args
 
 from loligo.trash_folder import Batch, Path, TrashError, TrashFolder, is_below, shown, trash_of
 from loligo.trash_hands import Hands
-from loligo_client.shell.own_names import PURGE_RATE, PURGE_XATTR, TRASH_NAME
+from loligo_client.shell.own_names import CONTROL_NAME, PURGE_RATE, PURGE_XATTR, TRASH_NAME
 from loligo_trash.names import batch_of_name
 from loligo_trash.rate import RATE_MAX
 from loligo_trash.restore_plan import Make, Move, OnConflict, Removed, RestorePlan, There, join, plan_restore
@@ -305,6 +305,8 @@ def _target(folder: TrashFolder, to: Path) -> bytes:
         )
     if is_below(found, folder.path):
         raise TrashError(f"{shown(found)} is in the trash: name another directory to restore into")
+    if is_below(found, folder.full(CONTROL_NAME)):
+        raise TrashError(f"{shown(found)} only tells of the mount: name another directory to restore into")
     return trash_of(found)[1]
 
 

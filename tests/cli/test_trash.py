@@ -340,6 +340,7 @@ def test_places_that_nothing_is_restored_to(cli: CommandLine, mnt: Path) -> None
         mnt / "none": "mkdir -p",
         cli.root: "moves nothing elsewhere",
         mnt / ".trash": "is in the trash",
+        mnt / ".loligo": "only tells of the mount: name another directory",
     }.items():
         said = cli.refusal("trash", "restore", "1", "--mount", str(mnt), "--to", str(to))
         assert why in said and len(loligo.trash.batches(mnt)) == 1
