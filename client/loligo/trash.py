@@ -24,6 +24,7 @@ from typing import Literal, get_args
 
 from loligo.trash_folder import Batch, Path, TrashError, TrashFolder, is_below, shown, trash_of
 from loligo.trash_hands import Hands
+from loligo_client.shell.mount_state import Mounted
 from loligo_client.shell.own_names import CONTROL_NAME, PURGE_RATE, PURGE_XATTR, TRASH_NAME
 from loligo_trash.names import batch_of_name
 from loligo_trash.rate import RATE_MAX
@@ -189,8 +190,9 @@ def as_number(what: int | Path) -> int | None:
 def restore(*what: int | Path, to: Path | None = None, on_conflict: Conflicts = "fail", mount: Path = ".") -> Report:
     """Put back what was removed: batches, or paths, each from the newest batch that has it. The newest goes first.
 
-    `to`: a directory to restore into, instead of where things were. `on_conflict`: what happens where something has a name by
-    now. "fail": nothing is restored at all; "rename": it comes back as NAME.restored; "skip": it stays in the trash.
+    `to`: a directory, on the same mount, to restore into instead of where things were. `on_conflict`: what happens where
+    something has a name by now. "fail": nothing is restored at all; "rename": it comes back as NAME.restored; "skip": it stays
+    in the trash.
 
     Who restores a batch takes its `purge` back. NotRestored, with the report, if something was not restored that was not
     skipped, also because it had been purged before.
@@ -298,16 +300,40 @@ def _target(folder: TrashFolder, to: Path) -> bytes:
         raise TrashError(f"{shown(found)} does not exist: make it first, with 'mkdir -p {shown(found)}'")
     if not os.path.isdir(found):
         raise TrashError(f"{shown(found)} is no directory: name one to restore into")
-    if not is_below(found, folder.root) or trash_of(found)[0].mount != folder.mount:
+    there, path = _place_of(found)
+    if there != folder.mount:
         raise TrashError(
-            f"{shown(found)} is not on {folder.mount.directory}, and a restore moves nothing elsewhere: restore first, then"
-            f" move; or copy from {shown(folder.path)} with 'cp -a'"
+            f"{shown(found)} is not on {folder.mount.directory}, where the batch is looked up, and a restore moves nothing"
+            f" elsewhere: {_instead(folder, found, there, path)}restore first, then move; or copy from {shown(folder.path)}"
+            " with 'cp -a'"
         )
     if is_below(found, folder.path):
         raise TrashError(f"{shown(found)} is in the trash: name another directory to restore into")
     if is_below(found, folder.full(CONTROL_NAME)):
         raise TrashError(f"{shown(found)} only tells of the mount: name another directory to restore into")
-    return trash_of(found)[1]
+    return path
+
+
+def _place_of(found: bytes) -> tuple[Mounted | None, bytes]:
+    """Of a directory that is there: its mount, and the path from the root of that. None: it is on no Loligo volume."""
+    try:
+        folder, path = trash_of(found)
+    except TrashError:
+        return None, b""
+    return folder.mount, path
+
+
+def _instead(folder: TrashFolder, found: bytes, there: Mounted | None, path: bytes) -> str:
+    """What to say, if a mount `there` shows `found`, so that it is restored to after all."""
+    if there is None:
+        return ""
+    if there.device == folder.mount.device:  # a bind mount
+        inner = join(os.fsencode(there.root).strip(b"/"), path).strip(b"/")
+        return f"say --to {shown(folder.full(inner))}, which is the same; or "
+    at = there.directory
+    return (
+        f"if {at} is the same volume, look it up there, by a path below {at} or with --mount {at} and its number; else "
+    )
 
 
 def _removed(wanted: Sequence[_Wanted], report: Report) -> list[Removed]:

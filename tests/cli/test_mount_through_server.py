@@ -474,6 +474,25 @@ def test_the_trash_of_a_mount_of_a_directory_has_what_was_removed_there(
     assert (whole / "in" / "b" / "c").is_dir()
 
 
+def test_what_is_restored_to_another_mount_is_looked_up_there(
+    cli: CommandLine, server: LabServer, mount: Callable[..., Path]
+) -> None:
+    root, other = mount(server), mount(server, directory=cli.root / "other")
+    os.setxattr(root, "loligo.trash.minimum_age", b"0")
+    for name in ("a", "b", "to"):
+        (root / name).mkdir()
+    for name in ("a", "b"):
+        loligo.rmtree(root / name)
+    to = str(other / "to")
+    for what in ([str(root / "a")], ["1", "--mount", str(root)]):
+        said = cli.refusal("trash", "restore", *what, "--to", to)
+        assert f"{to} is not on {root}, where the batch is looked up" in said
+        assert f"by a path below {other} or with --mount {other} and its number" in said
+    for what in ([str(other / "a")], ["2", "--mount", str(other)]):
+        cli.run("trash", "restore", *what, "--to", to)
+    assert sorted(os.listdir(root / "to")) == ["a", "b"]
+
+
 def test_a_purge_is_paused_through_another_mount(
     cli: CommandLine, make_server: Callable[..., LabServer], mount: Callable[..., Path]
 ) -> None:

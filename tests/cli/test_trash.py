@@ -355,7 +355,7 @@ def test_restoring_across_volumes_is_told_and_loses_nothing(cli: CommandLine, mn
         (mnt / "f").write_text("text")
         remove(mnt / "f")
         said = cli.refusal("trash", "restore", "1", "--mount", str(mnt), "--to", str(other))
-        assert "moves nothing elsewhere" in said and "cp -a" in said
+        assert "moves nothing elsewhere" in said and f"if {other} is the same volume" in said and "cp -a" in said
         assert "no batch 1 of yours" in cli.run("trash", "restore", "1", "--mount", str(other), code=1).stderr
         (other / "g").write_text("text")
         os.setxattr(other, "loligo.trash.minimum_age", b"0")
@@ -364,6 +364,22 @@ def test_restoring_across_volumes_is_told_and_loses_nothing(cli: CommandLine, mn
         assert done.stdout == f"{mnt}/f\n{other}/g\n"
     finally:
         cli.run("umount", str(other))
+
+
+def test_where_it_is_bind_mounted_is_another_mount(cli: CommandLine, mnt: Path) -> None:
+    (mnt / "a" / "to").mkdir(parents=True)
+    (mnt / "f").touch()
+    remove(mnt / "f")
+    inside = cli.root / "inside"
+    inside.mkdir()
+    subprocess.run(["mount", "--bind", mnt / "a", inside], check=True)
+    try:
+        said = cli.refusal("trash", "restore", "1", "--mount", str(mnt), "--to", str(inside / "to"))
+        assert f"is not on {mnt}, where the batch is looked up" in said and f"say --to {mnt}/a/to, " in said
+    finally:
+        subprocess.run(["umount", inside], check=True)
+    cli.run("trash", "restore", "1", "--mount", str(mnt), "--to", str(mnt / "a" / "to"))
+    assert tree(mnt) == ["a", "a/to", "a/to/f"]
 
 
 def test_what_is_gone(cli: CommandLine, mnt: Path) -> None:

@@ -9,7 +9,11 @@ from loligo.failures import CommandError
 
 @click.command("restore")
 @click.argument("what", nargs=-1, required=True, metavar="BATCH|PATH...")
-@click.option("--to", metavar="DIR", help="Restore into this directory of the volume, instead of where things were.")
+@click.option(
+    "--to",
+    metavar="DIR",
+    help="Restore into this directory, on the mount that PATH or --mount is on, instead of where things were.",
+)
 @click.option(
     "--on-conflict",
     type=click.Choice(["fail", "rename", "skip"]),
