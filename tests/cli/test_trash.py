@@ -15,6 +15,7 @@ from cli.command_line import CommandLine, wait_until
 from loligo.trash import NotRestored
 from loligo.trash_folder import TrashError, shown
 from loligo_lab.users import NOBODY, SOMEBODY, as_user
+from loligo_trash.rate import RATE_MAX
 
 
 @pytest.fixture
@@ -571,8 +572,11 @@ def test_what_is_no_rate_of_a_batch(cli: CommandLine, mnt: Path) -> None:
     (mnt / "d").mkdir()
     loligo.rmtree(mnt / "d")
     at = ("--mount", str(mnt))
-    for rate in ("1", "0/s", "fast"):
+    for rate in ("1", "0/s", "-5/s", "fast", f"{RATE_MAX + 1}/s"):
         assert "is no rate: write 1/s" in cli.run("jobs", *at, "rate", "1", rate, code=2).stderr
+    misspelt = cli.run("jobs", "rate", "--mont", str(mnt), "1", "5/s", code=2).stderr
+    assert "No such option" in misspelt and "--mont" in misspelt
+    assert f"1/s to {RATE_MAX}/s" in " ".join(cli.run("jobs", "rate", "--help").stdout.split())
     assert "no batch 17" in cli.run("jobs", *at, "rate", "17", "1/s", code=1).stderr
     for number in (0, -1, 1 << 20):
         with pytest.raises(ValueError, match="is no rate"):

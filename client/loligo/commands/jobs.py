@@ -107,7 +107,7 @@ def priority(context: click.Context, batches: tuple[str, ...], priority: Any, mo
     _do(mount or context.obj, batches, set_one, f"has priority {priority}")
 
 
-@command.command("rate")
+@command.command("rate", context_settings={"ignore_unknown_options": True})  # so -5/s is a rate that is none
 @click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
 @click.argument("rate", metavar="N/s|none")
 @_MOUNT
@@ -115,12 +115,15 @@ def priority(context: click.Context, batches: tuple[str, ...], priority: Any, mo
 def rate(context: click.Context, batches: tuple[str, ...], rate: str, mount: str | None) -> None:
     """Purge no more than N files (and directories) a second of each BATCH, while others go at their own pace.
 
-    'none' takes that back. So does the need of room: when the trash is beyond its limit or the store nearly full, the oldest
-    batches go as fast as they can.
+    The limit is 1/s to 1048575/s; 'none' takes it back. So does the need of room: when the trash is beyond its limit or the
+    store nearly full, the oldest batches go as fast as they can.
     """
     from loligo.trash import set_rate
     from loligo_trash.rate import RateInvalid, parse_rate
 
+    for batch in batches:
+        if batch.startswith("-"):
+            raise click.NoSuchOption(batch, ctx=context)
     try:
         number = parse_rate(rate)
     except RateInvalid as error:
