@@ -20,7 +20,8 @@ def command(paths: tuple[str, ...], now: bool, wait: bool) -> None:
     You need leave to write in the directory that PATH is in, and in PATH itself, but in nothing below. Programs that have files
     of it open go on reading and writing them.
 
-    Not removed: the root of a volume, the trash, mount points and what has some below it, and what is no directory.
+    Not removed: the root of a volume, the trash, mount points and what has some below it, a directory that is bind-mounted
+    elsewhere (but what has such a one further down is), and what is no directory.
 
     \b
     Examples:
