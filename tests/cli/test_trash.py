@@ -298,6 +298,18 @@ def test_what_is_in_the_way(cli: CommandLine, mnt: Path) -> None:
     assert tree(mnt) == ["d", "d.restored", "d.restored/h", "f", "f.restored", "g"]
 
 
+def test_a_directory_that_is_there_again_is_not_merged(cli: CommandLine, mnt: Path) -> None:
+    make_tree(mnt / "t")
+    remove(mnt / "t")
+    (mnt / "t" / "d1").mkdir(parents=True)
+    done = cli.run("trash", "restore", str(mnt / "t"), "--on-conflict", "skip", code=1)
+    assert done.stdout == "" and f"skipped {mnt}/t: {mnt}/t is in the way" in done.stderr
+    cli.run("trash", "restore", str(mnt / "t" / "d1" / "f2"))
+    assert tree(mnt / "t") == ["d1", "d1/f2"]
+    cli.run("trash", "restore", str(mnt / "t"), "--on-conflict", "rename")
+    assert tree(mnt / "t") == ["d1", "d1/f2"] and len(tree(mnt / "t.restored")) == 14
+
+
 def test_a_file_where_the_directory_was(cli: CommandLine, mnt: Path) -> None:
     (mnt / "d").mkdir()
     (mnt / "d" / "f").write_text("removed")

@@ -40,7 +40,10 @@ def command(what: tuple[str, ...], to: str | None, on_conflict: str, mount: str)
       rename   it comes back as NAME.restored, or NAME.restored-2, …
       skip     it stays in the trash; all else is restored
 
-    Nothing is ever replaced. Exit code 1 if something was not restored, also if it was skipped.
+    Nothing is ever replaced, and nothing merged: a directory that is there again is in the way of the whole tree that had its
+    name. Restore single files of it by their paths, or rename, and take them from NAME.restored.
+
+    Exit code 1 if something was not restored, also if it was skipped.
 
     \b
     Examples:
