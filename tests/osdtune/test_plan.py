@@ -99,11 +99,14 @@ def test_what_is_worth_most_comes_first_and_three_at_most() -> None:
     assert opinion.left == 2
 
 
-def test_rebuilding_one_osd_is_worth_less_than_mending_the_whole_host() -> None:
+def test_rebuilding_one_osd_is_worth_less_than_mending_the_whole_host_and_a_block_db_needs_no_rebuild() -> None:
+    old = shapes.with_osd(shapes.hybrid("reef"), 0, min_alloc_bytes=65536)
+    facts = shapes.with_sysctl(old, "kernel.pid_max", "32768")
+    assert [step.rule for step in plan_of(facts).steps] == ["min-alloc-hdd", "pid-max"]
+    assert [step.rule for step in opinion_of(facts, plan_of(facts)).worth] == ["pid-max", "min-alloc-hdd"]
     bare = shapes.with_osd(shapes.hybrid("reef"), 0, has_db=False, db_size_bytes=0, db_devices=())
     facts = shapes.with_host(shapes.with_sysctl(bare, "vm.swappiness", "60"), swap_bytes=shapes.GIB)
-    assert [step.rule for step in plan_of(facts).steps] == ["db-missing", "swappiness"]
-    assert [step.rule for step in opinion_of(facts, plan_of(facts)).worth] == ["swappiness", "db-missing"]
+    assert [step.rule for step in opinion_of(facts, plan_of(facts)).worth] == ["db-missing", "swappiness"]
 
 
 def test_a_slow_osd_is_found_among_those_of_its_class() -> None:

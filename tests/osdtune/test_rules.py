@@ -263,6 +263,28 @@ def test_a_cluster_as_it_should_be_is_left_alone(shape: Callable[[str], Facts], 
     assert plan_of(shape(release)).steps == ()
 
 
+@pytest.mark.parametrize("rule", ["db-missing", "db-on-disk", "db-small", "db-spillover", "wal-large"])
+def test_where_rocksdb_is_can_be_changed_without_a_rebuild(rule: str) -> None:
+    (step,) = [step for step in plan_of(CHANGES[rule][0][0][0]).steps if step.rule == rule]
+    assert (step.creation_only, step.needs_restart, step.risk) == (False, True, "low")
+    words = [
+        "noout",
+        "stop the OSD",
+        *(["lvm new-db --osd-id ID --osd-fsid FSID --target VG/LV"] if rule == "db-missing" else []),
+        "lvm migrate --osd-id ID --osd-fsid FSID --from ",
+        "start it",
+        "cephadm shell",
+    ]
+    places = [step.by_hand.find(word) for word in words]
+    assert -1 not in places and places == sorted(places)
+    assert "--target VG/LV" in step.by_hand[places[-3] : places[-2]]
+    assert "rebuild" not in step.by_hand.replace("no rebuild", "") and "destroy" not in step.by_hand
+
+
+def test_the_unit_of_allocation_takes_a_rebuild() -> None:
+    assert {rule.rule for rule in RULES if rule.creation_only} == {"min-alloc-hdd", "min-alloc-ssd"}
+
+
 def test_rules_read_something_and_have_releases() -> None:
     for rule in RULES:
         assert rule.reads and rule.reason and rule.source

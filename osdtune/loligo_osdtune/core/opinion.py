@@ -1,7 +1,7 @@
 """The doctor's opinion: how the cluster is, what is odd about it, and the three changes most worth making.
 
 Worth is the rule's weight times the share of the subjects of its kind that the step is about, so that a small mend
-everywhere can come before a large one on a single OSD; a rebuild of OSDs counts a quarter less for its price.
+everywhere can come before a large one on a single OSD; what rebuilds OSDs counts a quarter less for its price.
 """
 
 from dataclasses import dataclass

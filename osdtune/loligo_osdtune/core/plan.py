@@ -32,6 +32,7 @@ class Step:
     needs_restart: bool
     creation_only: bool
     weight: int
+    by_hand: str  # "" if apply can do it
     notes: tuple[str, ...]
 
 
@@ -129,5 +130,6 @@ def _step(rule: Rule, change: Change, targets: list[str], notes: list[str]) -> S
         needs_restart=rule.needs_restart,
         creation_only=rule.creation_only,
         weight=rule.weight,
+        by_hand=rule.by_hand,
         notes=tuple(notes),
     )

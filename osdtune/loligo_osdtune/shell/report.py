@@ -300,6 +300,8 @@ def _step_lines(number: int, step: Step) -> Iterator[str]:
     yield f"   proposed  {step.proposed}"
     yield from _wrapped("   why       ", step.reason)
     yield from _wrapped("   source    ", step.source)
+    if step.by_hand:
+        yield from _wrapped("   by hand   ", step.by_hand)
     when = "only when the OSD is made" if step.creation_only else "after a restart" if step.needs_restart else "at once"
     yield f"   risk      {step.risk}; takes effect {when}  [{step.rule}]"
 

@@ -1,4 +1,7 @@
-"""Where an OSD keeps its data, its RocksDB (block.db) and its write-ahead log (WAL). Decided when it is made."""
+"""Where an OSD keeps its data, its RocksDB (block.db) and its write-ahead log (WAL), and in which units it allocates.
+
+RocksDB and WAL of an OSD that is there can be moved, while it is stopped; only the unit is decided when it is made.
+"""
 
 from loligo_osdtune.core.devices import SLOW_COMMIT_S, commit_s, commit_with_db_s, devices_of
 from loligo_osdtune.core.facts import Facts, Osd
@@ -10,7 +13,41 @@ DB_LEAST_PERCENT = 1
 DB_MIXED_PERCENT = 4
 WAL_MOST_BYTES = 10 * GIB
 _REBUILD = "it is decided when an OSD is made: drain it, destroy it and make it anew, one after another"
-_DEVICE = "it takes a larger device: ceph-bluestore-tool bluefs-bdev-new-db, bluefs-bdev-expand or bluefs-bdev-migrate"
+_VOLUME = "ceph-volume lvm {} --osd-id ID --osd-fsid FSID"
+_CEPHADM = (
+    "with cephadm it is stopped by 'ceph orch daemon stop osd.ID', and the commands are given within 'cephadm shell --name "
+    "osd.ID'. 'ceph-volume lvm list' tells FSID"
+)
+
+
+def _moved(commands: str, below: str) -> str:
+    """How RocksDB goes elsewhere; `below`: the same without LVM."""
+    return (
+        f"no rebuild and no drain, since Pacific: 'ceph osd set noout', stop the OSD, {commands}, start it, 'ceph osd unset "
+        f"noout', then the next one; {_CEPHADM}. Without LVM: ceph-bluestore-tool {below}"
+    )
+
+
+_MIGRATE = _VOLUME.format("migrate")
+_NEW_DB = _moved(
+    f"'{_VOLUME.format('new-db')} --target VG/LV', then '{_MIGRATE} --from data --target VG/LV' for what is on the disk "
+    "already",
+    "bluefs-bdev-new-db, bluefs-bdev-migrate",
+)
+_OTHER_DB = _moved(
+    f"'{_MIGRATE} --from db --target VG/LV' with a new volume on an SSD (or the OSD's own main volume, to have none)",
+    "bluefs-bdev-migrate",
+)
+_LARGER_DB = _moved(
+    f"'{_MIGRATE} --from data db --target VG/LV' with a new, larger volume; or 'lvextend' the one that is there, "
+    f"'ceph-bluestore-tool bluefs-bdev-expand --path /var/lib/ceph/osd/ceph-ID', then '{_MIGRATE} --from data --target "
+    "VG/LV'",
+    "bluefs-bdev-expand, bluefs-bdev-migrate",
+)
+_OTHER_WAL = _moved(
+    f"'{_MIGRATE} --from db wal --target VG/LV' with a new volume for both, or '--from wal' for a smaller WAL",
+    "bluefs-bdev-migrate",
+)
 
 
 def _db_missing(facts: Facts, osd: Osd) -> Verdict:
@@ -86,12 +123,11 @@ LAYOUT_RULES = (
         recommended="1 % to 4 % of the disk",
         reason="a small synchronous write is acknowledged when RocksDB's log has it: on an SSD that is a flush, on the "
         "disk a seek, which then competes with reads",
-        source="Ceph documentation, BlueStore configuration: sizing",
+        source="Ceph documentation, BlueStore configuration: sizing; ceph-volume: lvm new-db, lvm migrate",
         weight=100,
-        risk="rebuilds the OSD",
+        risk="low",
         needs_restart=True,
-        creation_only=True,
-        by_hand=_REBUILD,
+        by_hand=_NEW_DB,
         judge=_db_missing,
     ),
     OsdRule(
@@ -100,12 +136,11 @@ LAYOUT_RULES = (
         reads=("layout",),
         recommended="an SSD",
         reason="a block.db on a rotational device costs the seeks it was meant to spare",
-        source="Ceph documentation, BlueStore configuration: devices",
+        source="Ceph documentation, BlueStore configuration: devices; ceph-volume: lvm migrate",
         weight=90,
-        risk="rebuilds the OSD",
+        risk="low",
         needs_restart=True,
-        creation_only=True,
-        by_hand=_REBUILD,
+        by_hand=_OTHER_DB,
         judge=_db_on_disk,
     ),
     OsdRule(
@@ -115,12 +150,11 @@ LAYOUT_RULES = (
         reads=("size", "layout"),
         recommended="1 %",
         reason="RocksDB that outgrows its device goes to the disk, and lookups with it",
-        source="Ceph documentation, BlueStore configuration: sizing",
+        source="Ceph documentation, BlueStore configuration: sizing; ceph-volume: lvm migrate",
         weight=55,
         risk="low",
         needs_restart=True,
-        creation_only=True,
-        by_hand=_DEVICE,
+        by_hand=_LARGER_DB,
         judge=_db_small,
     ),
     OsdRule(
@@ -129,11 +163,11 @@ LAYOUT_RULES = (
         reads=("counters", "layout"),
         recommended="0 bytes on the disk",
         reason="what of RocksDB is on the disk is read and compacted at the disk's speed",
-        source="Ceph documentation, health checks: BLUEFS_SPILLOVER",
+        source="Ceph documentation, health checks: BLUEFS_SPILLOVER; ceph-volume: lvm migrate",
         weight=80,
         risk="low",
         needs_restart=True,
-        by_hand=_DEVICE,
+        by_hand=_LARGER_DB,
         judge=_spillover,
     ),
     OsdRule(
@@ -142,12 +176,12 @@ LAYOUT_RULES = (
         reads=("layout",),
         recommended="10 GiB",
         reason="RocksDB limits its log to about 1 GiB, so most of this device is never written; as block.db it would be used",
-        source="Ceph's default bluestore_rocksdb_options (max_total_wal_size=1G); Red Hat Ceph Storage: 10 GB at most",
+        source="Ceph's default bluestore_rocksdb_options (max_total_wal_size=1G); Red Hat Ceph Storage: 10 GB at most; "
+        "ceph-volume: lvm migrate",
         weight=40,
-        risk="rebuilds the OSD",
+        risk="low",
         needs_restart=True,
-        creation_only=True,
-        by_hand=_REBUILD,
+        by_hand=_OTHER_WAL,
         judge=_wal_large,
     ),
     OsdRule(
