@@ -7,6 +7,7 @@ import pytest
 
 from loligo_osdtune.core import journal as journals
 from loligo_osdtune.core.actions import Action, ConfigLine, KernelValue, OwnFile, Put, Restart
+from loligo_osdtune.core.health import Health
 from loligo_osdtune.core.journal import Journal, JournalError, State
 from loligo_osdtune.shell.changing import Changing
 from loligo_osdtune.shell.failures import OsdtuneError
@@ -28,7 +29,8 @@ ACTIONS: tuple[Action, ...] = (
     Put(("buffered",), BUFFERED[1], "false", "true"),
     Restart(("buffered",), 1),
 )
-JOURNAL = journals.begin("fake", 1_700_000_000, ACTIONS)
+HEALTH = Health({0: 1}, frozenset({2}), 3, frozenset({"OSD_DOWN"}))
+JOURNAL = journals.begin("fake", 1_700_000_000, HEALTH, ACTIONS)
 UNDO_ORDER = (6, 7, 4, 3, 5, 2, 1, 0)  # an OSD is restarted after its options
 
 
@@ -80,7 +82,7 @@ def test_there_is_no_going_on_once_undoing_has_begun() -> None:
     [
         ("hello\n", "damaged"),
         ("[]\n", "damaged"),
-        ('{"osdtune_journal": 99}\n', "format 99, this osdtune reads 1"),
+        ('{"osdtune_journal": 99}\n', "format 99, this osdtune reads 2"),
         (lines((0, State.DONE)), "action 0 cannot be done after waiting"),
         (lines((0, State.BEGUN), (0, State.UNDOING), (0, State.BEGUN)), "cannot be begun after undoing"),
         (lines((99, State.BEGUN)), "damaged"),
@@ -105,7 +107,7 @@ class Lab:
 
     def begin(self) -> JournalFile:
         with self.folder as folder:
-            return folder.begin(journals.begin("fake", 1_700_000_000, ACTIONS))
+            return folder.begin(journals.begin("fake", 1_700_000_000, self.cluster.health(), ACTIONS))
 
     def newest(self) -> JournalFile:
         found = self.folder.newest()
@@ -258,6 +260,38 @@ def test_what_was_wrong_before_is_no_reason_to_stop_and_what_is_new_is(lab: Lab)
     assert lab.newest().journal.to_do()[0] == 2
 
 
+def test_going_on_does_not_step_over_what_applying_made_worse(lab: Lab) -> None:
+    """osd.0 does not come back; it is started by hand, and from then on something else is wrong."""
+    before = lab.state()
+    lab.cluster.checks.add("POOL_NO_REDUNDANCY")
+    lab.cluster.broken.add(0)
+    with pytest.raises(OsdtuneError, match=r"stopped at restart osd\.0"):
+        lab.changing.apply(lab.begin())
+    with pytest.raises(OsdtuneError, match=r"stopped at restart osd\.0, change 1 of 3: osd\.0 did not come back"):
+        lab.changing.apply(lab.newest())  # it is down: to restart it is what may mend it
+    lab.cluster.since[0] = lab.cluster.epoch
+    lab.cluster.checks.add("BLUESTORE_CORRUPTION")
+    started = list(lab.cluster.started)
+    with pytest.raises(OsdtuneError, match="does worse than when this began: new health check BLUESTORE_CORRUPTION"):
+        lab.changing.apply(lab.newest())
+    assert lab.cluster.started == started and lab.newest().journal.to_do() == (5, 6, 7)
+    lab.cluster.broken.clear()
+    assert lab.changing.undo(lab.newest()) == ()
+    assert lab.state() == before
+
+
+def test_going_on_stops_when_an_osd_is_down_that_was_up(lab: Lab) -> None:
+    lab.cluster.dies_at = 4  # before the first option of osd.0
+    with pytest.raises(Died):
+        lab.changing.apply(lab.begin())
+    lab.cluster.dies_at = None
+    del lab.cluster.since[2]
+    lines = dict(lab.cluster.lines)
+    with pytest.raises(OsdtuneError, match=r"does worse than when this began: osd\.2 is down\. Mend that"):
+        lab.changing.apply(lab.newest())
+    assert lab.cluster.lines == lines
+
+
 def test_ctrl_c_says_how_things_stand(lab: Lab) -> None:
     def interrupt(osd: int, option: str) -> str:
         raise KeyboardInterrupt
@@ -294,3 +328,9 @@ def test_a_line_that_was_cut_off_is_written_over(lab: Lab) -> None:
 def test_a_value_with_a_newline_is_one_line_of_the_journal() -> None:
     journal = journals.read(journals.first_line(JOURNAL))
     assert isinstance(journal, Journal) and journal.actions == ACTIONS
+
+
+def test_how_the_cluster_did_is_kept() -> None:
+    journal = journals.read(journals.first_line(JOURNAL))
+    assert journal is not None and journal == JOURNAL
+    assert journal.health == Health({}, frozenset({2}), 3, frozenset({"OSD_DOWN"}))

@@ -1,8 +1,9 @@
 """The journal of one apply: what it was going to do, how far it came, and what follows from that.
 
-The format is one JSON object a line. The first names the cluster and holds all actions with the old values; each further
-one says that an action is about to be done (`begun`), was done (`done`), is about to be undone (`undoing`), was undone
-(`undone`), or stays because somebody else has changed its value (`kept`). A line is on disk before what it announces happens.
+The format is one JSON object a line. The first names the cluster, says how it did, and holds all actions with the old values;
+each further one says that an action is about to be done (`begun`), was done (`done`), is about to be undone (`undoing`), was
+undone (`undone`), or stays because somebody else has changed its value (`kept`). A line is on disk before what it announces
+happens.
 
 Rules
 1. Every prefix of a journal is a journal: a last line that is cut off was never written, so what it announced did not happen.
@@ -18,8 +19,9 @@ from enum import Enum
 from typing import Any
 
 from loligo_osdtune.core.actions import Action, ConfigLine, KernelValue, OwnFile, Place, Put, Restart, is_of
+from loligo_osdtune.core.health import Health
 
-VERSION = 1
+VERSION = 2
 
 
 class JournalError(Exception):
@@ -52,10 +54,11 @@ _PLACES: dict[str, type[ConfigLine] | type[KernelValue] | type[OwnFile]] = {
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """`began_s`: when, in seconds since 1970."""
+    """`began_s`: when, in seconds since 1970. `health`: how the cluster did then; when its OSDs came up is not kept."""
 
     fsid: str
     began_s: int
+    health: Health
     actions: tuple[Action, ...]
     states: tuple[State, ...]
 
@@ -104,15 +107,20 @@ class Journal:
         return tuple(number for number in order if self.states[number] in open_states)
 
 
-def begin(fsid: str, began_s: int, actions: Iterable[Action]) -> Journal:
+def begin(fsid: str, began_s: int, health: Health, actions: Iterable[Action]) -> Journal:
     actions = tuple(actions)
-    return Journal(fsid, began_s, actions, (State.WAITING,) * len(actions))
+    return Journal(fsid, began_s, replace(health, since={}), actions, (State.WAITING,) * len(actions))
 
 
 def first_line(journal: Journal) -> str:
     actions = [_encode(action) for action in journal.actions]
-    head = {"osdtune_journal": VERSION, "fsid": journal.fsid, "began_s": journal.began_s, "actions": actions}
-    return json.dumps(head) + "\n"
+    health = {
+        "down": sorted(journal.health.down),
+        "unclean": journal.health.unclean,
+        "checks": sorted(journal.health.checks),
+    }
+    head = {"osdtune_journal": VERSION, "fsid": journal.fsid, "began_s": journal.began_s, "health": health}
+    return json.dumps({**head, "actions": actions}) + "\n"
 
 
 def state_line(number: int, state: State) -> str:
@@ -134,7 +142,9 @@ def read(text: str) -> Journal | None:
         version = head.get("osdtune_journal")
         if version != VERSION:
             raise JournalError(f"it has format {version}, this osdtune reads {VERSION}: use the one that wrote it")
-        journal = begin(head["fsid"], head["began_s"], (_decode(action) for action in head["actions"]))
+        did = head["health"]
+        health = Health({}, frozenset(did["down"]), did["unclean"], frozenset(did["checks"]))
+        journal = begin(head["fsid"], head["began_s"], health, (_decode(action) for action in head["actions"]))
         for record in records:
             journal = journal.with_state(record["action"], State(record["state"]))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from loligo_osdtune.core import journal as journals
 from loligo_osdtune.core.actions import Action, Put, Work, inverse, places_of, work_of
 from loligo_osdtune.core.facts import Facts
+from loligo_osdtune.core.journal import Journal
 from loligo_osdtune.core.plan import plan_of
 from loligo_osdtune.shell.changing import Changing
 from loligo_osdtune.shell.cluster import Cluster
@@ -47,7 +48,7 @@ class Applying:
             if (earlier := folder.newest()) is not None and not earlier.journal.is_finished:
                 raise OsdtuneError(f"{earlier.path} is half-done: 'osdtune apply --continue' or 'osdtune undo' first")
             self._cluster.lock(self._owner)
-            file = folder.begin(journals.begin(self._cluster.fsid(), int(time.time()), work.actions))
+            file = folder.begin(self._journal(work.actions))
             self._locked(file, self._changing.apply)
             return file
 
@@ -78,6 +79,9 @@ class Applying:
             self._cluster.lock(self._owner)
             self._locked(file, lambda file: passed.extend(self._changing.undo(file)))
         return tuple(passed)
+
+    def _journal(self, actions: Iterable[Action]) -> Journal:
+        return journals.begin(self._cluster.fsid(), int(time.time()), self._cluster.health(), actions)
 
     def _locked(self, file: JournalFile, change: Callable[[JournalFile], None]) -> None:
         try:

@@ -2,14 +2,16 @@
 
 Rules
 1. The journal says what is about to happen before it happens, and that it has happened when it was seen to be so.
-2. What does worse than before stops it. What was done stays, and is in the journal: `apply --continue` or `undo`.
+2. A cluster that does worse than before stops it. What was done stays, and is in the journal: `apply --continue` or `undo`.
+   Before is when the apply began, also for one that goes on: what it has made worse itself is not stepped over. Undoing may
+   be what mends that, so it compares with how the cluster did when undoing began.
 3. An OSD is restarted only if no placement group stops to serve meanwhile, and the next thing happens when it is back and
    all of its placement groups have been reported since.
 4. A value that somebody else has changed is not touched: applying stops there, undoing passes it over and says so.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from loligo_osdtune.core.actions import (
@@ -62,8 +64,9 @@ class Changing:
 
     def apply(self, file: JournalFile) -> None:
         """All that is left of it. OsdtuneError: stopped, with the reason and what can be done now."""
-        before = self._cluster.health()
+        before = file.journal.health
         numbers = file.journal.to_do()
+        self._require_no_worse(file, numbers)
         for count, number in enumerate(numbers, 1):
             action = file.journal.actions[number]
             try:
@@ -110,6 +113,20 @@ class Changing:
             file.record(number, state)
             failpoint("osdtune.undone")
         return tuple(passed)
+
+    def _require_no_worse(self, file: JournalFile, numbers: Sequence[int]) -> None:
+        """An OSD that is down and whose restart comes first may be what is wrong: that is looked at after the restart."""
+        first = file.journal.actions[numbers[0]] if numbers else None
+        if isinstance(first, Restart) and first.osd not in self._cluster.health().since:
+            return
+        try:
+            self._settle(file.journal.health)
+        except OsdtuneError:
+            worse = worse_than(file.journal.health, self._cluster.health())
+            raise OsdtuneError(
+                f"the cluster does worse than when this began: {', '.join(worse)}. Mend that, then 'osdtune apply --continue' "
+                f"goes on; or 'osdtune undo' takes back what was done, which is in {file.path}"
+            ) from None
 
     def _stop(self, error: BaseException, where: str, what_now: str) -> NoReturn:
         """Ctrl-C goes on as such, when it is said how things stand."""
