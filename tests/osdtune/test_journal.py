@@ -9,6 +9,7 @@ from loligo_osdtune.core import journal as journals
 from loligo_osdtune.core.actions import Action, ConfigLine, KernelValue, OwnFile, Put, Restart
 from loligo_osdtune.core.health import Health
 from loligo_osdtune.core.journal import Journal, JournalError, State
+from loligo_osdtune.shell.apply import Applying
 from loligo_osdtune.shell.changing import Changing
 from loligo_osdtune.shell.failures import OsdtuneError
 from loligo_osdtune.shell.journal_file import JournalFile, JournalFolder
@@ -302,7 +303,33 @@ def test_ctrl_c_says_how_things_stand(lab: Lab) -> None:
     assert lab.told[-1].startswith(
         "stopped at osd.1 osd_scrub_during_recovery: nothing -> false, change 3 of 8: interrupted."
     )
+    assert "interrupted. It was waiting for osd.1 to work with osd_scrub_during_recovery = false. What" in lab.told[-1]
     assert lab.newest().journal.to_do()[0] == 2
+
+
+def test_what_is_waited_for_is_said_at_once_and_when_it_goes_on(lab: Lab, tmp_path: Path) -> None:
+    answers = iter(("1 PGs would become inactive", "", ""))
+    lab.cluster.why_not_stop = lambda osd: next(answers)  # type: ignore[method-assign]
+    reported = iter((False, True, True))
+    lab.cluster.is_reported = lambda osd, epoch: next(reported)  # type: ignore[method-assign]
+    Changing(lab.cluster, Places(lab.cluster, lab.root), lab.cluster, lab.told.append, 60.0).apply(lab.begin())
+    at = lab.told.index("restart osd.0")
+    assert lab.told[at - 2 : at + 3] == [
+        "waiting for osd.0 to be dispensable, 60 s at most: 1 PGs would become inactive",
+        "going on",
+        "restart osd.0",
+        "waiting for osd.0 to come back, 60 s at most: its placement groups are not reported",
+        "going on",
+    ]
+
+
+def test_which_osds_could_not_be_restarted_now(lab: Lab, tmp_path: Path) -> None:
+    lab.cluster.unstoppable.update((0, 1))
+    del lab.cluster.since[1]  # so it serves nobody
+    applying = Applying(lab.cluster, Places(lab.cluster, lab.root), lab.cluster, lab.changing, tmp_path)
+    assert list(applying.not_now(ACTIONS)) == [
+        "osd.0 could not be restarted now, and would be waited for: 1 PGs would become inactive"
+    ]
 
 
 def test_two_cannot_change_one_cluster_at_once_from_one_host(lab: Lab) -> None:

@@ -6,11 +6,11 @@ until somebody has gone on or undone; and one of the host, in the folder of its 
 
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from loligo_osdtune.core import journal as journals
-from loligo_osdtune.core.actions import Action, Put, Work, inverse, places_of, work_of
+from loligo_osdtune.core.actions import Action, Put, Restart, Work, inverse, places_of, work_of
 from loligo_osdtune.core.facts import Facts
 from loligo_osdtune.core.journal import Journal
 from loligo_osdtune.core.plan import plan_of
@@ -51,6 +51,13 @@ class Applying:
             file = folder.begin(self._journal(work.actions))
             self._locked(file, self._changing.apply)
             return file
+
+    def not_now(self, actions: Iterable[Action]) -> Iterator[str]:
+        """Of the OSDs that would be restarted those that could not be at this moment, with the reason."""
+        up = self._cluster.health().since
+        for action in actions:
+            if isinstance(action, Restart) and action.osd in up and (why := self._cluster.why_not_stop(action.osd)):
+                yield f"osd.{action.osd} could not be restarted now, and would be waited for: {why}"
 
     def left_to_do(self) -> tuple[Action, ...]:
         """Of an apply that was stopped. OsdtuneError: there is none."""

@@ -46,7 +46,8 @@ _FAILURES = (OsdtuneError, FactsError, OSError)
 
 
 class Changing:
-    """`tell` hears what is done, line by line. Limits in seconds: to be as well as before, and to take a new value."""
+    """`tell` hears what is done and waited for, line by line. `settle_limit_s`: how long the cluster may take to do as well as
+    before, and an OSD to come back."""
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class Changing:
         self._restarter = restarter
         self._tell = tell
         self._settle_limit_s = settle_limit_s
+        self._waits_for = ""  # also when it was interrupted in that
 
     def apply(self, file: JournalFile) -> None:
         """All that is left of it. OsdtuneError: stopped, with the reason and what can be done now."""
@@ -119,19 +121,17 @@ class Changing:
         first = file.journal.actions[numbers[0]] if numbers else None
         if isinstance(first, Restart) and first.osd not in self._cluster.health().since:
             return
-        try:
-            self._settle(file.journal.health)
-        except OsdtuneError:
-            worse = worse_than(file.journal.health, self._cluster.health())
+        if worse := self._worse(file.journal.health):
             raise OsdtuneError(
-                f"the cluster does worse than when this began: {', '.join(worse)}. Mend that, then 'osdtune apply --continue' "
-                f"goes on; or 'osdtune undo' takes back what was done, which is in {file.path}"
-            ) from None
+                f"the cluster does worse than when this began: {worse}. Mend that, then 'osdtune apply --continue' goes on; or "
+                f"'osdtune undo' takes back what was done, which is in {file.path}"
+            )
 
     def _stop(self, error: BaseException, where: str, what_now: str) -> NoReturn:
         """Ctrl-C goes on as such, when it is said how things stand."""
         if isinstance(error, KeyboardInterrupt):
-            self._tell(f"{where}: interrupted. {what_now}")
+            waited = f" It was waiting for {self._waits_for}." if self._waits_for else ""
+            self._tell(f"{where}: interrupted.{waited} {what_now}")
             raise error
         raise OsdtuneError(f"{where}: {explain(error)}. {what_now}") from None
 
@@ -175,45 +175,70 @@ class Changing:
 
     def _require_stoppable(self, osd: int) -> None:
         """One that is down serves nobody, and may need the restart to come back."""
-        deadline = time.monotonic() + self._settle_limit_s
-        while osd in self._cluster.health().since and (why := self._cluster.why_not_stop(osd)):
-            if time.monotonic() > deadline:
-                raise OsdtuneError(f"without it some data could not be used while it restarts: {why}")
-            time.sleep(POLL_S)
+
+        def why_not() -> str:
+            return self._cluster.why_not_stop(osd) if osd in self._cluster.health().since else ""
+
+        if why := self._wait(f"osd.{osd} to be dispensable", self._settle_limit_s, why_not):
+            raise OsdtuneError(f"without it some data could not be used while it restarts: {why}")
 
     def _restart(self, osd: int) -> None:
         """Returns when it is up again and known in full."""
         was_up_since = self._cluster.health().since.get(osd, 0)
         self._restarter.restart(osd)
-        deadline = time.monotonic() + self._settle_limit_s
-        while True:
+
+        def why_not() -> str:
             since = self._cluster.health().since.get(osd, 0)
-            if since > was_up_since and self._cluster.is_reported(osd, since):
-                return
-            if time.monotonic() > deadline:
-                raise OsdtuneError(
-                    f"osd.{osd} did not come back within {self._settle_limit_s:.0f} s of its restart; see its log"
-                )
-            time.sleep(POLL_S)
+            if since <= was_up_since:
+                return "it is not up"
+            return "" if self._cluster.is_reported(osd, since) else "its placement groups are not reported"
+
+        if self._wait(f"osd.{osd} to come back", self._settle_limit_s, why_not):
+            raise OsdtuneError(
+                f"osd.{osd} did not come back within {self._settle_limit_s:.0f} s of its restart; see its log"
+            )
 
     def _settle(self, before: Health) -> None:
-        deadline = time.monotonic() + self._settle_limit_s
-        while worse := worse_than(before, self._cluster.health()):
-            if time.monotonic() > deadline:
-                raise OsdtuneError(
-                    f"the cluster does worse than before, for {self._settle_limit_s:.0f} s: {', '.join(worse)}"
-                )
-            time.sleep(POLL_S)
+        if worse := self._worse(before):
+            raise OsdtuneError(f"the cluster does worse than before, for {self._settle_limit_s:.0f} s: {worse}")
+
+    def _worse(self, before: Health) -> str:
+        """In what the cluster does worse, and goes on to."""
+
+        def worse() -> str:
+            return ", ".join(worse_than(before, self._cluster.health()))
+
+        return self._wait("the cluster to do as well as before", self._settle_limit_s, worse)
 
     def _require_taken(self, put: Put) -> None:
         """The OSD works with it."""
         assert isinstance(put.place, ConfigLine) and put.new is not None
-        osd = int(put.place.section.removeprefix("osd."))
-        deadline = time.monotonic() + TAKE_LIMIT_S
-        while not same(put.place, value := self._cluster.running_value(osd, put.place.name), put.new):
+        place, new = put.place, put.new
+        osd = int(place.section.removeprefix("osd."))
+
+        def other() -> str:
+            value = self._cluster.running_value(osd, place.name)
+            return "" if same(place, value, new) else f"{place.name} = {value}"
+
+        if found := self._wait(f"{place.section} to work with {place.name} = {new}", TAKE_LIMIT_S, other):
+            raise OsdtuneError(
+                f"{place.section} still works with {found} after {TAKE_LIMIT_S:.0f} s: a line with a mask, or 'ceph tell', "
+                "wins; see 'ceph config show'"
+            )
+
+    def _wait(self, what: str, limit_s: float, why_not: Callable[[], str]) -> str:
+        """Until `why_not` has nothing to say, at most so long -> what it says at the end. Who looks on hears of it at once."""
+        self._waits_for = what
+        deadline = time.monotonic() + limit_s
+        is_told = False
+        while why := why_not():
+            if not is_told:
+                self._tell(f"waiting for {what}, {limit_s:.0f} s at most: {why}")
+                is_told = True
             if time.monotonic() > deadline:
-                raise OsdtuneError(
-                    f"{put.place.section} still works with {put.place.name} = {value} after {TAKE_LIMIT_S:.0f} s: a line "
-                    "with a mask, or 'ceph tell', wins; see 'ceph config show'"
-                )
+                break
             time.sleep(POLL_S)
+        if is_told and not why:
+            self._tell("going on")
+        self._waits_for = ""
+        return why

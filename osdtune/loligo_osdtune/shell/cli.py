@@ -178,7 +178,7 @@ def apply(conf: str, name: str, as_json: bool, yes: bool, journals: Path, only: 
         if not work.actions:
             click.echo("nothing to do", err=True)
         elif not yes:
-            click.echo(_DRY_RUN, err=True)
+            _dry_run(applying, work)
         else:
             file = applying.go_on() if goes_on else applying.apply(work)
             click.echo(f"done; {file.path} has all old values, and 'osdtune undo' puts them back", err=True)
@@ -202,7 +202,7 @@ def undo(conf: str, name: str, as_json: bool, yes: bool, journals: Path) -> None
         else:
             _print(report.work_lines(work))
         if not yes:
-            click.echo(_DRY_RUN, err=True)
+            _dry_run(applying, work)
         elif passed := applying.undo():
             raise OsdtuneError(f"all else was put back, but {'; '.join(passed)}")
 
@@ -386,6 +386,12 @@ def _applying(cluster: Cluster, journals: Path) -> Applying:
     restarter = restarter_of(cluster, platform.node())
     tell = functools.partial(click.echo, err=True)
     return Applying(cluster, places, restarter, Changing(cluster, places, restarter, tell), journals)
+
+
+def _dry_run(applying: Applying, work: Work) -> None:
+    for line in applying.not_now(work.actions):
+        click.echo(line, err=True)
+    click.echo(_DRY_RUN, err=True)
 
 
 def _facts(conf: str, name: str, recorded: str | None) -> Facts:
