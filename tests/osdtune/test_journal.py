@@ -1,12 +1,15 @@
 """What follows from a journal, from every prefix of one; and a driver that dies at each of its effects."""
 
+import contextlib
 import json
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from loligo_osdtune.core import journal as journals
-from loligo_osdtune.core.actions import Action, ConfigLine, KernelValue, OwnFile, Put, Restart
+from loligo_osdtune.core.actions import Action, ConfigLine, KernelValue, OwnFile, Put, Restart, Work
 from loligo_osdtune.core.health import Health
 from loligo_osdtune.core.journal import Journal, JournalError, State
 from loligo_osdtune.shell.apply import Applying
@@ -106,9 +109,15 @@ class Lab:
         self.told: list[str] = []
         self.changing = Changing(self.cluster, Places(self.cluster, self.root), self.cluster, self.told.append, 0.0)
 
+        places = Places(self.cluster, self.root)
+        self.applying = Applying(self.cluster, places, self.cluster, self.changing, folder / "journals")
+
+    def journal(self) -> Journal:
+        return journals.begin("fake", 1_700_000_000, self.cluster.health(), ACTIONS)
+
     def begin(self) -> JournalFile:
         with self.folder as folder:
-            return folder.begin(journals.begin("fake", 1_700_000_000, self.cluster.health(), ACTIONS))
+            return folder.begin(self.journal())
 
     def newest(self) -> JournalFile:
         found = self.folder.newest()
@@ -323,13 +332,74 @@ def test_what_is_waited_for_is_said_at_once_and_when_it_goes_on(lab: Lab, tmp_pa
     ]
 
 
-def test_which_osds_could_not_be_restarted_now(lab: Lab, tmp_path: Path) -> None:
+def test_which_osds_could_not_be_restarted_now(lab: Lab) -> None:
     lab.cluster.unstoppable.update((0, 1))
     del lab.cluster.since[1]  # so it serves nobody
-    applying = Applying(lab.cluster, Places(lab.cluster, lab.root), lab.cluster, lab.changing, tmp_path)
-    assert list(applying.not_now(ACTIONS)) == [
+    assert list(lab.applying.not_now(ACTIONS)) == [
         "osd.0 could not be restarted now, and would be waited for: 1 PGs would become inactive"
     ]
+
+
+@contextlib.contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """As after 'ulimit -f'. To what is beyond that a write fails, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_journal_that_cannot_be_begun_leaves_nothing(lab: Lab) -> None:
+    before = lab.state()
+    with (
+        files_of_at_most(100),
+        pytest.raises(OsdtuneError, match=r"0001\.journal cannot be written \(.*\): .*room.*\. Nothing was changed"),
+    ):
+        lab.applying.apply(Work(ACTIONS, ()))
+    assert lab.state() == before and lab.cluster.locked_by is None
+    assert not list(lab.folder.path.glob("*.journal"))
+    lab.applying.apply(Work(ACTIONS, ()))
+    assert lab.newest().path.name == "0001.journal"
+
+
+def test_a_journal_in_which_nothing_can_be_announced_leaves_no_lock(lab: Lab) -> None:
+    before = lab.state()
+    with (
+        files_of_at_most(len(journals.first_line(lab.journal())) + 10),
+        pytest.raises(
+            OsdtuneError, match=r"stopped at /proc.*, change 1 of 8: .*0001\.journal cannot .*Nothing was changed"
+        ),
+    ):
+        lab.applying.apply(Work(ACTIONS, ()))
+    assert lab.state() == before and lab.cluster.locked_by is None
+
+
+def test_what_is_done_and_could_not_be_recorded_is_said(lab: Lab) -> None:
+    before = lab.state()
+    begun = len(journals.state_line(0, State.BEGUN))
+    with (
+        files_of_at_most(len(journals.first_line(lab.journal())) + begun + 5),
+        pytest.raises(
+            OsdtuneError,
+            match=r"pid_max: 32768 -> 4194304: that is done, but not recorded: .*0001\.journal cannot .*--continue",
+        ),
+    ):
+        lab.applying.apply(Work(ACTIONS, ()))
+    assert lab.cluster.locked_by is not None
+    lab.applying.go_on()
+    assert lab.newest().journal.is_finished and lab.cluster.locked_by is None
+    size = lab.newest().path.stat().st_size
+    with (
+        files_of_at_most(size + len(journals.state_line(6, State.UNDOING)) + 5),
+        pytest.raises(
+            OsdtuneError, match=r"buffered_io: true -> false: that is done, but not recorded: .* undo' goes on"
+        ),
+    ):
+        lab.applying.undo()
+    assert lab.applying.undo() == ()
+    assert lab.state() == before and lab.cluster.locked_by is None
 
 
 def test_two_cannot_change_one_cluster_at_once_from_one_host(lab: Lab) -> None:

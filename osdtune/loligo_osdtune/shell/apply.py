@@ -17,7 +17,7 @@ from loligo_osdtune.core.plan import plan_of
 from loligo_osdtune.shell.changing import Changing
 from loligo_osdtune.shell.cluster import Cluster
 from loligo_osdtune.shell.failures import OsdtuneError
-from loligo_osdtune.shell.journal_file import JournalFile, JournalFolder
+from loligo_osdtune.shell.journal_file import JournalFile, JournalFolder, JournalUnwritable
 from loligo_osdtune.shell.places import Places
 from loligo_osdtune.shell.restart import Restarter, restartable
 
@@ -48,7 +48,13 @@ class Applying:
             if (earlier := folder.newest()) is not None and not earlier.journal.is_finished:
                 raise OsdtuneError(f"{earlier.path} is half-done: 'osdtune apply --continue' or 'osdtune undo' first")
             self._cluster.lock(self._owner)
-            file = folder.begin(self._journal(work.actions))
+            try:
+                file = folder.begin(self._journal(work.actions))
+            except BaseException as error:  # nothing was done, so nobody is at work
+                self._cluster.unlock()
+                if isinstance(error, JournalUnwritable):
+                    raise OsdtuneError(f"{error}. Nothing was changed") from None
+                raise
             self._locked(file, self._changing.apply)
             return file
 

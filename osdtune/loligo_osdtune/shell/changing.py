@@ -32,7 +32,7 @@ from loligo_osdtune.core.health import Health, worse_than
 from loligo_osdtune.core.journal import State
 from loligo_osdtune.shell.cluster import Cluster
 from loligo_osdtune.shell.failures import OsdtuneError, explain
-from loligo_osdtune.shell.journal_file import JournalFile
+from loligo_osdtune.shell.journal_file import JournalFile, JournalUnwritable
 from loligo_osdtune.shell.places import Places
 from loligo_osdtune.shell.restart import Restarter
 from loligo_runtime.failpoint import declare, failpoint
@@ -78,12 +78,8 @@ class Changing:
                     self._apply_restart(file, number, action, before)
                 self._settle(before)
             except (*_FAILURES, KeyboardInterrupt) as error:
-                self._stop(
-                    error,
-                    f"stopped at {describe(action)}, change {count} of {len(numbers)}",
-                    f"What was done is in {file.path}: 'osdtune apply --continue' goes on, 'osdtune undo' takes it back",
-                )
-            file.record(number, State.DONE)
+                self._stop(error, f"stopped at {describe(action)}, change {count} of {len(numbers)}", _after(file))
+            self._close(file, number, State.DONE, _after(file))
             failpoint("osdtune.done")
 
     def undo(self, file: JournalFile) -> tuple[str, ...]:
@@ -107,12 +103,8 @@ class Changing:
                     passed.append(found)
                 failpoint("osdtune.restored")
             except (*_FAILURES, KeyboardInterrupt) as error:
-                self._stop(
-                    error,
-                    f"stopped undoing at {describe(action)}",
-                    f"How far it came is in {file.path}: 'osdtune undo' goes on",
-                )
-            file.record(number, state)
+                self._stop(error, f"stopped undoing at {describe(action)}", _after_undoing(file))
+            self._close(file, number, state, _after_undoing(file))
             failpoint("osdtune.undone")
         return tuple(passed)
 
@@ -126,6 +118,15 @@ class Changing:
                 f"the cluster does worse than when this began: {worse}. Mend that, then 'osdtune apply --continue' goes on; or "
                 f"'osdtune undo' takes back what was done, which is in {file.path}"
             )
+
+    def _close(self, file: JournalFile, number: int, state: State, what_now: str) -> None:
+        """What is not recorded is done again, which changes nothing more."""
+        try:
+            file.record(number, state)
+        except JournalUnwritable as error:
+            action = file.journal.actions[number]
+            which = describe(inverse(action) if isinstance(action, Put) and state is not State.DONE else action)
+            raise OsdtuneError(f"{which}: that is done, but not recorded: {error}. {what_now}") from None
 
     def _stop(self, error: BaseException, where: str, what_now: str) -> NoReturn:
         """Ctrl-C goes on as such, when it is said how things stand."""
@@ -242,3 +243,14 @@ class Changing:
             self._tell("going on")
         self._waits_for = ""
         return why
+
+
+def _after(file: JournalFile) -> str:
+    """What somebody whose apply was stopped can do now."""
+    if file.journal.is_closed:
+        return "Nothing was changed"
+    return f"What was done is in {file.path}: 'osdtune apply --continue' goes on, 'osdtune undo' takes it back"
+
+
+def _after_undoing(file: JournalFile) -> str:
+    return f"How far it came is in {file.path}: 'osdtune undo' goes on"

@@ -19,6 +19,10 @@ FOLDER = "/var/lib/osdtune"
 _SUFFIX = ".journal"
 
 
+class JournalUnwritable(OsdtuneError):
+    """The disk is full, say. The text names the file and says what to do."""
+
+
 class JournalFolder:
     """Those of one cluster. As a context manager it makes the folder and holds the lock, to write."""
 
@@ -71,8 +75,13 @@ class JournalFile:
 
     @classmethod
     def made(cls, path: Path, journal: Journal) -> "JournalFile":
+        """JournalUnwritable: then there is none."""
         file = cls(path, journal, 0)
-        file._append(journals.first_line(journal))
+        try:
+            file._append(journals.first_line(journal))
+        except JournalUnwritable:
+            path.unlink(missing_ok=True)
+            raise
         _sync_folder(path.parent)
         return file
 
@@ -89,16 +98,24 @@ class JournalFile:
         return cls(path, journal, len(journals.whole_lines(text).encode()))
 
     def record(self, number: int, state: State) -> None:
+        """JournalUnwritable: it is not recorded."""
         journal = self.journal.with_state(number, state)
         self._append(journals.state_line(number, state))
         self.journal = journal
 
     def _append(self, line: str) -> None:
-        with open(self.path, "ab") as file:
-            file.truncate(self._whole_bytes)
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        """JournalUnwritable: it is not in the journal, but for a part that nobody reads."""
+        try:
+            with open(self.path, "ab") as file:
+                file.truncate(self._whole_bytes)
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise JournalUnwritable(
+                f"the journal {self.path} cannot be written ({error.strerror}): see to it that there is room (df, quota, "
+                "'ulimit -f'), and that its folder can be written"
+            ) from None
         self._whole_bytes += len(line.encode())
 
 
