@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import resource
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from loligo_osdtune.core import journal as journals
 from loligo_osdtune.core.actions import Action, ConfigLine, KernelValue, OwnFile, Put, Restart, Work
 from loligo_osdtune.core.health import Health
 from loligo_osdtune.core.journal import Journal, JournalError, State
-from loligo_osdtune.shell.apply import Applying
+from loligo_osdtune.shell.apply import Applying, applied_since
 from loligo_osdtune.shell.changing import Changing
 from loligo_osdtune.shell.failures import OsdtuneError
 from loligo_osdtune.shell.journal_file import JournalFile, JournalFolder
@@ -400,6 +402,44 @@ def test_what_is_done_and_could_not_be_recorded_is_said(lab: Lab) -> None:
         lab.applying.undo()
     assert lab.applying.undo() == ()
     assert lab.state() == before and lab.cluster.locked_by is None
+
+
+@contextlib.contextmanager
+def without_root() -> Iterator[None]:
+    """Root may read everything, so he is somebody else meanwhile."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.mark.parametrize("kept", ["folder", "file", "all above"])
+def test_who_may_not_read_journals_is_not_told_that_there_are_none(kept: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="osdtune-") as name:
+        folder = Path(name)
+        lab = Lab(folder)
+        lab.changing.apply(lab.begin())
+        journal = lab.newest().path
+        modes = {folder: 0o755, lab.folder.path.parent: 0o755, lab.folder.path: 0o755, journal: 0o644}
+        modes[{"folder": lab.folder.path, "file": journal, "all above": lab.folder.path.parent}[kept]] = 0
+        for path, mode in reversed(modes.items()):
+            path.chmod(mode)
+        try:
+            with without_root():
+                for look in (
+                    lab.applying.left_to_undo,
+                    lab.applying.undo,
+                    lab.applying.left_to_do,
+                    lambda: applied_since(lab.folder.path.parent, "fake", 0),
+                ):
+                    with pytest.raises(OsdtuneError, match=r"permission denied: /.*; run as root"):
+                        look()
+        finally:
+            for path in modes:
+                path.chmod(0o755)
 
 
 def test_two_cannot_change_one_cluster_at_once_from_one_host(lab: Lab) -> None:

@@ -253,11 +253,10 @@ def verify(
             raise OsdtuneError(
                 f"{baseline} was measured on pool {before.pool} of cluster {before.fsid}: that is another one"
             )
+        applied = applied_since(journals, cluster.fsid(), before.measured_s) if before is not None else ()
         after = measure(cluster, pool, osds, length_s, _track("measuring"))
         moves = compare(before, after) if before is not None else ()
-        effects = (
-            effects_of(applied_since(journals, cluster.fsid(), before.measured_s), moves) if before is not None else ()
-        )
+        effects = effects_of(applied, moves)
     if as_json:
         _print_json(encode_measurement(after, moves, effects))
         return

@@ -6,6 +6,7 @@ Rules
 3. Journals that were undone stay, as a record.
 """
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
@@ -32,8 +33,9 @@ class JournalFolder:
 
     def __enter__(self) -> "JournalFolder":
         """OsdtuneError: another process of this host is at it."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        with _permitted():
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -55,13 +57,21 @@ class JournalFolder:
         return tuple(file.journal for file in reversed(tuple(self._standing())))
 
     def _standing(self) -> "Iterator[JournalFile]":
-        for path in sorted(self.path.glob(f"*{_SUFFIX}"), reverse=True):
+        for path in reversed(self._paths()):
             found = JournalFile.opened(path)
             if found is not None and not found.journal.is_closed:
                 yield found
 
+    def _paths(self) -> list[Path]:
+        """Oldest first. OsdtuneError: it may not be looked into, which is not the same as that there are none."""
+        try:
+            with _permitted():
+                return sorted(self.path / name for name in os.listdir(self.path) if name.endswith(_SUFFIX))
+        except FileNotFoundError:
+            return []
+
     def begin(self, journal: Journal) -> "JournalFile":
-        last = max((int(path.stem) for path in self.path.glob(f"*{_SUFFIX}")), default=0)
+        last = max((int(path.stem) for path in self._paths()), default=0)
         return JournalFile.made(self.path / f"{last + 1:04}{_SUFFIX}", journal)
 
 
@@ -88,7 +98,8 @@ class JournalFile:
     @classmethod
     def opened(cls, path: Path) -> "JournalFile | None":
         """None if nothing was ever written into it. OsdtuneError: it is damaged, or of another version."""
-        text = path.read_text()
+        with _permitted():
+            text = path.read_text()
         try:
             journal = journals.read(text)
         except JournalError as error:
@@ -117,6 +128,16 @@ class JournalFile:
                 "'ulimit -f'), and that its folder can be written"
             ) from None
         self._whole_bytes += len(line.encode())
+
+
+@contextlib.contextmanager
+def _permitted() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise OsdtuneError(
+            f"permission denied: {error.filename}; run as root, or name another folder for journals with --journals"
+        ) from None
 
 
 def _sync_folder(path: Path) -> None:
