@@ -13,7 +13,7 @@ import pytest
 from loligo_osdtune.core import journal as journals
 from loligo_osdtune.core.actions import Action, ConfigLine, KernelValue, OwnFile, Put, Restart, Work
 from loligo_osdtune.core.health import Health
-from loligo_osdtune.core.journal import Journal, JournalError, State
+from loligo_osdtune.core.journal import Damage, Journal, JournalError, State
 from loligo_osdtune.shell.apply import Applying, applied_since
 from loligo_osdtune.shell.changing import Changing
 from loligo_osdtune.shell.failures import OsdtuneError
@@ -89,15 +89,43 @@ def test_there_is_no_going_on_once_undoing_has_begun() -> None:
         ("hello\n", "damaged"),
         ("[]\n", "damaged"),
         ('{"osdtune_journal": 99}\n', "format 99, this osdtune reads 2"),
-        (lines((0, State.DONE)), "action 0 cannot be done after waiting"),
-        (lines((0, State.BEGUN), (0, State.UNDOING), (0, State.BEGUN)), "cannot be begun after undoing"),
-        (lines((99, State.BEGUN)), "damaged"),
-        (lines() + '{"action": 0}\n', "damaged"),
+        ('{"fsid": "x"}\n', "damaged"),
+        ("\0" * 64, "first line is damaged, .* Move it away"),
+        (journals.first_line(JOURNAL).replace("fake", "f\udcffke"), "first line is damaged"),
     ],
 )
 def test_what_is_no_journal_is_refused(text: str, message: str) -> None:
     with pytest.raises(JournalError, match=message):
         journals.read(text)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        journals.state_line(1, State.DONE),  # it has not begun
+        journals.state_line(0, State.BEGUN) + journals.state_line(0, State.UNDONE),
+        journals.state_line(99, State.BEGUN),
+        journals.state_line(-1, State.BEGUN),
+        '{"action": 0}\n',
+        "hello\n",
+        "\0\0\n",
+        "\udcff\n",
+        "[]\n" + journals.state_line(1, State.BEGUN),
+    ],
+)
+def test_what_is_behind_damage_may_have_happened(behind: str) -> None:
+    whole = lines((0, State.BEGUN), (0, State.DONE))
+    journal = journals.read(whole + behind)
+    assert journal is not None
+    assert journal.damage == Damage(4, tuple(range(1, len(ACTIONS))))
+    assert journal.to_do() == () and journal.to_undo() == UNDO_ORDER
+    assert not journal.is_finished and not journal.is_closed
+    assert journals.sound_lines(whole + behind, journal) == whole
+
+
+def test_damage_while_undoing_costs_only_how_far_that_came() -> None:
+    journal = journals.read(lines((0, State.BEGUN), (1, State.BEGUN), (1, State.UNDOING)) + "{\n")
+    assert journal is not None and journal.damage == Damage(5, ()) and journal.to_undo() == (1, 0)
 
 
 class Lab:
@@ -460,6 +488,50 @@ def test_a_line_that_was_cut_off_is_written_over(lab: Lab) -> None:
     again.record(0, State.BEGUN)
     reread = JournalFile.opened(file.path)
     assert reread is not None and reread.journal.states[0] is State.BEGUN
+
+
+@pytest.mark.parametrize("dies_at", [0, *range(2, 2 * EFFECTS + 2)])
+def test_a_journal_with_a_damaged_end_is_undone_from_what_is_whole(lab: Lab, dies_at: int) -> None:
+    """Also if undoing dies, and goes on."""
+    before = lab.state()
+    lab.cluster.dies_at = 8  # before the last line: osd.0 was restarted, osd.1 was not
+    with pytest.raises(Died):
+        lab.changing.apply(lab.begin())
+    path = lab.newest().path
+    text = path.read_bytes()
+    (first, *records) = text.splitlines(keepends=True)
+    path.write_bytes(first + b"".join(records[:7]) + b"\xff\0 damaged\n" + b"".join(records[8:]))
+    lab.cluster.dies_at = None
+    for impossible in (lab.applying.go_on, lab.applying.left_to_do):
+        with pytest.raises(
+            OsdtuneError, match=r"0001\.journal is damaged from line 9 on, .* cannot be continued, but undone"
+        ):
+            impossible()
+    with pytest.raises(OsdtuneError, match=r"damaged from line 9 on.* 'osdtune undo' first"):
+        lab.applying.apply(Work(ACTIONS, ()))
+    assert "is damaged from line 9 on" in lab.applying.damage()
+    started = len(lab.cluster.started)
+    lab.cluster.effects, lab.cluster.dies_at = 0, dies_at
+    with contextlib.suppress(Died):
+        lab.changing.undo(lab.newest())
+    lab.cluster.dies_at = None
+    if lab.folder.newest() is None:
+        assert lab.cluster.started[started:] == [0]  # osd.1 was left alone
+    else:
+        lab.changing.undo(lab.newest())
+    assert lab.state() == before and lab.folder.newest() is None
+
+
+def test_a_journal_whose_first_line_is_damaged_names_the_file_and_can_be_moved_away(lab: Lab) -> None:
+    path = lab.begin().path
+    path.write_bytes(b"\xff" + path.read_bytes())
+    with pytest.raises(
+        OsdtuneError, match=r"/fake/0001\.journal: its first line is damaged, .* Move it away, and .* stays"
+    ):
+        lab.applying.left_to_undo()
+    path.rename(path.with_name("damaged"))
+    with pytest.raises(OsdtuneError, match="there is nothing to undo"):
+        lab.applying.left_to_undo()
 
 
 def test_a_value_with_a_newline_is_one_line_of_the_journal() -> None:

@@ -46,7 +46,11 @@ class Applying:
         """OsdtuneError: stopped, or an earlier apply is half-done."""
         with self._folder as folder:
             if (earlier := folder.newest()) is not None and not earlier.journal.is_finished:
-                raise OsdtuneError(f"{earlier.path} is half-done: 'osdtune apply --continue' or 'osdtune undo' first")
+                raise OsdtuneError(
+                    f"{earlier.path} is half-done: 'osdtune apply --continue' or 'osdtune undo' first"
+                    if earlier.journal.damage is None
+                    else f"{_damage_of(earlier)}: 'osdtune undo' first"
+                )
             self._cluster.lock(self._owner)
             try:
                 file = folder.begin(self._journal(work.actions))
@@ -84,6 +88,10 @@ class Applying:
         actions = [journal.actions[number] for number in journal.to_undo()]
         return tuple(inverse(action) if isinstance(action, Put) else action for action in actions)
 
+    def damage(self) -> str:
+        """What is wrong with the journal that `undo` would take; "" if it is sound."""
+        return _damage_of(_newest(self._folder))
+
     def undo(self) -> tuple[str, ...]:
         """-> what was passed over. OsdtuneError: stopped, or there is nothing to undo."""
         passed: list[str] = []
@@ -113,6 +121,16 @@ def applied_since(journals_in: Path, fsid: str, since_s: int) -> tuple[Action, .
     return tuple(found)
 
 
+def _damage_of(file: JournalFile) -> str:
+    damage = file.journal.damage
+    if damage is None:
+        return ""
+    return (
+        f"{file.path} is damaged from line {damage.line} on, so how far it came is not known. All old values are in line 1, "
+        "which is whole: to undo, each value is compared, and put back where it was changed"
+    )
+
+
 def _newest(folder: JournalFolder) -> JournalFile:
     file = folder.newest()
     if file is None:
@@ -124,6 +142,8 @@ def _half_done(folder: JournalFolder) -> JournalFile:
     file = folder.newest()
     if file is None or file.journal.is_finished:
         raise OsdtuneError(f"there is nothing to continue: no journal in {folder.path} is half-done")
+    if file.journal.damage is not None:
+        raise OsdtuneError(f"{_damage_of(file)}. It cannot be continued, but undone: 'osdtune undo'")
     if file.journal.is_being_undone:
         raise OsdtuneError(f"{file.path} is being undone already: 'osdtune undo' goes on with that")
     return file

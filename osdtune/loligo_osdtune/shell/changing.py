@@ -86,21 +86,28 @@ class Changing:
         """-> what was passed over, since somebody else has changed it. OsdtuneError: stopped."""
         before = self._cluster.health()
         passed: list[str] = []
+        presumed = file.journal.damage.presumed if file.journal.damage is not None else ()
+        put_back: set[str] = set()  # sections of lines that were not as before
         for number in file.journal.to_undo():
             action = file.journal.actions[number]
             try:
-                if isinstance(action, Restart):
+                restarts = isinstance(action, Restart) and (number not in presumed or f"osd.{action.osd}" in put_back)
+                if isinstance(action, Restart) and restarts:
                     self._require_stoppable(action.osd)
                 file.record(number, State.UNDOING)
                 failpoint("osdtune.undoing")
                 state = State.UNDONE
-                if isinstance(action, Restart):
+                if isinstance(action, Put):
+                    todo, found = self._undo_put(action)
+                    if todo is Doing.WRITE and isinstance(action.place, ConfigLine):
+                        put_back.add(action.place.section)
+                    if todo is Doing.CONFLICT:
+                        state = State.KEPT
+                        passed.append(found)
+                elif restarts:
                     self._tell(describe(action))
                     self._restart(action.osd)
                     self._settle(before)
-                elif found := self._undo_put(action):
-                    state = State.KEPT
-                    passed.append(found)
                 failpoint("osdtune.restored")
             except (*_FAILURES, KeyboardInterrupt) as error:
                 self._stop(error, f"stopped undoing at {describe(action)}", _after_undoing(file))
@@ -161,18 +168,17 @@ class Changing:
             self._require_taken(put)
         failpoint("osdtune.changed")
 
-    def _undo_put(self, put: Put) -> str:
-        """What was found instead, if it is neither the old value nor ours; "" if it is undone."""
+    def _undo_put(self, put: Put) -> tuple[Doing, str]:
+        """-> what there was to do, and for a conflict what was found instead."""
         found = self._places.read([put.place])[put.place]
         todo = doing(inverse(put), found)
-        if todo is Doing.CONFLICT:
-            return (
-                f"{put.place} is {shown(found)}: somebody else has set it since, so it stays (it was {shown(put.old)})"
-            )
         if todo is Doing.WRITE:
             self._tell(describe(inverse(put)))
             self._places.write(put.place, put.old)
-        return ""
+        return (
+            todo,
+            f"{put.place} is {shown(found)}: somebody else has set it since, so it stays (it was {shown(put.old)})",
+        )
 
     def _require_stoppable(self, osd: int) -> None:
         """One that is down serves nobody, and may need the restart to come back."""

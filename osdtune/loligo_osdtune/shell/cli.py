@@ -197,6 +197,8 @@ def undo(conf: str, name: str, as_json: bool, yes: bool, journals: Path) -> None
     with Cluster(conf, name) as cluster:
         applying = _applying(cluster, journals)
         work = Work(applying.left_to_undo(), ())
+        if damage := applying.damage():
+            click.echo(damage, err=True)
         if as_json:
             _print_json({"undone": yes, **dataclasses.asdict(work)})
         else:

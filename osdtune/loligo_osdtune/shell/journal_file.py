@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from loligo_osdtune.core import journal as journals
@@ -76,7 +77,7 @@ class JournalFolder:
 
 
 class JournalFile:
-    """`journal` is what is on disk, but for a last line that was cut off and ends at `whole_bytes`."""
+    """`journal` is what is on disk up to `whole_bytes`: behind that is a last line that was cut off, or what is damaged."""
 
     def __init__(self, path: Path, journal: Journal, whole_bytes: int) -> None:
         self.path = path
@@ -97,21 +98,25 @@ class JournalFile:
 
     @classmethod
     def opened(cls, path: Path) -> "JournalFile | None":
-        """None if nothing was ever written into it. OsdtuneError: it is damaged, or of another version."""
+        """None if nothing was ever written into it. OsdtuneError: its first line is damaged, or of another version."""
         with _permitted():
-            text = path.read_text()
+            text = path.read_bytes().decode(errors="surrogateescape")
         try:
             journal = journals.read(text)
         except JournalError as error:
             raise OsdtuneError(f"{path}: {error}") from None
         if journal is None:
             return None
-        return cls(path, journal, len(journals.whole_lines(text).encode()))
+        return cls(path, journal, len(journals.sound_lines(text, journal).encode(errors="surrogateescape")))
 
     def record(self, number: int, state: State) -> None:
-        """JournalUnwritable: it is not recorded."""
-        journal = self.journal.with_state(number, state)
-        self._append(journals.state_line(number, state))
+        """JournalUnwritable: it is not recorded. The first record takes the place of what is damaged."""
+        damage = self.journal.damage
+        journal = replace(self.journal.with_state(number, state), damage=None)
+        presumed = damage.presumed if damage is not None else ()
+        self._append(
+            "".join(journals.state_line(one, State.BEGUN) for one in presumed) + journals.state_line(number, state)
+        )
         self.journal = journal
 
     def _append(self, line: str) -> None:
