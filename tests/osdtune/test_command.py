@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from loligo_osdtune.core.bursts import Load, Rates
-from loligo_osdtune.core.facts import ConfigEntry
+from loligo_osdtune.core.facts import ConfigEntry, FactsError
+from loligo_osdtune.core.plan import plan_of
 from loligo_osdtune.core.recording import encode
 from loligo_osdtune.shell.report import facts_lines, load_lines
 from osdtune import shapes
@@ -120,3 +121,33 @@ def test_a_length_of_time_that_is_none(length: str) -> None:
     done = osdtune("observe", "--for", length)
     assert done.returncode == 2
     assert "write 90s, 10m or 2h" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x80", b'{"osdtune_facts": 2, "fsid": "\xff"}', b"\0" * 8])
+def test_bytes_that_are_no_text(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "recorded.json"
+    path.write_bytes(content)
+    for arguments in (
+        ("plan", "--facts", path),
+        ("layout", "--hdd", "hdd", "--facts", path),
+        ("verify", "--pool", "x", "--baseline", path),
+    ):
+        done = osdtune(*arguments)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert "this is no JSON" in done.stderr and "give what 'osdtune " in done.stderr
+
+
+@pytest.mark.parametrize("value", ["1 2", "", "many", "nan", "inf"])
+def test_numbers_that_are_none(tmp_path: Path, value: str) -> None:
+    facts = shapes.hybrid("reef")
+    for name, changed in (
+        ("vm.zone_reclaim_mode", shapes.with_sysctl(facts, "vm.zone_reclaim_mode", value)),
+        ("osd_memory_target", shapes.with_option(facts, 0, "osd_memory_target", value)),
+        ("osd_mclock_max_capacity_iops_hdd", shapes.with_option(facts, 0, "osd_mclock_max_capacity_iops_hdd", value)),
+    ):
+        with pytest.raises(FactsError, match=f"says that {name} is {value!r}, which is no number"):
+            plan_of(changed)
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps(encode(shapes.with_sysctl(facts, "vm.zone_reclaim_mode", value))))
+    done = osdtune("plan", "--facts", path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "which is no number" in done.stderr

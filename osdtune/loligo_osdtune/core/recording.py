@@ -26,7 +26,7 @@ def encode(facts: Facts, load: Load | None = None) -> dict[str, Any]:
     return recorded if load is None else {**recorded, "load": dataclasses.asdict(load)}
 
 
-def decode(text: str) -> Facts:
+def decode(text: str | bytes) -> Facts:
     """FactsError: it is no recording, or one of another version."""
     recorded = _recorded(text, "osdtune_facts", VERSION, "facts", "osdtune observe --json")
     recorded.pop("load", None)
@@ -47,7 +47,7 @@ def encode_measurement(
     }
 
 
-def decode_measurement(text: str) -> Measurement:
+def decode_measurement(text: str | bytes) -> Measurement:
     """FactsError: it is no recording, or one of another version."""
     recorded = _recorded(text, "osdtune_measurement", MEASUREMENT_VERSION, "figures", "osdtune verify --json")
     recorded.pop("moves", None)
@@ -57,7 +57,7 @@ def decode_measurement(text: str) -> Measurement:
     return measurement
 
 
-def _recorded(text: str, mark: str, version: int, what: str, printed_by: str) -> dict[str, Any]:
+def _recorded(text: str | bytes, mark: str, version: int, what: str, printed_by: str) -> dict[str, Any]:
     try:
         recorded = json.loads(text)
     except ValueError as error:

@@ -11,9 +11,10 @@ Rules
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isfinite, nan
 from typing import Literal
 
-from loligo_osdtune.core.facts import Device, Facts, Host, Osd, Pool
+from loligo_osdtune.core.facts import Device, Facts, FactsError, Host, Option, Osd, Pool
 from loligo_osdtune.core.releases import KNOWN
 
 HDD, SSD = "hdd", "ssd"
@@ -81,6 +82,17 @@ class DeviceRule(_Rule):
 
 
 Rule = OsdRule | PoolRule | HostRule | DeviceRule
+
+
+def number(option: Option, of: str) -> float:
+    """FactsError: the value that `of` tells is none, as in a recording that somebody has changed."""
+    try:
+        value = float(option.value)
+    except ValueError:
+        value = nan
+    if not isfinite(value):
+        raise FactsError(f"{of} says that {option.name} is {option.value!r}, which is no number: record the facts anew")
+    return value
 
 
 def option_is(name: str, wrong: Callable[[str], bool], proposed: str) -> Callable[[Facts, Osd], Verdict]:

@@ -249,7 +249,7 @@ def verify(
       osdtune apply --yes
       osdtune verify --pool big --baseline before.json
     """
-    before = decode_measurement(baseline.read_text()) if baseline is not None else None
+    before = decode_measurement(baseline.read_bytes()) if baseline is not None else None
     with Cluster(conf, name) as cluster:
         if before is not None and (before.fsid, before.pool) != (cluster.fsid(), pool):
             raise OsdtuneError(
@@ -353,7 +353,7 @@ def layout(
         volumes=tuple(dict.fromkeys(volumes)),
     )
     if recorded is not None:
-        _show_layout(layout_of(decode(Path(recorded).read_text()), wish, {}), as_json, does)
+        _show_layout(layout_of(decode(Path(recorded).read_bytes()), wish, {}), as_json, does)
         return
     folder = keyrings or os.path.dirname(os.path.abspath(conf))
     if volumes and not os.path.isdir(folder):
@@ -397,7 +397,7 @@ def _dry_run(applying: Applying, work: Work) -> None:
 
 def _facts(conf: str, name: str, recorded: str | None) -> Facts:
     if recorded is not None:
-        return decode(Path(recorded).read_text())
+        return decode(Path(recorded).read_bytes())
     with Cluster(conf, name) as cluster:
         return _observe(cluster)
 

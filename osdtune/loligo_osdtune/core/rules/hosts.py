@@ -3,15 +3,15 @@
 from collections.abc import Callable
 
 from loligo_osdtune.core.facts import Device, Facts, Host
-from loligo_osdtune.core.rule import Change, DeviceRule, HostRule, Refusal, Rule, Verdict
+from loligo_osdtune.core.rule import Change, DeviceRule, HostRule, Refusal, Rule, Verdict, number
 
 LARGE_MEMORY = 48 << 30
 
 
-def _sysctl(name: str, wrong: Callable[[int], bool], proposed: str) -> Callable[[Facts, Host], Verdict]:
+def _sysctl(name: str, wrong: Callable[[float], bool], proposed: str) -> Callable[[Facts, Host], Verdict]:
     def judge(facts: Facts, host: Host) -> Verdict:
         for option in host.sysctls:
-            if option.name == name and wrong(int(option.value)):
+            if option.name == name and wrong(number(option, host.host)):
                 return Change(option.value, option.source, proposed)
         return None
 

@@ -2,7 +2,7 @@
 
 from loligo_osdtune.core.facts import Facts, Osd
 from loligo_osdtune.core.releases import QUINCY, since
-from loligo_osdtune.core.rule import HDD, SSD, Change, OsdRule, Refusal, Verdict, option_is
+from loligo_osdtune.core.rule import HDD, SSD, Change, OsdRule, Refusal, Verdict, number, option_is
 from loligo_runtime.sizes import format_size
 
 GIB = 1 << 30
@@ -21,13 +21,13 @@ _OWN_COST = ("bluestore_throttle_cost_per_io_hdd", "bluestore_throttle_cost_per_
 
 def _memory_target(facts: Facts, osd: Osd) -> Verdict:
     option = osd.option("osd_memory_target")
-    if option is None or int(option.value) >= MEMORY_LEAST:
+    if option is None or number(option, osd.name) >= MEMORY_LEAST:
         return None
     beside = sum(other.host == osd.host for other in facts.osds)
     if beside * MEMORY_TARGET * HEADROOM > osd.memory_bytes:
         return Refusal(
-            f"osd_memory_target is {format_size(int(option.value))}, less than any OSD should have, but {osd.host} has "
-            f"{format_size(osd.memory_bytes)} for {beside} OSDs: it needs more memory or fewer OSDs"
+            f"osd_memory_target is {format_size(int(number(option, osd.name)))}, less than any OSD should have, but {osd.host} "
+            f"has {format_size(osd.memory_bytes)} for {beside} OSDs: it needs more memory or fewer OSDs"
         )
     return Change(option.value, option.source, str(MEMORY_TARGET))
 
@@ -39,7 +39,7 @@ def _uses_mclock(osd: Osd) -> bool:
 
 def _capacity(device_class: str, name: str, facts: Facts, osd: Osd) -> Verdict:
     option = osd.option(name)
-    if option is None or not _uses_mclock(osd) or float(option.value) <= CAPACITY_MOST[device_class]:
+    if option is None or not _uses_mclock(osd) or number(option, osd.name) <= CAPACITY_MOST[device_class]:
         return None
     return Change(option.value, option.source, CAPACITY_DEFAULT[device_class])
 
@@ -61,9 +61,9 @@ def _shards(facts: Facts, osd: Osd) -> Verdict:
 
 def _deferred_hdd(facts: Facts, osd: Osd) -> Verdict:
     option = osd.option("bluestore_prefer_deferred_size_hdd")
-    if option is None or int(option.value) == 65536:
+    if option is None or number(option, osd.name) == 65536:
         return None
-    if int(option.value) > 65536:
+    if number(option, osd.name) > 65536:
         return Refusal(
             f"bluestore_prefer_deferred_size_hdd is {option.value}, above Ceph's 65536: no published measurement says "
             "whether that helps or wears out the SSD; measure it on this cluster"
