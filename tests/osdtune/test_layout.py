@@ -14,6 +14,7 @@ from loligo_osdtune.core.layout.steps import Right, Step, Wrong
 from loligo_osdtune.core.layout.values import VALUES
 from loligo_osdtune.core.layout.wish import Erasure, LayoutError, Replicas, Wish, parse_coding
 from loligo_osdtune.core.releases import KNOWN
+from loligo_osdtune.shell.layout import keyring_lines
 from loligo_runtime.ceph_users import CephUserError
 from osdtune import shapes
 
@@ -570,3 +571,19 @@ def test_nothing_of_it_removes_or_shrinks() -> None:
         for step in layout_of(rack(), wish, {}).steps:
             assert not re.search(r"\b(rm|delete|remove|force|yes-i-really)\b", step.words)
     assert all(isinstance(finding, Wrong) for finding in layout_of(LAID, replace(DATA, replicas=Replicas(4)), {}).wrong)
+
+
+def test_a_folder_that_ceph_conf_does_not_name_is_told_once_and_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    conf = tmp_path / "ceph.conf"
+    conf.write_text("[global]\n")
+    users = users_wanted(replace(DATA, volumes=("one", "two")))
+    assert len(users) == 4
+    keyring = f"keyring = {tmp_path}/keys/ceph.$name.keyring"
+    assert list(keyring_lines(str(conf), users, "keys")) == [
+        f"{conf} does not look for keys in {tmp_path}/keys; add to it: {keyring}"
+    ]
+    conf.write_text(f"[global]\n{keyring}\n")
+    assert list(keyring_lines(str(conf), users, "keys")) == []

@@ -15,6 +15,7 @@ from loligo_osdtune.core.layout.wish import Wish
 from loligo_osdtune.shell.cluster import Cluster
 from loligo_osdtune.shell.failures import OsdtuneError
 from loligo_runtime.ceph_keys import Administration, finds_keyring
+from loligo_runtime.ceph_users import CephUser
 from loligo_runtime.failpoint import declare, failpoint
 from loligo_runtime.object_url import RadosUrl, format_rados_url
 
@@ -71,10 +72,7 @@ class LayingOut:
         for volume in layout.volumes:
             url = format_rados_url(RadosUrl(volume.pool, volume.volume, conf, volume.daemon))
             yield f"loligo volume create {volume.volume} --meta file:///FOLDER --data '{url}'"
-        for user in users_wanted(self._wish):
-            path = os.path.join(self._keyrings, user.keyring_name)
-            if not finds_keyring(conf, user, path):
-                yield f"{conf} does not look for {path}; add to it: keyring = {self._keyrings}/ceph.$name.keyring"
+        yield from keyring_lines(conf, users_wanted(self._wish), self._keyrings)
 
     def _wait_until_clean(self, pools: Iterable[str]) -> None:
         deadline = time.monotonic() + CLEAN_LIMIT_S
@@ -86,3 +84,10 @@ class LayingOut:
                         f"{CLEAN_LIMIT_S:.0f} s: see 'ceph pg ls-by-pool {pool}' and 'ceph health detail'"
                     )
                 time.sleep(POLL_S)
+
+
+def keyring_lines(conf: str, users: Iterable[CephUser], folder: str) -> Iterable[str]:
+    """What `conf` lacks for all of `users` to be found in `folder`: one line does for them all."""
+    folder = os.path.abspath(folder)
+    if not all(finds_keyring(conf, user, os.path.join(folder, user.keyring_name)) for user in users):
+        yield f"{conf} does not look for keys in {folder}; add to it: keyring = {folder}/ceph.$name.keyring"
