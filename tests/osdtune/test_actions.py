@@ -1,6 +1,7 @@
 """From a plan to actions: what, in which order, and what is left to people."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,7 @@ from loligo_osdtune.core.actions import (
     places_of,
     work_of,
 )
-from loligo_osdtune.core.facts import Facts
+from loligo_osdtune.core.facts import ConfigEntry, Facts
 from loligo_osdtune.core.plan import plan_of
 from loligo_osdtune.core.rules import RULES
 from osdtune import shapes
@@ -75,6 +76,39 @@ def test_what_would_have_no_effect_is_left_to_people(source: str) -> None:
     (left,) = work(facts).left
     assert work(facts).actions == ()
     assert left.targets == ("osd.0",) and "wins over the monitors" in left.why
+
+
+def masked(section: str, mask: str, value: str = "false") -> Facts:
+    """Two OSDs whose option is wrong, and a line with a mask."""
+    facts = untuned()
+    return replace(facts, config=(ConfigEntry(section, mask, "bluefs_buffered_io", value),))
+
+
+@pytest.mark.parametrize("mask", ["class:hdd", "host:a", "root:default", "rack:r", "host:a/class:hdd"])
+def test_a_line_with_a_mask_that_would_win_is_left_to_people_and_the_rest_is_done(mask: str) -> None:
+    done = work(masked("osd.0", mask))
+    (left,) = done.left
+    assert (left.rule, left.targets) == ("bluefs-buffered-io", ("osd.0",))
+    assert f"'osd.0/{mask} bluefs_buffered_io = false' may win" in left.why
+    assert f"ceph config rm osd.0/{mask} bluefs_buffered_io" in left.why
+    assert [action.osd for action in done.actions if isinstance(action, Restart)] == [1]
+    assert not any(isinstance(action, Put) and str(action.place).startswith("osd.0 ") for action in done.actions)
+
+
+@pytest.mark.parametrize(
+    ("section", "mask", "value"),
+    [
+        ("osd.0", "class:ssd", "false"),  # for others
+        ("osd.0", "host:b", "false"),
+        ("osd.0", "host:a/class:ssd", "false"),
+        ("osd", "class:hdd", "false"),  # loses to a line for osd.0
+        ("osd.0", "class:hdd", "true"),  # says the same
+        ("osd.0", "", "false"),  # the line that is set
+    ],
+)
+def test_other_lines_do_not_win(section: str, mask: str, value: str) -> None:
+    done = work(masked(section, mask, value))
+    assert done.left == () and len([action for action in done.actions if isinstance(action, Restart)]) == 2
 
 
 def test_an_osd_that_cannot_be_restarted_from_here_keeps_its_options() -> None:

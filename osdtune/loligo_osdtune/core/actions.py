@@ -11,8 +11,8 @@ Order
 Rules
 1. Options are set for single OSDs ("osd.3"), the ones that the plan names: a line for all OSDs would speak of those, too,
    which the plan did not look at or refused.
-2. Only what can take effect is set. An OSD's own ceph.conf, environment and command line win over the monitors: such an option
-   is left to people.
+2. Only what can take effect is set. An OSD's own ceph.conf, environment and command line win over the monitors, and of the
+   monitors' lines for one OSD those with a mask over that without: such an option is left to people.
 3. Each value knows the one before it (None: there was none), and both are compared before anything is written: what somebody
    else has changed meanwhile is never overwritten.
 """
@@ -226,7 +226,7 @@ def _wishes(plan: Plan, facts: Facts, restartable: Mapping[int, str]) -> tuple[l
         elif isinstance(rule, OsdRule):
             refused: dict[str, list[str]] = {}
             for target in step.targets:
-                if why := _why_not(rule, osds[target], restartable):
+                if why := _why_not(facts, rule, step, osds[target], restartable):
                     refused.setdefault(why, []).append(target)
                 else:
                     wishes += _of_osd(rule, step, osds[target])
@@ -236,15 +236,35 @@ def _wishes(plan: Plan, facts: Facts, restartable: Mapping[int, str]) -> tuple[l
     return wishes, left
 
 
-def _why_not(rule: OsdRule, osd: Osd, restartable: Mapping[int, str]) -> str:
-    for name, _ in rule.sets:
+def _why_not(facts: Facts, rule: OsdRule, step: Step, osd: Osd, restartable: Mapping[int, str]) -> str:
+    for name, value in rule.sets:
         option = osd.option(name)
         if option is not None and option.source in _MONITORS_LOSE_TO:
             return (
                 f"{name} is set by {_MONITORS_LOSE_TO[option.source]}, which wins over the monitors: change it there, and "
                 "restart"
             )
+        line = ConfigLine(osd.name, name)
+        for entry in facts.config:
+            if (
+                (entry.section, entry.name) == (line.section, line.name)
+                and entry.mask
+                and not same(line, entry.value, step.proposed if value is None else value)
+                and _is_for(entry.mask, osd)
+            ):
+                who = f"{entry.section}/{entry.mask}"
+                return (
+                    f"the monitors' line '{who} {name} = {entry.value}' may win over one for {osd.name} without a mask: "
+                    f"change it ('ceph config set {who} {name} VALUE'), or take it away ('ceph config rm {who} {name}')"
+                )
     return restartable[osd.osd] if rule.needs_restart else ""
+
+
+def _is_for(mask: str, osd: Osd) -> bool:
+    """A place in the CRUSH tree that the facts do not name (a rack) may be where it is."""
+    own = {"class": osd.device_class, "host": osd.crush_host, "root": osd.crush_root}
+    parts = (part.partition(":") for part in mask.split("/"))
+    return all(own.get(kind, value) == value for kind, _, value in parts)
 
 
 def _of_osd(rule: OsdRule, step: Step, osd: Osd) -> Iterator[_Wish]:
