@@ -229,6 +229,28 @@ def test_what_somebody_else_has_set_stops_apply_and_stays(lab: Lab) -> None:
     assert lab.cluster.lines == {BUFFERED[1]: "other"}
 
 
+@pytest.mark.parametrize("value", ["false", None])
+def test_what_somebody_else_has_changed_after_it_was_set_is_found_before_the_restart(
+    lab: Lab, value: str | None
+) -> None:
+    lab.cluster.unstoppable.add(1)
+    with pytest.raises(OsdtuneError, match=r"stopped at restart osd\.1"):
+        lab.changing.apply(lab.begin())
+    lab.cluster.unstoppable.clear()
+    lab.cluster.lines.pop(BUFFERED[1])
+    if value is not None:
+        lab.cluster.lines[BUFFERED[1]] = value
+    found = value or "nothing"
+    with pytest.raises(
+        OsdtuneError, match=rf"somebody else changed osd\.1 bluefs_buffered_io from true to {found} since .*undo"
+    ):
+        lab.changing.apply(lab.newest())
+    assert lab.cluster.started == [0]
+    lab.cluster.lines[BUFFERED[1]] = "true"
+    lab.changing.apply(lab.newest())
+    assert lab.cluster.started == [0, 1] and lab.newest().journal.is_finished
+
+
 def test_what_somebody_else_has_set_since_is_passed_over_when_undoing(lab: Lab) -> None:
     lab.changing.apply(lab.begin())
     lab.cluster.lines[SCRUB] = "true"

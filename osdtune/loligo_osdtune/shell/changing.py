@@ -158,15 +158,27 @@ class Changing:
             self._require_taken(put)
 
     def _apply_restart(self, file: JournalFile, number: int, restart: Restart, before: Health) -> None:
+        puts = started_with(file.journal.actions, number)
+        self._require_ours(puts)
         self._require_stoppable(restart.osd)
         file.record(number, State.BEGUN)
         failpoint("osdtune.begun")
         self._tell(describe(restart))
         self._restart(restart.osd)
         self._settle(before)
-        for put in started_with(file.journal.actions, number):
+        for put in puts:
             self._require_taken(put)
         failpoint("osdtune.changed")
+
+    def _require_ours(self, puts: Sequence[Put]) -> None:
+        """What was set some time ago is still so: else the restart would be for nothing, or for what somebody else wants."""
+        found = self._places.read(put.place for put in puts)
+        for put in puts:
+            if not same(put.place, value := found[put.place], put.new):
+                raise OsdtuneError(
+                    f"somebody else changed {put.place} from {shown(put.new)} to {shown(value)} since it was set here: set it "
+                    "back to go on, or undo, which lets it stay"
+                )
 
     def _undo_put(self, put: Put) -> tuple[Doing, str]:
         """-> what there was to do, and for a conflict what was found instead."""
