@@ -37,6 +37,12 @@ def slow_and_virtual(commit_s: float) -> Facts:
     return shapes.with_device(no_db(counters=counters), "sdb", is_virtual=True)
 
 
+def db_on_disk(commit_s: float) -> Facts:
+    return osd(
+        is_db_rotational=True, counters=replace(shapes.COUNTERS, commit_sum_s=commit_s * shapes.COUNTERS.commits)
+    )
+
+
 def many_osds(release: str) -> Facts:
     return shapes.cluster(*(shapes.disk(number, release) for number in range(12)))
 
@@ -50,7 +56,13 @@ CHANGES: dict[str, tuple[list[tuple[Facts, str]], list[Facts]]] = {
         ],
         [QUINCY, no_db(object_store="filestore"), shapes.all_flash("quincy")],
     ),
-    "db-on-disk": ([(osd(is_db_rotational=True), "block.db on an SSD, or none")], [QUINCY]),
+    "db-on-disk": (
+        [
+            (db_on_disk(0.04), "block.db on an SSD, or none"),
+            (osd(is_db_rotational=True, counters=None), "block.db on an SSD, or none"),
+        ],
+        [QUINCY, db_on_disk(0.00065)],
+    ),
     "db-small": (
         [(osd(db_size_bytes=30 * GIB), "at least 41 GiB (1 % of the disk)")],
         [QUINCY, osd(db_size_bytes=41 * GIB), no_db()],
@@ -177,6 +189,16 @@ REFUSALS: dict[str, tuple[list[tuple[Facts, str]], list[Facts]]] = {
             (shapes.with_device(no_db(counters=None), "sdb", is_virtual=True), "too little was written"),
         ],
         [QUINCY, no_db()],
+    ),
+    "db-on-disk": (
+        [
+            (db_on_disk(0.00065), "marked as rotational, but it commits in less than 8 ms, as no disk does"),
+            (
+                shapes.with_device(osd(is_db_rotational=True, counters=None), "nvme0n1", is_virtual=True),
+                "nvme0n1, which is virtual, and too little was written",
+            ),
+        ],
+        [QUINCY, db_on_disk(0.04), osd(is_db_rotational=True, counters=None)],
     ),
     "min-alloc-hdd": ([(osd(min_alloc_bytes=None), "does not tell with which min_alloc_size")], [QUINCY]),
     "min-alloc-ssd": ([(osd(3, min_alloc_bytes=None), "does not tell with which min_alloc_size")], [QUINCY]),

@@ -44,12 +44,17 @@ def contradiction(osd: Osd) -> str:
 
 def devices_of(facts: Facts, osd: Osd) -> tuple[Device, ...]:
     """Those under the main device, if its host was looked at."""
+    return _named(facts, osd.host, osd.devices)
+
+
+def db_devices_of(facts: Facts, osd: Osd) -> tuple[Device, ...]:
+    """Those under block.db, if its host was looked at."""
+    return _named(facts, osd.host, osd.db_devices)
+
+
+def _named(facts: Facts, name: str, devices: tuple[str, ...]) -> tuple[Device, ...]:
     return tuple(
-        device
-        for host in facts.hosts
-        if host.host == osd.host
-        for device in host.devices
-        if device.device in osd.devices
+        device for host in facts.hosts if host.host == name for device in host.devices if device.device in devices
     )
 
 

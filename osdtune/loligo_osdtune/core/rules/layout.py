@@ -3,7 +3,7 @@
 RocksDB and WAL of an OSD that is there can be moved, while it is stopped; only the unit is decided when it is made.
 """
 
-from loligo_osdtune.core.devices import SLOW_COMMIT_S, commit_s, commit_with_db_s, devices_of
+from loligo_osdtune.core.devices import SLOW_COMMIT_S, commit_s, commit_with_db_s, db_devices_of, devices_of
 from loligo_osdtune.core.facts import Facts, Osd
 from loligo_osdtune.core.rule import HDD, SSD, Change, OsdRule, Refusal, Verdict
 from loligo_runtime.sizes import format_size
@@ -12,6 +12,11 @@ GIB = 1 << 30
 DB_LEAST_PERCENT = 1
 DB_MIXED_PERCENT = 4
 WAL_MOST_BYTES = 10 * GIB
+#: Means since each OSD started, unless the facts were gathered with --for; each had a load of its own.
+_UNCERTAIN = (
+    "that contradicts what a block.db brings, so it is uncertain; 'osdtune observe --for 10m --json' under "
+    "load, then 'osdtune plan --facts', looks at the same time for all"
+)
 _REBUILD = "it is decided when an OSD is made: drain it, destroy it and make it anew, one after another"
 _VOLUME = "ceph-volume lvm {} --osd-id ID --osd-fsid FSID"
 _CEPHADM = (
@@ -64,8 +69,9 @@ def _db_missing(facts: Facts, osd: Osd) -> Verdict:
             )
     note = f"a commit takes {commit * 1e3:.1f} ms" if commit is not None else ""
     with_db = commit_with_db_s(facts, osd.device_class)
-    if commit is not None and with_db is not None and with_db < commit:
-        note += f", of those of its class with a block.db {with_db * 1e3:.1f} ms: {commit / with_db:.1f} times less"
+    if commit is not None and with_db is not None:
+        note += f", of those of its class with a block.db {with_db * 1e3:.1f} ms: "
+        note += f"{commit / with_db:.1f} times less" if with_db < commit else _UNCERTAIN
     low, high = (format_size(osd.size_bytes * percent // 100) for percent in (DB_LEAST_PERCENT, DB_MIXED_PERCENT))
     proposed = f"block.db of {low} to {high} on an SSD with power-loss protection"
     return Change("RocksDB and WAL on the disk itself", "", proposed, note)
@@ -90,10 +96,21 @@ def _wal_large(facts: Facts, osd: Osd) -> Verdict:
 
 
 def _db_on_disk(facts: Facts, osd: Osd) -> Verdict:
-    if osd.has_db and osd.is_db_rotational:
-        where = ", ".join(osd.db_devices) or "a disk"
-        return Change(f"block.db on {where}, which is rotational", "", "block.db on an SSD, or none")
-    return None
+    if not osd.has_db or not osd.is_db_rotational:
+        return None
+    where = ", ".join(osd.db_devices) or "a disk"
+    commit = commit_s(osd)
+    if commit is not None and commit < SLOW_COMMIT_S:
+        return Refusal(
+            f"its block.db is on {where}, which is marked as rotational, but it commits in less than "
+            f"{SLOW_COMMIT_S * 1e3:.0f} ms, as no disk does"
+        )
+    if commit is None and any(device.is_virtual for device in db_devices_of(facts, osd)):
+        return Refusal(
+            f"its block.db is on {where}, which is virtual, and too little was written to see whether there is a disk under it"
+        )
+    note = f"a commit takes {commit * 1e3:.1f} ms" if commit is not None else ""
+    return Change(f"block.db on {where}, which is rotational", "", "block.db on an SSD, or none", note)
 
 
 def _spillover(facts: Facts, osd: Osd) -> Verdict:
@@ -133,7 +150,7 @@ LAYOUT_RULES = (
     OsdRule(
         rule="db-on-disk",
         setting="block.db",
-        reads=("layout",),
+        reads=("layout", "commits"),
         recommended="an SSD",
         reason="a block.db on a rotational device costs the seeks it was meant to spare",
         source="Ceph documentation, BlueStore configuration: devices; ceph-volume: lvm migrate",
