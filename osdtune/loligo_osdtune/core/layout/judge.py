@@ -133,6 +133,7 @@ def layout_of(facts: Facts, wish: Wish, known: Mapping[str, KnownUser]) -> Layou
             notes += _spare(one, wish)
         else:
             made = tuple(_existing(facts, wish, one, found, release, off))
+            notes += _far_off(one, found, off)
         findings += [finding for finding in made if finding not in findings]  # two pools may want one rule
     data = pools.get(_name(wish, DATA))
     is_ours = data is None or not data.applications or APPLICATION in data.applications
@@ -352,15 +353,7 @@ def _placement(facts: Facts, wish: Wish, wanted: _Wanted, pool: Pool) -> Iterato
 def _placement_groups(wanted: _Wanted, pool: Pool, release: str, off: str) -> Iterator[Finding]:
     target = f"pool {pool.pool}"
     if off:
-        right = wanted.scaling.pg_num
-        if wanted.role == DATA and not right < pool.pg_num * PGS_FAR_OFF < right * PGS_FAR_OFF**2:
-            yield Wrong(
-                target,
-                f"it has {pool.pg_num} placement groups, and about {right} would be right",
-                f"ceph osd pool set {pool.pool} pg_num {right} ({_price(pool, 'moves much of what is in it')})",
-            )
-        else:
-            yield Right(target, f"{pool.pg_num} placement groups")
+        yield Right(target, f"{pool.pg_num} placement groups")  # `_far_off` may have a note
         return
     if pool.autoscale_mode == "on":
         yield Right(target, f"the autoscaler sees to its {pool.pg_num} placement groups")
@@ -385,6 +378,16 @@ def _placement_groups(wanted: _Wanted, pool: Pool, release: str, off: str) -> It
             target,
             "the autoscaler does not know that it will be large, and splits it again and again while it fills",
             f"{step.words} (moves much of what is in it, once)",
+        )
+
+
+def _far_off(wanted: _Wanted, pool: Pool, off: str) -> Iterator[str]:
+    """The number may be what the autoscaler had come to, or this for fewer OSDs: neither was wrong."""
+    right = wanted.scaling.pg_num
+    if off and wanted.role == DATA and not right < pool.pg_num * PGS_FAR_OFF < right * PGS_FAR_OFF**2:
+        yield (
+            f"pool {pool.pool} has {pool.pg_num} placement groups; for the OSDs that are there now about {right} are usual: "
+            f"ceph osd pool set {pool.pool} pg_num {right} ({_price(pool, 'moves much of what is in it')})"
         )
 
 
