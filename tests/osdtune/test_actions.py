@@ -17,6 +17,7 @@ from loligo_osdtune.core.actions import (
     Restart,
     Work,
     doing,
+    fulfilled,
     inverse,
     places_of,
     work_of,
@@ -172,3 +173,15 @@ def test_rules_that_only_refuse_set_nothing() -> None:
     for rule in RULES:
         if rule.rule not in CHANGES:
             assert not rule.sets and not rule.by_hand
+
+
+def test_a_rule_that_is_fulfilled_has_nothing_to_do() -> None:
+    facts = untuned()
+    done = fulfilled(plan_of(facts))
+    assert {"cache-autotune", "swappiness", "db-missing"} <= done
+    assert done.isdisjoint({"pid-max", "bluefs-buffered-io", "cache-tier", "read-ahead"})
+    assert work(facts, None, "cache-autotune", "pid-max").idle(("cache-autotune", "pid-max")) == ("cache-autotune",)
+    low = shapes.with_osd(
+        shapes.with_option(facts, 0, "osd_memory_target", str(shapes.GIB)), 0, memory_bytes=shapes.GIB
+    )
+    assert "memory-target" not in fulfilled(plan_of(low))  # it is refused, which is not the same

@@ -273,7 +273,10 @@ def test_the_command_shows_then_does_dies_goes_on_dies_and_undoes(lab: LoopbackC
 
     killed(lab, tmp_path, "osdtune.changed:2", "apply", "--yes", *only)
     again = command(lab, tmp_path, "apply", "--yes", *only)
-    assert again.returncode == 1 and "'osdtune apply --continue' or 'osdtune undo' first" in again.stderr
+    assert again.returncode == 1 and "is half-done: 'osdtune apply --continue --yes" in again.stderr
+    assert f"or 'osdtune undo --yes --journals {tmp_path}' first" in again.stderr
+    dry = command(lab, tmp_path, "apply", *only)
+    assert dry.returncode == 0 and "before anything can be applied: " in dry.stderr and "is half-done" in dry.stderr
     went_on = command(lab, tmp_path, "apply", "--continue", "--yes", "--json")
     assert went_on.returncode == 0, went_on.stderr
     lines = [f"osd.{osd}" for osd in (1, 2)]
@@ -288,6 +291,7 @@ def test_the_command_shows_then_does_dies_goes_on_dies_and_undoes(lab: LoopbackC
     killed(lab, tmp_path, "osdtune.restored:2", "undo", "--yes")
     undone = command(lab, tmp_path, "undo", "--yes")
     assert undone.returncode == 0, undone.stderr
+    assert "done; all values are as they were before" in undone.stderr
     assert config_dump(lab) == before
     nothing = command(lab, tmp_path, "undo")
     assert nothing.returncode == 1 and "there is nothing to undo" in nothing.stderr
@@ -408,9 +412,34 @@ def test_who_may_only_read_changes_nothing(lab: LoopbackCeph, tmp_path: Path) ->
     assert not list((tmp_path / "journals").rglob("*.journal"))
 
 
+def test_verify_by_who_may_not_write_says_so(single: LoopbackCeph, tmp_path: Path) -> None:
+    user = "client.osdtune-looker"
+    (made,) = single.command(
+        "auth get-or-create", entity=user, caps=["mon", "allow r", "mgr", "allow r", "osd", "allow r"]
+    )
+    keyring = tmp_path / f"ceph.{user}.keyring"
+    keyring.touch(mode=0o600)
+    keyring.write_text(f"[{user}]\n\tkey = {made['key']}\n")
+    try:
+        conf = single.write_user_conf(tmp_path)
+        done = osdtune(
+            "verify", "--pool", SINGLE, "--for", "5s", "--conf", conf, "--name", user, "--journals", tmp_path
+        )
+    finally:
+        single.command("auth rm", entity=user)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "permission denied" in done.stderr and "capabilities" in done.stderr and "health" not in done.stderr
+
+
 def test_a_rule_that_the_plan_has_not(lab: LoopbackCeph, tmp_path: Path) -> None:
     done = command(lab, tmp_path, "apply", "--only", "cache-tier")
     assert done.returncode == 1 and "the plan has no cache-tier" in done.stderr
+
+
+def test_a_rule_that_is_fulfilled(lab: LoopbackCeph, tmp_path: Path) -> None:
+    done = command(lab, tmp_path, "apply", "--yes", "--only", "allocator")
+    assert done.returncode == 0, done.stderr
+    assert "allocator: nothing to do" in done.stderr
 
 
 def test_what_conf_files_and_rebuilds_decide_is_left_to_people(lab: LoopbackCeph, tmp_path: Path) -> None:

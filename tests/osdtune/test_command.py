@@ -1,5 +1,6 @@
 """The command without a cluster: recorded facts, and what it says when something is wrong."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -8,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from loligo_osdtune.core.actions import KernelValue, Put, Work
 from loligo_osdtune.core.bursts import Load, Rates
 from loligo_osdtune.core.facts import ConfigEntry, FactsError
 from loligo_osdtune.core.plan import plan_of
 from loligo_osdtune.core.recording import encode
-from loligo_osdtune.shell.report import facts_lines, load_lines
+from loligo_osdtune.shell.bench import require
+from loligo_osdtune.shell.failures import OsdtuneError
+from loligo_osdtune.shell.report import facts_lines, load_lines, plan_lines, work_lines
 from osdtune import shapes
 
 OSDTUNE = Path(sys.executable).with_name("osdtune")
@@ -151,3 +155,34 @@ def test_numbers_that_are_none(tmp_path: Path, value: str) -> None:
     path.write_text(json.dumps(encode(shapes.with_sysctl(facts, "vm.zone_reclaim_mode", value))))
     done = osdtune("plan", "--facts", path)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "which is no number" in done.stderr
+
+
+def test_a_plot_that_has_no_place_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    done = osdtune("observe", "--for", "10m", "--plot-file", tmp_path / "nowhere" / "load.png")
+    assert done.returncode == 1
+    assert f"there is no folder {tmp_path}/nowhere for the plot" in done.stderr
+
+
+def test_one_change_is_one_change() -> None:
+    one = Put(("r",), KernelValue("/proc/sys/kernel/pid_max"), "1", "2")
+    assert [next(iter(work_lines(Work(actions, ())))) for actions in ((), (one,), (one, one))] == [
+        "0 changes",
+        "1 change:",
+        "2 changes, in this order:",
+    ]
+    facts = shapes.with_sysctl(shapes.hybrid("reef"), "kernel.pid_max", "32768")
+    assert ": 1 change, 3 refused" in next(iter(plan_lines(plan_of(facts))))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(errno.EPERM, "capabilities need osd 'allow rw"), (errno.EIO, "health detail")]
+)
+def test_why_a_pool_does_not_do_what_verify_asks(code: int, words: str) -> None:
+    class Completion:
+        def wait_for_complete_and_cb(self) -> None: ...
+
+        def get_return_value(self) -> int:
+            return -code
+
+    with pytest.raises(OsdtuneError, match=words):
+        require(Completion())

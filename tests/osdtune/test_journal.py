@@ -265,7 +265,8 @@ def test_an_osd_that_does_not_come_back_stops_it_and_can_be_undone(lab: Lab) -> 
     before = lab.state()
     lab.cluster.broken.add(0)
     with pytest.raises(
-        OsdtuneError, match=r"stopped at restart osd\.0, change 6 of 8: osd\.0 did not come back .* 'osdtune undo'"
+        OsdtuneError,
+        match=r"stopped at restart osd\.0, change 6 of 8: osd\.0 did not come back .* 'osdtune undo --yes --journals /",
     ):
         lab.changing.apply(lab.begin())
     assert lab.cluster.started == [0]
@@ -446,7 +447,7 @@ def test_what_is_done_and_could_not_be_recorded_is_said(lab: Lab) -> None:
     with (
         files_of_at_most(size + len(journals.state_line(6, State.UNDOING)) + 5),
         pytest.raises(
-            OsdtuneError, match=r"buffered_io: true -> false: that is done, but not recorded: .* undo' goes on"
+            OsdtuneError, match=r"buffered_io: true -> false: that is done, but not recorded: .* undo --yes .* goes on"
         ),
     ):
         lab.applying.undo()
@@ -492,6 +493,21 @@ def test_who_may_not_read_journals_is_not_told_that_there_are_none(kept: str) ->
                 path.chmod(0o755)
 
 
+def test_hints_can_be_typed_as_they_are(lab: Lab) -> None:
+    lab.cluster.unstoppable.add(0)
+    with pytest.raises(OsdtuneError) as stopped:
+        lab.applying.apply(Work(ACTIONS, ()))
+    journals_in = lab.folder.path.parent
+    go_on, undo = (f"'osdtune {verb} --yes --journals {journals_in}'" for verb in ("apply --continue", "undo"))
+    assert f"{go_on} goes on, {undo} takes it back" in str(stopped.value)
+    assert lab.applying.in_the_way() == f"{lab.newest().path} is half-done: {go_on} or {undo} first"
+    usual = JournalFile(Path("/var/lib/osdtune/fake/0001.journal"), JOURNAL, 0)
+    assert usual.command("undo") == "'osdtune undo --yes'"
+    lab.cluster.unstoppable.clear()
+    lab.applying.go_on()
+    assert lab.applying.in_the_way() == ""
+
+
 def test_two_cannot_change_one_cluster_at_once_from_one_host(lab: Lab) -> None:
     with (
         lab.folder,
@@ -529,7 +545,7 @@ def test_a_journal_with_a_damaged_end_is_undone_from_what_is_whole(lab: Lab, die
             OsdtuneError, match=r"0001\.journal is damaged from line 9 on, .* cannot be continued, but undone"
         ):
             impossible()
-    with pytest.raises(OsdtuneError, match=r"damaged from line 9 on.* 'osdtune undo' first"):
+    with pytest.raises(OsdtuneError, match=r"damaged from line 9 on.* 'osdtune undo --yes .*' first"):
         lab.applying.apply(Work(ACTIONS, ()))
     assert "is damaged from line 9 on" in lab.applying.damage()
     started = len(lab.cluster.started)

@@ -104,6 +104,11 @@ class Work:
     actions: tuple[Action, ...]
     left: tuple[Left, ...]
 
+    def idle(self, rules: Iterable[str]) -> tuple[str, ...]:
+        """Those of `rules` for which nothing is done, and nothing left to people."""
+        busy = {rule for action in self.actions for rule in action.rules} | {left.rule for left in self.left}
+        return tuple(rule for rule in dict.fromkeys(rules) if rule not in busy)
+
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
@@ -123,6 +128,16 @@ class Doing(Enum):
     WRITE = "write"
     NOTHING = "nothing"  # it is as wanted already
     CONFLICT = "conflict"  # somebody else has changed it
+
+
+def fulfilled(plan: Plan) -> frozenset[str]:
+    """The rules that could have proposed something on this release, and found all as it should be."""
+    found = {step.rule for step in plan.steps} | {refused.rule for refused in plan.refused}
+    return frozenset(
+        rule.rule
+        for rule in RULES
+        if (rule.sets or rule.by_hand) and plan.release in rule.releases and rule.rule not in found
+    )
 
 
 def places_of(plan: Plan, facts: Facts, restartable: Mapping[int, str]) -> tuple[Place, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from loligo_osdtune.core import journal as journals
-from loligo_osdtune.core.actions import Action, Put, Restart, Work, inverse, places_of, work_of
+from loligo_osdtune.core.actions import Action, Put, Restart, Work, fulfilled, inverse, places_of, work_of
 from loligo_osdtune.core.facts import Facts
 from loligo_osdtune.core.journal import Journal
 from loligo_osdtune.core.plan import plan_of
@@ -36,21 +36,32 @@ class Applying:
     def work(self, facts: Facts, only: Iterable[str]) -> Work:
         """What there is to do. FactsError: no plan can be made. OsdtuneError: `only` names what the plan has not."""
         plan = plan_of(facts)
-        if unknown := sorted(set(only) - {step.rule for step in plan.steps}):
+        if unknown := sorted(set(only) - {step.rule for step in plan.steps} - fulfilled(plan)):
             raise OsdtuneError(f"the plan has no {', '.join(unknown)}; 'osdtune plan' shows what it has")
         can = restartable(self._restarter, facts)
         current = self._places.read(places_of(plan, facts, can))
         return work_of(plan, facts, can, current, only)
 
+    def in_the_way(self) -> str:
+        """Why no new apply may begin: an earlier one is half-done, or cannot be read; "" if one may."""
+        try:
+            earlier = self._folder.newest()
+        except OsdtuneError as error:
+            return str(error)
+        if earlier is None or earlier.journal.is_finished:
+            return ""
+        undo = earlier.command("undo")
+        if earlier.journal.damage is not None:
+            return f"{_damage_of(earlier)}: {undo} first"
+        if earlier.journal.is_being_undone:
+            return f"{earlier.path} is half undone: {undo} first"
+        return f"{earlier.path} is half-done: {earlier.command('apply --continue')} or {undo} first"
+
     def apply(self, work: Work) -> JournalFile:
         """OsdtuneError: stopped, or an earlier apply is half-done."""
         with self._folder as folder:
-            if (earlier := folder.newest()) is not None and not earlier.journal.is_finished:
-                raise OsdtuneError(
-                    f"{earlier.path} is half-done: 'osdtune apply --continue' or 'osdtune undo' first"
-                    if earlier.journal.damage is None
-                    else f"{_damage_of(earlier)}: 'osdtune undo' first"
-                )
+            if earlier := self.in_the_way():
+                raise OsdtuneError(earlier)
             self._cluster.lock(self._owner)
             try:
                 file = folder.begin(self._journal(work.actions))
@@ -143,7 +154,7 @@ def _half_done(folder: JournalFolder) -> JournalFile:
     if file is None or file.journal.is_finished:
         raise OsdtuneError(f"there is nothing to continue: no journal in {folder.path} is half-done")
     if file.journal.damage is not None:
-        raise OsdtuneError(f"{_damage_of(file)}. It cannot be continued, but undone: 'osdtune undo'")
+        raise OsdtuneError(f"{_damage_of(file)}. It cannot be continued, but undone: {file.command('undo')}")
     if file.journal.is_being_undone:
-        raise OsdtuneError(f"{file.path} is being undone already: 'osdtune undo' goes on with that")
+        raise OsdtuneError(f"{file.path} is being undone already: {file.command('undo')} goes on with that")
     return file

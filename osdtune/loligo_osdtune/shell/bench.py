@@ -9,6 +9,7 @@ Rules
 """
 
 import contextlib
+import errno
 import os
 import time
 from collections import deque
@@ -76,7 +77,7 @@ def measure(
         order = [(target, work) for _ in range(ROUNDS) for target in targets for work in target.works]
         with _removing(objects, targets):
             for name in targets[0].large:
-                _require(objects.aio_write_full(name, os.urandom(LARGE_BYTES)))
+                require(objects.aio_write_full(name, os.urandom(LARGE_BYTES)))
             for step in track(range(len(order))):
                 target, work = order[step]
                 names = target.large if work.of_large else target.small
@@ -109,14 +110,14 @@ def _round(objects: Any, work: Workload, names: Sequence[str], length_s: float) 
     try:
         while number < least or time.monotonic() < started_s + length_s:
             if len(under_way) == work.depth:
-                _require(under_way.popleft())
+                require(under_way.popleft())
             under_way.append(_begin(objects, work, names[number % len(names)], number, data, latencies))
             number += 1
     finally:
         while (
             under_way
         ):  # also after Ctrl-C: a write that is still on its way would make an object anew that was removed
-            _require(under_way.popleft())
+            require(under_way.popleft())
     return Round(latencies, time.monotonic() - started_s)
 
 
@@ -133,9 +134,15 @@ def _begin(objects: Any, work: Workload, name: str, number: int, data: bytes, la
     return objects.aio_write_full(name, data, on_end)
 
 
-def _require(completion: Any) -> None:
+def require(completion: Any) -> None:
+    """Wait for it. OsdtuneError: it failed."""
     completion.wait_for_complete_and_cb()
     code = completion.get_return_value()
+    if -code in (errno.EPERM, errno.EACCES):
+        raise OsdtuneError(
+            f"permission denied: the user of --name may not read and write in this pool, in namespace {NAMESPACE}; its "
+            "capabilities need osd 'allow rw pool=POOL', see 'ceph auth get', or name another"
+        )
     if code < 0:
         raise OsdtuneError(f"the pool does not do what it is asked for: {os.strerror(-code)}; see 'ceph health detail'")
 

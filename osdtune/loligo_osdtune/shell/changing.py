@@ -122,8 +122,9 @@ class Changing:
             return
         if worse := self._worse(file.journal.health):
             raise OsdtuneError(
-                f"the cluster does worse than when this began: {worse}. Mend that, then 'osdtune apply --continue' goes on; or "
-                f"'osdtune undo' takes back what was done, which is in {file.path}"
+                f"the cluster does worse than when this began: {worse}. Mend that, then "
+                f"{file.command('apply --continue')} goes on; or {file.command('undo')} takes back what was done, which is in "
+                f"{file.path}"
             )
 
     def _close(self, file: JournalFile, number: int, state: State, what_now: str) -> None:
@@ -267,8 +268,9 @@ def _after(file: JournalFile) -> str:
     """What somebody whose apply was stopped can do now."""
     if file.journal.is_closed:
         return "Nothing was changed"
-    return f"What was done is in {file.path}: 'osdtune apply --continue' goes on, 'osdtune undo' takes it back"
+    go_on, undo = file.command("apply --continue"), file.command("undo")
+    return f"What was done is in {file.path}: {go_on} goes on, {undo} takes it back"
 
 
 def _after_undoing(file: JournalFile) -> str:
-    return f"How far it came is in {file.path}: 'osdtune undo' goes on"
+    return f"How far it came is in {file.path}: {file.command('undo')} goes on"

@@ -37,7 +37,7 @@ from loligo_osdtune.shell.host import host_facts
 from loligo_osdtune.shell.journal_file import FOLDER
 from loligo_osdtune.shell.layout import LayingOut
 from loligo_osdtune.shell.places import Places
-from loligo_osdtune.shell.plot import require_matplotlib, write_plot
+from loligo_osdtune.shell.plot import require_plottable, write_plot
 from loligo_osdtune.shell.restart import restarter_of
 from loligo_osdtune.shell.sampling import sample_load
 from loligo_runtime.ceph_keys import Administration
@@ -100,7 +100,7 @@ def osdtune() -> None:
 def observe(conf: str, name: str, as_json: bool, length_s: int | None, plot: bool, plot_file: str) -> None:
     """What there is: OSDs, devices, layout, options and their sources, pools, counters, this host; with --for the load."""
     if length_s is not None and plot:
-        require_matplotlib()
+        require_plottable(plot_file)
     load = None
     samples: list[Sample] = []
     with Cluster(conf, name) as cluster:
@@ -175,13 +175,17 @@ def apply(conf: str, name: str, as_json: bool, yes: bool, journals: Path, only: 
             _print_json({"applied": yes, **dataclasses.asdict(work)})
         else:
             _print(report.work_lines(work))
+        for rule in work.idle(only):
+            click.echo(f"{rule}: nothing to do", err=True)
+        if not yes and not goes_on and (earlier := applying.in_the_way()):
+            click.echo(f"before anything can be applied: {earlier}", err=True)
         if not work.actions:
             click.echo("nothing to do", err=True)
         elif not yes:
             _dry_run(applying, work)
         else:
             file = applying.go_on() if goes_on else applying.apply(work)
-            click.echo(f"done; {file.path} has all old values, and 'osdtune undo' puts them back", err=True)
+            click.echo(f"done; {file.path} has all old values, and {file.command('undo')} puts them back", err=True)
 
 
 @osdtune.command()
@@ -207,6 +211,8 @@ def undo(conf: str, name: str, as_json: bool, yes: bool, journals: Path) -> None
             _dry_run(applying, work)
         elif passed := applying.undo():
             raise OsdtuneError(f"all else was put back, but {'; '.join(passed)}")
+        else:
+            click.echo("done; all values are as they were before", err=True)
 
 
 @osdtune.command()

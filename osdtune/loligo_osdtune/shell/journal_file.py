@@ -9,6 +9,7 @@ Rules
 import contextlib
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,12 @@ class JournalFile:
         if journal is None:
             return None
         return cls(path, journal, len(journals.sound_lines(text, journal).encode(errors="surrogateescape")))
+
+    def command(self, verb: str) -> str:
+        """What to type for `verb` to find this journal, in quotes, for messages."""
+        folder = str(self.path.parent.parent)
+        journals_in = "" if folder == FOLDER else f" --journals {shlex.quote(folder)}"
+        return f"'osdtune {verb} --yes{journals_in}'"
 
     def record(self, number: int, state: State) -> None:
         """JournalUnwritable: it is not recorded. The first record takes the place of what is damaged."""

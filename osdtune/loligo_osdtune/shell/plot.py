@@ -1,13 +1,19 @@
 """A load over time as a PNG."""
 
+import os
 from collections.abc import Sequence
 
 from loligo_osdtune.core.bursts import Load, Sample
 from loligo_osdtune.shell.failures import OsdtuneError
 
 
-def require_matplotlib() -> None:
-    """OsdtuneError, before anybody waits for ten minutes of samples."""
+def require_plottable(path: str) -> None:
+    """OsdtuneError, before anybody waits for ten minutes of samples: there is nothing to draw with, or no place for it."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise OsdtuneError(f"there is no folder {folder} for the plot: make it, or name another with --plot-file")
+    if not os.access(folder, os.W_OK):
+        raise OsdtuneError(f"permission denied: {folder}; name another folder for the plot with --plot-file")
     try:
         import matplotlib  # noqa: F401
     except ImportError:

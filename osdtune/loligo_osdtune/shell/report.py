@@ -107,7 +107,7 @@ def load_lines(load: Load) -> Iterator[str]:
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
-    yield f"plan for cluster {plan.fsid} (Ceph {plan.release}): {len(plan.steps)} changes, {len(plan.refused)} refused"
+    yield f"plan for cluster {plan.fsid} (Ceph {plan.release}): {_changes(len(plan.steps))}, {len(plan.refused)} refused"
     for number, step in enumerate(plan.steps, 1):
         yield ""
         yield from _step_lines(number, step)
@@ -146,7 +146,7 @@ def opinion_lines(opinion: Opinion) -> Iterator[str]:
 
 
 def work_lines(work: Work) -> Iterator[str]:
-    yield f"{len(work.actions)} changes, in this order:"
+    yield f"{_changes(len(work.actions))}{', in this order' if len(work.actions) > 1 else ''}{':' if work.actions else ''}"
     for number, action in enumerate(work.actions, 1):
         yield from _wrapped(f"{number:4}. ", f"{describe(action)}  [{', '.join(action.rules)}]")
         if isinstance(action, Put) and isinstance(action.place, OwnFile) and action.new is not None:
@@ -304,6 +304,10 @@ def _step_lines(number: int, step: Step) -> Iterator[str]:
         yield from _wrapped("   by hand   ", step.by_hand)
     when = "only when the OSD is made" if step.creation_only else "after a restart" if step.needs_restart else "at once"
     yield f"   risk      {step.risk}; takes effect {when}  [{step.rule}]"
+
+
+def _changes(count: int) -> str:
+    return "1 change" if count == 1 else f"{count} changes"
 
 
 def _targets(targets: Sequence[str]) -> str:
