@@ -350,7 +350,9 @@ def test_going_on_stops_when_an_osd_is_down_that_was_up(lab: Lab) -> None:
     lab.cluster.dies_at = None
     del lab.cluster.since[2]
     lines = dict(lab.cluster.lines)
-    with pytest.raises(OsdtuneError, match=r"does worse than when this began: osd\.2 is down\. Mend that"):
+    with pytest.raises(
+        OsdtuneError, match=r"does worse than when this began: osd\.2 is down; mend that first\. .*--continue"
+    ):
         lab.changing.apply(lab.newest())
     assert lab.cluster.lines == lines
 
@@ -367,6 +369,22 @@ def test_ctrl_c_says_how_things_stand(lab: Lab) -> None:
     )
     assert "interrupted. It was waiting for osd.1 to work with osd_scrub_during_recovery = false. What" in lab.told[-1]
     assert lab.newest().journal.to_do()[0] == 2
+
+
+def test_ctrl_c_while_going_on_waits_for_the_cluster(lab: Lab) -> None:
+    lab.cluster.dies_at = 4
+    with pytest.raises(Died):
+        lab.changing.apply(lab.begin())
+
+    def interrupt() -> Health:
+        raise KeyboardInterrupt
+
+    lab.cluster.health = interrupt  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        lab.changing.apply(lab.newest())
+    assert lab.told[-1].startswith(
+        "stopped before the next change: interrupted. It was waiting for the cluster to do as well as before. What was"
+    )
 
 
 def test_what_is_waited_for_is_said_at_once_and_when_it_goes_on(lab: Lab, tmp_path: Path) -> None:

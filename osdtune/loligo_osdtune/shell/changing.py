@@ -68,7 +68,10 @@ class Changing:
         """All that is left of it. OsdtuneError: stopped, with the reason and what can be done now."""
         before = file.journal.health
         numbers = file.journal.to_do()
-        self._require_no_worse(file, numbers)
+        try:
+            self._require_no_worse(file, numbers)
+        except (*_FAILURES, KeyboardInterrupt) as error:
+            self._stop(error, "stopped before the next change", _after(file))
         for count, number in enumerate(numbers, 1):
             action = file.journal.actions[number]
             try:
@@ -121,11 +124,7 @@ class Changing:
         if isinstance(first, Restart) and first.osd not in self._cluster.health().since:
             return
         if worse := self._worse(file.journal.health):
-            raise OsdtuneError(
-                f"the cluster does worse than when this began: {worse}. Mend that, then "
-                f"{file.command('apply --continue')} goes on; or {file.command('undo')} takes back what was done, which is in "
-                f"{file.path}"
-            )
+            raise OsdtuneError(f"the cluster does worse than when this began: {worse}; mend that first")
 
     def _close(self, file: JournalFile, number: int, state: State, what_now: str) -> None:
         """What is not recorded is done again, which changes nothing more."""
