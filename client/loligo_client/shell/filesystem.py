@@ -48,6 +48,7 @@ from loligo_client.shell.control_files import ControlFiles
 from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.file_data import FileData
 from loligo_client.shell.locks import Locks
+from loligo_client.shell.moved_directories import MovedDirectories
 from loligo_client.shell.own_names import OWN_NAMES, RMTREE_XATTR, TRASH_INO, TRASH_NAME, check_inode, check_name
 from loligo_client.shell.reading import Data
 from loligo_client.shell.recalls import DIRECTORY_NAMES_S
@@ -68,7 +69,7 @@ from loligo_fuse import (
 )
 from loligo_fuse import SetAttributes as Change
 from loligo_mds.core.limits import LISTING_PAGE_MAX, NAME_MAX_BYTES
-from loligo_mds.core.namespace import RENAME_NOREPLACE
+from loligo_mds.core.namespace import RENAME_EXCHANGE, RENAME_NOREPLACE
 from loligo_mds.core.requests import (
     Create,
     CreateUnnamed,
@@ -163,9 +164,12 @@ class FileSystem(Operations):
         *,
         update_atime: bool,
         leased: Leased | None = None,
+        moved: MovedDirectories | None = None,
         locks: Locks | None = None,
     ) -> None:
         """`leased`: what the kernel may believe; None: everything, nobody else has the volume.
+
+        `moved`: where others move directories that the kernel has.
 
         `locks`: of a volume that others lock, too; else the kernel keeps them.
         """
@@ -177,6 +181,7 @@ class FileSystem(Operations):
         self._now_ns = clock.time_ns
         self._update_atime = update_atime
         self._leased = leased
+        self._moved = moved
         self._locks = locks
         #: The root of the mount, as it was last.
         self._root: Attributes | None = None
@@ -226,6 +231,8 @@ class FileSystem(Operations):
                 ctx.entry_timeout_s = DIRECTORY_NAMES_S if is_directory else _FOR_EVER_S
             if found is not None:
                 self._tell(ctx, found)
+                if self._moved is not None and found.is_directory and name not in (b".", b".."):
+                    self._moved.told(found.ino, (parent, name), ctx.pid)
         return found
 
     def _tell(self, ctx: Context, attributes: Attributes) -> Attributes:
@@ -240,7 +247,7 @@ class FileSystem(Operations):
             return self._run(self._trash.lookup(ctx, parent, name))
         if parent >= FIRST_CLIENT_INO or (parent == ROOT_INO and name in OWN_NAMES):
             return self._control.lookup(ctx, parent, name)
-        if self._leased is not None:
+        if self._leased is not None and not (self._moved is not None and self._moved.may_begin_anew(ctx.pid)):
             is_known, found = self._known(self._leased, parent, name)
             if is_known:
                 return self._tell_name(ctx, parent, name, found)
@@ -257,6 +264,9 @@ class FileSystem(Operations):
         return is_known, found
 
     def _lookup(self, ctx: Context, parent: int, name: bytes) -> Task[Attributes | None]:
+        looked_at = self._moved.asked((parent, name), ctx.pid) if self._moved is not None else None
+        if looked_at is not None:
+            yield looked_at
         leased = self._leased
         try:
             if leased is not None and leased.wants_listing(parent):
@@ -282,6 +292,8 @@ class FileSystem(Operations):
     def forget(self, inos: Sequence[tuple[int, int]]) -> None:
         # Of the volume only what is gone is remembered here, and the kernel can forget that only once.
         removed = self._removed
+        if self._moved is not None:
+            self._moved.forgotten(inos)
         with self._lock:
             for ino, count in inos:
                 if ino >= TRASH_INO:
@@ -387,6 +399,9 @@ class FileSystem(Operations):
         finally:
             for file in files:
                 self._let_go_of(file)
+        if self._moved is not None:
+            source, destination = (request.parent, request.name), (request.new_parent, request.new_name)
+            self._moved.renamed(source, destination, bool(request.flags & RENAME_EXCHANGE))
         if gone is not None:
             self._note_removed(gone)
         failpoint("rename.after")

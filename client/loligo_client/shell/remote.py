@@ -22,6 +22,7 @@ from loligo_client.shell.data_path import DataPath
 from loligo_client.shell.filesystem import FileSystem
 from loligo_client.shell.locks import Locks
 from loligo_client.shell.mount_options import OptionError, ServerOptions
+from loligo_client.shell.moved_directories import MovedDirectories
 from loligo_client.shell.recalls import Recalls
 from loligo_client.shell.remote_metadata import RemoteMetadata
 from loligo_client.shell.served_metrics import ServedMetrics
@@ -113,7 +114,13 @@ class RemoteVolume:
         locks = Locks(metadata)
         self.connection.locks = locks.held
         self.file_system = file_system = FileSystem(
-            metadata, self.data, SystemClock(), update_atime=update_atime, leased=leased, locks=locks
+            metadata,
+            self.data,
+            SystemClock(),
+            update_atime=update_atime,
+            leased=leased,
+            moved=MovedDirectories(mounted_on) if mounted_on else None,
+            locks=locks,
         )
         served = ServedMetrics(self.connection, metadata, leased, locks, cache)
         file_system.statistics.add(served.collect)
