@@ -30,7 +30,7 @@ from loligo_client.core.told_places import Place, ToldPlaces
 log = logging.getLogger(__name__)
 
 #: A look takes some milliseconds; whatever is in its way for longer may wait for us.
-WITHIN_S: Final = 0.5
+WITHIN_S: Final = 5.0
 #: It is given up then.
 _LOOK_S: Final = 10.0
 #: Processes that are remembered, those that came last.
