@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 from loligo_lab.ceph import LoopbackCeph
+from loligo_lab.folders import DISK, work_in_memory
 from loligo_lab.ports import free_port
 
 
@@ -19,6 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """A SIGTERM (a CI job that ran out of time) is what Ctrl-C is, so that what was started is stopped: in the workers of a
     parallel run, too.
     """
+    work_in_memory()
     has_workers = bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -35,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def ceph_cluster() -> Iterator[LoopbackCeph]:
     """A Ceph cluster of this test run. Tests that use it are marked `ceph`."""
     # Not pytest's folder for temporary files: that one stays after the run, with gigabytes in it.
-    directory = Path(tempfile.mkdtemp(prefix="loligo-ceph-"))
+    directory = Path(tempfile.mkdtemp(prefix="loligo-ceph-", dir=DISK))
     cluster = LoopbackCeph(directory / "cluster", free_port())
     try:
         cluster.start()

@@ -21,6 +21,7 @@ import pytest
 
 from chaos.crowd import Crowd, CrowdMount, CrowdServer
 from loligo_lab.ceph import OSDS, LoopbackCeph
+from loligo_lab.folders import DISK
 from loligo_lab.mounts import assert_sound, make_lab_volume
 from loligo_lab.serving import make_users
 from loligo_lab.wire import Wire
@@ -166,7 +167,7 @@ def test_on_local_data(tmp_path: Path) -> None:
 @pytest.fixture
 def ceph_folder(ceph_cluster: LoopbackCeph) -> Iterator[Path]:
     ceph_cluster.create_pool("stress")
-    folder = Path(tempfile.mkdtemp(prefix="loligo-stress-"))
+    folder = Path(tempfile.mkdtemp(prefix="loligo-stress-", dir=DISK))
     yield folder
     shutil.rmtree(folder)
 

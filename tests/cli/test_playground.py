@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from loligo_lab.ceph_place import CephPlace
+from loligo_lab.folders import DISK
 from loligo_lab.places import is_up
 
 pytestmark = pytest.mark.ceph
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.ceph
 
 @pytest.fixture
 def place() -> Iterator[CephPlace]:
-    home = Path(tempfile.mkdtemp(prefix="loligo-place-"))
+    home = Path(tempfile.mkdtemp(prefix="loligo-place-", dir=DISK))
     made = CephPlace(home, "lab", home / "mnt", home / "config", home / "ceph", fixed_ports=False)
     try:
         yield made

@@ -7,7 +7,9 @@ import errno
 import itertools
 import os
 import random
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ import pytest
 
 from loligo_client.shell.block_cache import CachedObjects
 from loligo_lab.ceph import LoopbackCeph
+from loligo_lab.folders import DISK
 from loligo_lab.ports import free_port
 from loligo_runtime.local_file import QUICK_READ_BYTES
 from loligo_runtime.local_objects import (
@@ -48,6 +51,14 @@ _namespaces = (f"contract-{number}" for number in itertools.count())
 
 def got(future: "Future[T]") -> T:
     return future.result(LIMIT_S)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """On a disk: `forget_pages` cannot make a file system in memory forget them."""
+    path = Path(tempfile.mkdtemp(prefix="loligo-objects-", dir=DISK))
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from typing import Any
 from hypothesis import event
 from hypothesis import strategies as st
 
+from loligo_lab.folders import DISK
 from loligo_lab.mounts import LabMount
 from loligo_lab.users import NOBODY
 
@@ -528,7 +529,7 @@ class Pair:
 def paired(mount: LabMount, *, can_allocate: bool) -> Iterator[Pair]:
     groups, umask = os.getgroups(), os.umask(0o022)
     os.setgroups([])
-    plain = Path(tempfile.mkdtemp(prefix="loligo-plain-"))
+    plain = Path(tempfile.mkdtemp(prefix="loligo-plain-", dir=DISK))
     plain.chmod(0o755)
     try:
         yield Pair(mount, plain, can_allocate)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from loligo_lab.ceph import LoopbackCeph
+from loligo_lab.folders import DISK
 from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
 from loligo_lab.serving import lab_mount, make_users
 
@@ -27,7 +28,7 @@ _POOL = "mounts"
 @pytest.fixture(scope="module")
 def scratch() -> Iterator[Path]:
     """A folder that other users can reach, which pytest's own are not."""
-    path = Path(tempfile.mkdtemp(prefix="loligo-mount-"))
+    path = Path(tempfile.mkdtemp(prefix="loligo-mount-", dir=DISK))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)

@@ -23,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from loligo_lab.folders import DISK
 from loligo_lab.mounts import LabMount, assert_sound, make_lab_volume
 from loligo_lab.processes import wait_until
 from loligo_lab.serving import LabServer, RemoteMount
@@ -79,7 +80,7 @@ class TwoMounts:
 @pytest.fixture(scope="module", params=["native", "pyfuse3"])
 def two(request: pytest.FixtureRequest) -> Iterator[TwoMounts]:
     groups, umask = os.getgroups(), os.umask(0o022)
-    folder = Path(tempfile.mkdtemp(prefix="loligo-two-"))
+    folder = Path(tempfile.mkdtemp(prefix="loligo-two-", dir=DISK))
     folder.chmod(0o755)
     plain = folder / "plain"
     plain.mkdir()

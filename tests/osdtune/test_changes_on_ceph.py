@@ -16,6 +16,7 @@ import pytest
 import rados
 
 from loligo_lab.ceph import LoopbackCeph
+from loligo_lab.folders import DISK
 from loligo_lab.ports import free_port
 from loligo_lab.slow_disk import disk_speed, why_not
 from loligo_osdtune.core.actions import Put, Restart, Work
@@ -45,7 +46,7 @@ ONLY = ("scrub-during-recovery", "bluefs-buffered-io", "pid-max")
 @pytest.fixture(scope="module")
 def lab() -> Iterator[LoopbackCeph]:
     """Its monitors say to all OSDs what should not be, and to one of them something of its own."""
-    directory = Path(tempfile.mkdtemp(prefix="loligo-ceph-"))
+    directory = Path(tempfile.mkdtemp(prefix="loligo-ceph-", dir=DISK))
     memory = Path(tempfile.mkdtemp(prefix="loligo-ceph-", dir="/dev/shm"))
     cluster = LoopbackCeph(directory / "cluster", free_port(), osds=3, block_db={2: memory / "osd.2.db"})
     try:

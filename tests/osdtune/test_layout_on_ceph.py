@@ -21,6 +21,7 @@ import rados
 
 from contracts import test_object_store as contract
 from loligo_lab.ceph import LoopbackCeph
+from loligo_lab.folders import DISK
 from loligo_lab.mounts import assert_sound, make_lab_volume
 from loligo_lab.ports import free_port
 from loligo_lab.serving import lab_mount
@@ -43,7 +44,7 @@ CODED = ("--hdd", "hdd", "--ec", "2+1", "--failure-domain", "osd", "--prefix", "
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[LoopbackCeph]:
-    directory = Path(tempfile.mkdtemp(prefix="loligo-ceph-"))
+    directory = Path(tempfile.mkdtemp(prefix="loligo-ceph-", dir=DISK))
     cluster = LoopbackCeph(directory / "cluster", free_port(), osds=len(HDDS) + len(SSDS))
     try:
         cluster.start()
