@@ -1,6 +1,5 @@
 """Directories that one mount has moved, and the other renames, replaces or uses before it has looked at them again."""
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -17,10 +16,9 @@ import pytest
 from loligo_lab.mounts import assert_sound, make_lab_volume
 from loligo_lab.processes import wait_until
 from loligo_lab.serving import LabServer, RemoteMount
+from loligo_lab.system_calls import RENAME_NOREPLACE, renameat2
 
 ROUNDS = 10
-_NOREPLACE = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @pytest.fixture(scope="module", params=["native", "pyfuse3"])
@@ -53,12 +51,6 @@ def places(two: tuple[Path, Path]) -> tuple[Path, Path]:
     return made, there
 
 
-def rename_no_replace(source: Path, destination: Path) -> None:
-    result = _libc.renameat2(-100, bytes(source), -100, bytes(destination), _NOREPLACE)
-    if result:
-        raise OSError(ctypes.get_errno(), "renameat2")
-
-
 def _away(here: Path) -> None:
     os.rename(here / "y" / "f", here / "w" / "g")
     assert (here / "w" / "g" / "deep").is_dir() and not (here / "y" / "f").exists()
@@ -70,7 +62,7 @@ def _back(here: Path) -> None:
 
 
 def _not_over_anything(here: Path) -> None:
-    rename_no_replace(here / "y" / "f", here / "w" / "g")
+    renameat2(bytes(here / "y" / "f"), bytes(here / "w" / "g"), RENAME_NOREPLACE)
     os.rename(here / "w" / "g", here / "x" / "z")
 
 

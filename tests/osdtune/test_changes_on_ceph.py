@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import rados
 from loligo_lab.ceph import LoopbackCeph
 from loligo_lab.folders import DISK
 from loligo_lab.ports import free_port
+from loligo_lab.processes import wait_until
 from loligo_lab.slow_disk import disk_speed, why_not
 from loligo_osdtune.core.actions import Put, Restart, Work
 from loligo_osdtune.core.answers import counters_of, facts_of
@@ -40,6 +40,8 @@ pytestmark = pytest.mark.ceph
 POOL = "osdtune"
 SINGLE = "osdtune-single"  # one copy of all, so that each OSD is measured alone
 SCRUB, BUFFERED = "osd_scrub_during_recovery", "bluefs_buffered_io"
+#: For a cluster on a busy machine.
+LIMIT_S = 60.0
 ONLY = ("scrub-during-recovery", "bluefs-buffered-io", "pid-max")
 
 
@@ -58,7 +60,7 @@ def lab() -> Iterator[LoopbackCeph]:
         cluster.command("config set", who="osd", name=BUFFERED, value="false")
         cluster.command("config set", who="osd.1", name=BUFFERED, value="false")
         cluster.command("config set", who="osd.2", name=BUFFERED, value="true")
-        wait_for(lambda: all_have_two_copies(cluster), "two copies of all")
+        wait_until(lambda: all_have_two_copies(cluster), "two copies of all", LIMIT_S)
         yield cluster
     finally:
         try:
@@ -74,14 +76,14 @@ def mended(lab: LoopbackCeph) -> Iterator[None]:
     yield
     for osd in {0, 1, 2} - {int(name[4:]) for name in lab.processes() if name.startswith("osd.")}:
         lab.start_osd(osd)
-    wait_for(lambda: all(row["up"] for row in lab.command("osd dump")["osds"]), "all OSDs to be up")
+    wait_until(lambda: all(row["up"] for row in lab.command("osd dump")["osds"]), "all OSDs to be up", LIMIT_S)
 
 
 @pytest.fixture(scope="module")
 def single(lab: LoopbackCeph) -> Iterator[LoopbackCeph]:
     """A pool beside: while it is there no OSD may be restarted, for it has but one copy."""
     lab.create_pool(SINGLE, 16)
-    wait_for(lambda: first_copies(lab, SINGLE) == {0, 1, 2}, "the pool's placement groups to be known")
+    wait_until(lambda: first_copies(lab, SINGLE) == {0, 1, 2}, "the pool's placement groups to be known", LIMIT_S)
     yield lab
     lab.delete_pool(SINGLE)
 
@@ -149,7 +151,7 @@ class Bench:
         return facts_of(self.cluster.observe(lambda osds: osds), (host,), OPTIONS)
 
     def work(self) -> Work:
-        wait_for(lambda: is_untuned(self.facts()), "the manager to hear of the options of all OSDs")
+        wait_until(lambda: is_untuned(self.facts()), "the manager to hear of the options of all OSDs", LIMIT_S)
         return self.applying.work(self.facts(), ONLY)
 
 
@@ -170,13 +172,6 @@ def is_untuned(facts: Facts) -> bool:
         and targets.get("bluefs-buffered-io") == ("osd.0", "osd.1")
         and "pid-max" in targets
     )
-
-
-def wait_for(is_so: Callable[[], bool], what: str, limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < deadline, f"waited {limit_s:.0f} s for {what}"
-        time.sleep(0.2)
 
 
 def test_the_plan_is_applied_one_osd_at_a_time_and_undone_byte_for_byte(lab: LoopbackCeph, tmp_path: Path) -> None:
@@ -368,7 +363,7 @@ def test_verify_leaves_nothing_behind_when_interrupted(single: LoopbackCeph, tmp
     ]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
-            wait_for(lambda: bool(leftovers(single)), "the first objects of the benchmark")
+            wait_until(lambda: bool(leftovers(single)), "the first objects of the benchmark", LIMIT_S)
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=30)
         finally:

@@ -24,6 +24,7 @@ from loligo_lab.ceph import LoopbackCeph
 from loligo_lab.folders import DISK
 from loligo_lab.mounts import assert_sound, make_lab_volume
 from loligo_lab.ports import free_port
+from loligo_lab.processes import wait_until
 from loligo_lab.serving import lab_mount
 from loligo_osdtune.core.answers import facts_of
 from loligo_osdtune.core.layout.judge import layout_of
@@ -32,7 +33,7 @@ from loligo_osdtune.core.layout.wish import Wish
 from loligo_osdtune.shell.cluster import Cluster
 from loligo_runtime.object_store import ObjectStore
 from loligo_runtime.object_url import open_object_store
-from osdtune.test_changes_on_ceph import wait_for
+from osdtune.test_changes_on_ceph import LIMIT_S
 from osdtune.test_command import OSDTUNE, osdtune
 
 pytestmark = pytest.mark.ceph
@@ -316,7 +317,7 @@ def test_what_has_data_in_the_wrong_place_is_told_and_left(lab: LoopbackCeph) ->
             pool.write_full("precious", b"squid" * 1000)
     finally:
         admin.shutdown()
-    wait_for(lambda: has_objects(lab, "odd-data"), "statistics of the pool")
+    wait_until(lambda: has_objects(lab, "odd-data"), "statistics of the pool", LIMIT_S)
     before = state(lab)
     wish = ("--hdd", "hdd", "--failure-domain", "osd", "--prefix", "odd")
     wrong = {one["says"].split()[0] + " " + one["says"].split()[1]: one for one in found(lab, *wish)["wrong"]}
